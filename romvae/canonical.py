@@ -1,0 +1,158 @@
+"""The canonical Dataset: its dimension names, what it holds and how to build one.
+
+One variable per scalar field with dims `(trajectory, time, [z, [y,]] x)`, coordinates for every dim, physical
+parameters as coordinates on `trajectory` with the attribute `romvae_role="parameter"`, units in attributes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike, DTypeLike
+
+from romvae.boundary import BoundaryEntry, boundaries_to_json
+from romvae.errors import SchemaError
+
+__all__ = [
+    "CONVENTIONS",
+    "LATENT",
+    "MEMBER",
+    "ORDER",
+    "SPACE",
+    "TIME",
+    "TRAJECTORY",
+    "blocks",
+    "canonical",
+    "did_you_mean",
+    "fields_of",
+    "parameters_of",
+    "snapshots",
+    "space_of",
+]
+
+TRAJECTORY = "trajectory"
+TIME = "time"
+SPACE = ("z", "y", "x")
+MEMBER = "member"
+LATENT = "latent"
+CONVENTIONS = "CF-1.11 romvae-1"
+
+ORDER = (MEMBER, TRAJECTORY, TIME, *SPACE, LATENT)
+_BLOCK_BYTES = 64 * 2**20
+
+
+def space_of(ds: xr.Dataset) -> tuple[str, ...]:
+    """The spatial dims of a Dataset in the order z, y, x."""
+    return tuple(dim for dim in SPACE if dim in ds.dims)
+
+
+def fields_of(ds: xr.Dataset) -> list[str]:
+    """The variables that live on the whole grid (and on every trajectory and time that the Dataset has)."""
+    wanted = {dim for dim in (TRAJECTORY, TIME) if dim in ds.dims} | set(space_of(ds))
+    if not space_of(ds):
+        return []
+    return [str(name) for name, variable in ds.data_vars.items() if set(variable.dims) == wanted]
+
+
+def parameters_of(ds: xr.Dataset) -> list[str]:
+    """The coordinates that are declared as physical parameters of a trajectory."""
+    return [str(name) for name, c in ds.coords.items() if c.attrs.get("romvae_role") == "parameter"]
+
+
+def canonical(ds: xr.Dataset) -> xr.Dataset:
+    """The same Dataset with its dims in canonical order, by name, and trajectories numbered if they were not.
+
+    Dims that romvae does not know follow at the end. Values are neither loaded nor converted.
+    """
+    ordered = ds.transpose(*(dim for dim in ORDER if dim in ds.dims), ...)
+    if TRAJECTORY in ds.dims and TRAJECTORY not in ds.coords:
+        ordered = ordered.assign_coords({TRAJECTORY: np.arange(ds.sizes[TRAJECTORY], dtype=np.int64)})
+    return ordered
+
+
+def did_you_mean(name: str, known: Sequence[str]) -> str:
+    """` Did you mean 'velocity'?` where a known name is near, and otherwise nothing."""
+    near = get_close_matches(name, known, n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def snapshots(
+    fields: Mapping[str, ArrayLike],
+    axes: Mapping[str, ArrayLike],
+    times: ArrayLike,
+    parameters: Mapping[str, ArrayLike] | None = None,
+    boundaries: Mapping[str, tuple[BoundaryEntry, BoundaryEntry]] | None = None,
+    units: Mapping[str, str] | None = None,
+    attrs: Mapping[str, Any] | None = None,
+    dtype: DTypeLike = np.float32,
+) -> xr.Dataset:
+    """Builds a canonical Dataset from arrays.
+
+    Arguments:
+        fields: Name to values, `(trajectory, time, *space)` with space in the order z, y, x.
+        axes: Name (`x`, `y`, `z`) to coordinates `(size,)`, increasing, in length units.
+        times: The stored times `(time,)`, increasing and uniform.
+        parameters: Name to one value per trajectory, `(trajectory,)`.
+        boundaries: Axis to (lower, upper); an axis that is left out is `open` on both sides.
+        units: Units of fields, axes, parameters and `time`; dimensionless ("1") where left out.
+        attrs: Further attributes of the Dataset, such as its solver.
+        dtype: Type in which the fields are kept; coordinates are always float64.
+
+    Raises:
+        SchemaError: An axis has an unknown name, or a shape does not follow from the coordinates.
+    """
+    units = units or {}
+    unknown = [axis for axis in (*axes, *(boundaries or {})) if axis not in SPACE]
+    if unknown or not axes:
+        raise SchemaError(f"axes: found {', '.join(unknown) or 'none'}, expected some of {', '.join(SPACE)}")
+    space = tuple(axis for axis in SPACE if axis in axes)
+    dims = (TRAJECTORY, TIME, *space)
+    n = np.shape(next(iter(fields.values())))[0] if fields else 0
+    shape = (n, np.size(times), *(np.size(axes[axis]) for axis in space))
+    coords: dict[str, Any] = {
+        TRAJECTORY: (TRAJECTORY, np.arange(n, dtype=np.int64), {"standard_name": "realization"}),
+        TIME: (TIME, np.asarray(times, dtype=np.float64), {"units": units.get(TIME, "1"), "axis": "T"}),
+    }
+    for axis in space:
+        about = {"units": units.get(axis, "1"), "axis": axis.upper()}
+        coords[axis] = (axis, np.asarray(axes[axis], dtype=np.float64), about)
+    for name, values in (parameters or {}).items():
+        about = {"units": units.get(name, "1"), "romvae_role": "parameter"}
+        coords[name] = (TRAJECTORY, _shaped(f"parameter {name!r}", values, (n,), np.float64), about)
+    variables = {
+        name: (
+            dims,
+            _shaped(f"field {name!r}", values, shape, dtype),
+            {"units": units.get(name, "1"), "long_name": name},
+        )
+        for name, values in fields.items()
+    }
+    sides = {axis: (boundaries or {}).get(axis, ("open", "open")) for axis in space}
+    declared = {"Conventions": CONVENTIONS, "boundary_conditions": boundaries_to_json(sides)}
+    return xr.Dataset(variables, coords=coords, attrs={**declared, **(attrs or {})})
+
+
+def blocks(ds: xr.Dataset, name: str, limit: int = _BLOCK_BYTES) -> Iterator[dict[str, slice]]:
+    """Selections that cover one variable, at most one trajectory and about `limit` bytes each."""
+    variable = ds[name]
+    trajectories = variable.sizes.get(TRAJECTORY, 1)
+    times = variable.sizes.get(TIME, 1)
+    snapshot = max(1, variable.nbytes // max(1, trajectories * times))
+    length = max(1, min(times, limit // snapshot))
+    for i in range(trajectories):
+        for start in range(0, times, length):
+            chosen = {TRAJECTORY: slice(i, i + 1), TIME: slice(start, min(times, start + length))}
+            yield {dim: part for dim, part in chosen.items() if dim in variable.dims}
+
+
+def _shaped(what: str, values: ArrayLike, shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
+    array = np.asarray(values, dtype=dtype)
+    if array.shape != shape:
+        raise SchemaError(
+            f"{what}: shape is {array.shape}, expected {shape}. Order it (trajectory, time, z, y, x)"
+        )
+    return array

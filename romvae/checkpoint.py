@@ -1,0 +1,94 @@
+"""A saved ROM: JSON and safetensors with a checksum manifest. Loading executes nothing from the files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from romvae.atomic import atomic_folder
+from romvae.errors import CheckpointError
+from romvae.version import __version__
+
+if TYPE_CHECKING:
+    from romvae.rom import ROM
+
+__all__ = ["FORMAT", "load_rom", "save_rom"]
+
+FORMAT = 1
+"""Version of the layout of a saved ROM; a reader refuses newer ones."""
+
+WEIGHTS, CONFIG, MANIFEST = "model.safetensors", "config.json", "manifest.json"
+
+
+def save_rom(rom: ROM, path: Path, overwrite: bool = False) -> Path:
+    """Writes `config.json`, `model.safetensors` and `manifest.json` into the folder `path`."""
+    with atomic_folder(path, overwrite) as folder:
+        save_file(rom.state_arrays(), folder / WEIGHTS)
+        (folder / CONFIG).write_text(rom.description(), encoding="utf-8")
+        manifest = {
+            "format": FORMAT,
+            "romvae": __version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "sha256": {name: _sha256(folder / name) for name in (WEIGHTS, CONFIG)},
+        }
+        (folder / MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
+    return path
+
+
+def load_rom(path: Path) -> ROM:
+    """Reads a folder written by `save_rom`; a run folder that holds it as `model/` will do."""
+    from romvae.rom import ROM
+
+    if (path / "model" / MANIFEST).is_file():
+        path = path / "model"
+    if not path.is_dir():
+        found = "a file" if path.exists() else "nothing"
+        raise CheckpointError(f"{path}: found {found}, expected the folder of a saved ROM. Give what `romvae train` wrote.")
+    manifest = _json(path / MANIFEST)
+    version = manifest.get("format")
+    if not isinstance(version, int) or version > FORMAT:
+        raise CheckpointError(
+            f"{path / MANIFEST}: format is {version!r}, this romvae {__version__} reads up to {FORMAT} "
+            f"(written by romvae {manifest.get('romvae', 'unknown')}). Install that version."
+        )
+    sums = manifest.get("sha256")
+    for name in (WEIGHTS, CONFIG):
+        file = path / name
+        if not file.is_file():
+            raise CheckpointError(f"{file}: missing, the saved ROM is incomplete. Copy the whole folder, or train again.")
+        if not isinstance(sums, dict) or _sha256(file) != sums.get(name):
+            raise CheckpointError(
+                f"{file}: its SHA-256 differs from the one in {MANIFEST}: damaged or changed. Copy it again, or retrain."
+            )
+    try:
+        rom = ROM.from_description((path / CONFIG).read_text(encoding="utf-8"))
+        rom.load_state_dict(load_file(path / WEIGHTS))
+    except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{path}: weights and configuration do not fit together: {reason}. Train again.") from error
+    return rom.eval()
+
+
+def _json(path: Path) -> dict[str, object]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: missing, the saved ROM is incomplete. Give what `romvae train` wrote.") from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: cannot be read: {error}. Copy it again, or train again.") from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: holds a {type(content).__name__}, expected an object. Copy it again, or retrain.")
+    return content
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

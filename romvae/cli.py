@@ -1,0 +1,166 @@
+"""The command line: a table of functions, and every way to end turned into one line and an exit code.
+
+Nothing heavy is imported here: a command imports what it needs when it runs, so `romvae --help` is quick.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from types import FrameType
+from typing import Any, NoReturn, TextIO
+
+from cyclopts import App, CycloptsError, Parameter
+from cyclopts import ValidationError as FlagError
+from pydantic import ValidationError
+
+from romvae.errors import RomvaeError
+from romvae.version import __version__
+
+__all__ = ["COMMANDS", "main"]
+
+COMMANDS = {
+    "demo": "Simulate, train, roll out, compare and report, on a built-in case.",
+    "simulate": "Run a reference solver over random initial fields and parameters.",
+    "info": "Show what is in a store or a run, whether it is usable and what is missing.",
+    "train": "Train a reduced-order model on a store of snapshots.",
+    "rollout": "Forecast from initial fields, with mean, spread and interval per grid point.",
+    "compare": "Measure errors, calibration and cost on held-out trajectories.",
+    "report": "Write one self-contained HTML page.",
+    "config": "Show, check or complete a settings file.",
+}
+
+_HELP = "Reduced-order models of PDE simulations with calibrated uncertainty."
+_EPILOGUE = """\
+Every command takes `--debug`, which shows the traceback of an error.
+
+Exit codes: 0 done; 1 internal error; 2 command line or settings; 3 bad data or model; 4 numerical failure;
+5 output, disk or memory; 6 a quality bound was missed; 130 interrupted; 143 terminated.
+"""
+
+
+class _Terminated(BaseException):
+    """SIGTERM: the batch system or the user wants the process to end."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Arguments:
+        argv: words after `romvae`; by default those of this process.
+
+    Returns:
+        The exit code, as listed in README.md.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    options = words[: words.index("--")] if "--" in words else words
+    debug = "--debug" in options
+    if debug:
+        words.remove("--debug")
+    _set_up(debug)
+    try:
+        _app()(words, exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()
+    except BaseException as error:  # the one place where every error ends
+        if isinstance(error, BrokenPipeError):
+            _forget_stdout()
+            return 0
+        code, message = _outcome(error)
+        if message and debug:
+            traceback.print_exc()
+        if message:
+            print(f"error: {' '.join(message.split())}", file=sys.stderr)
+        return code
+    return 0
+
+
+def _app() -> App:
+    app = App(
+        name="romvae",
+        help=_HELP,
+        help_epilogue=_EPILOGUE,
+        help_formatter="default" if sys.stdout.isatty() else "plain",
+        version=__version__,
+        default_parameter=Parameter(negative=()),
+    )
+    for position, (name, summary) in enumerate(COMMANDS.items()):
+        app.command(f"romvae.commands.{name}:{name}", name=name, help=summary, sort_key=position)
+    return app
+
+
+def _outcome(error: BaseException) -> tuple[int, str]:
+    """Exit code and message of what ended a command."""
+    match error:
+        case RomvaeError():
+            return error.exit_code, str(error)
+        case FlagError() if isinstance(error.__cause__, ValidationError):
+            return 2, _flag_message(error.__cause__)
+        case CycloptsError():
+            return 2, f"{error} (romvae --help lists commands and options)"
+        case _Terminated():
+            return 143, "terminated before the end; nothing was left half-written."
+        case KeyboardInterrupt():
+            return 130, "interrupted before the end; nothing was left half-written."
+        case SystemExit() if isinstance(error.__context__, KeyboardInterrupt):  # Lightning's answer to Ctrl-C
+            return 130, "interrupted before the end; nothing was left half-written."
+        case SystemExit():
+            return (error.code if isinstance(error.code, int) else int(error.code is not None)), ""
+        case OSError():
+            where = f"{error.filename}: " if error.filename else ""
+            return 5, f"{where}{error.strerror or error}."
+        case MemoryError():
+            return 5, "not enough memory. Use fewer members, smaller batches or less data at once."
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, which must not be imported for this
+        return 5, "not enough GPU memory. Use a smaller --training.batch-size, or --training.device cpu."
+    what = f"{type(error).__name__}: {error}".rstrip(": ")
+    return 1, f"internal error: {what}. Run the same command with --debug for the traceback."
+
+
+def _flag_message(error: ValidationError) -> str:
+    from romvae.settings import TrainSettings, describe_errors
+
+    return describe_errors(error, TrainSettings, flags=True)
+
+
+def _set_up(debug: bool) -> None:
+    logger = logging.getLogger("romvae")
+    logger.setLevel(logging.DEBUG if debug else logging.WARNING)
+    if not logger.handlers:
+        logger.addHandler(_StderrHandler())
+    if not debug:
+        warnings.showwarning = _show_warning
+    signal.signal(signal.SIGTERM, _terminate)
+
+
+class _StderrHandler(logging.Handler):
+    """`warning: text` on whatever standard error is at that moment."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(f"{record.levelname.lower()}: {record.getMessage()}", file=sys.stderr)
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """One line for a warning that romvae raises; those of other packages are shown with --debug."""
+    if category.__module__.partition(".")[0] == "romvae":
+        print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+
+def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
+    raise _Terminated
+
+
+def _forget_stdout(stream: Any = None) -> None:
+    """Let the interpreter close a standard output whose reader has gone (`romvae info x | head -1`)."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), (stream or sys.stdout).fileno())

@@ -1,0 +1,77 @@
+"""`romvae rollout`: forecasts of a trained ROM from the initial fields of a store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from romvae.commands.options import Members, Out, Overwrite, Seed
+from romvae.commands.outputs import check_store
+from romvae.commands.run_folder import RunFolder, fingerprint
+from romvae.errors import ConfigError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["rollout"]
+
+
+def rollout(
+    run: Path,
+    /,
+    *,
+    start: Path,
+    out: Out,
+    split: Literal["train", "variance", "calibration", "test", "all"] | None = None,
+    steps: int | None = None,
+    members: Members = 32,
+    level: float = 0.9,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Forecast from the first snapshot of each trajectory, with mean, spread and interval per grid point.
+
+    Arguments:
+        run: folder that romvae train wrote.
+        start: store whose first snapshots are the initial fields.
+        out: store to write: a folder NAME.zarr, or a file NAME.h5 or NAME.nc.
+        split: which trajectories; by default test for the data of the run, and all for other data.
+        steps: number of time steps; by default those of a training trajectory.
+        level: probability that the interval is meant to cover.
+    """
+    _check_ranges(steps, members, level)
+    check_store(out, overwrite)
+    folder = RunFolder.open(run)
+    from romvae.data import open_snapshots, write_snapshots
+
+    snapshots = _part(folder, open_snapshots(start), start, split)
+    from romvae.rom import ROM
+
+    forecast = ROM.load(folder.model).rollout(
+        snapshots.isel(time=0), steps=steps, members=members, seed=seed, level=level
+    )
+    write_snapshots(forecast, out, overwrite=overwrite)
+    print(f"{out}: {snapshots.sizes['trajectory']} forecasts of {forecast.sizes['time'] - 1} steps")
+
+
+def _check_ranges(steps: int | None, members: int, level: float) -> None:
+    if steps is not None and steps < 1:
+        raise ConfigError(f"--steps = {steps}: should be at least 1.")
+    if not 1 <= members <= 10000:
+        raise ConfigError(f"--members = {members}: should be between 1 and 10000.")
+    if not 0 < level < 1:
+        raise ConfigError(f"--level = {level}: should be between 0 and 1, such as 0.9.")
+
+
+def _part(run: RunFolder, snapshots: xr.Dataset, path: Path, split: str | None) -> xr.Dataset:
+    if split == "all":
+        return snapshots
+    record = run.data()
+    if fingerprint(path) == record.fingerprint:
+        return record.select(snapshots, split or "test", str(path))
+    if split is None:
+        return snapshots
+    raise ConfigError(
+        f"--split = {split}: {path} is not the data of this run ({record.path}), so none of its trajectories "
+        "belong to a part. Use --split all."
+    )

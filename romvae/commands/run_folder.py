@@ -1,0 +1,176 @@
+"""The folder that `romvae train` writes, so that every other command needs only its path.
+
+| file | holds |
+|---|---|
+| `model/` | the ROM: JSON and safetensors with checksums |
+| `config.yaml` | the resolved settings; `romvae train DATA --config RUN/config.yaml` repeats the run |
+| `data.json` | where the data are, their fingerprint, and which trajectory went into which part |
+| `history.json` | losses and seconds per stage |
+| `env.json` | machine, threads and package versions |
+| `command.txt` | the command as typed |
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from romvae.errors import CheckpointError, DataError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["DataRecord", "RunFolder", "fingerprint"]
+
+_HASHED_BYTES = 2**31
+
+
+@dataclass(frozen=True)
+class DataRecord:
+    """Which data a run was made from.
+
+    Arguments:
+        path: absolute path of the store.
+        fingerprint: of the store's bytes, see `fingerprint`.
+        seed: seed of the split.
+        trajectories: identifiers of the trajectories in each part.
+    """
+
+    path: str
+    fingerprint: str
+    seed: int
+    trajectories: dict[str, list[int]]
+
+    @classmethod
+    def of(cls, path: Path, parts: Any, seed: int) -> DataRecord:
+        """Record of the store at `path`, split into `parts`, as `romvae.split` gives them."""
+        from romvae.data.split import PARTS
+
+        trajectories: dict[str, list[int]] = {
+            name: [int(i) for i in getattr(parts, name)["trajectory"].values] for name in PARTS
+        }
+        return cls(str(path.resolve()), fingerprint(path), seed, trajectories)
+
+    def select(self, dataset: xr.Dataset, part: str, source: str = "") -> xr.Dataset:
+        """The trajectories of one part, in the order of the record.
+
+        Raises:
+            DataError: a trajectory of the part is not in `dataset`.
+        """
+        wanted = self.trajectories[part]
+        found = set(dataset["trajectory"].values.tolist())
+        missing = [number for number in wanted if number not in found]
+        if missing:
+            raise DataError(
+                f"{source or self.path}: trajectory {missing[0]} is missing, expected all {len(wanted)} of "
+                f"the run's {part} part. Give the data that the run was trained on, or use --split all."
+            )
+        return dataset.sel(trajectory=wanted)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths inside a run folder, and its readable parts."""
+
+    path: Path
+
+    @property
+    def model(self) -> Path:
+        """Folder of the saved ROM."""
+        return self.path / "model"
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """The run at `path`.
+
+        Raises:
+            CheckpointError: no such folder, or it holds no complete run.
+        """
+        if not path.exists():
+            raise CheckpointError(f"{path}: no such folder. Expected a run that romvae train wrote.")
+        for name in ("model", "data.json"):
+            if not (path / name).exists():
+                raise CheckpointError(
+                    f"{path}: {name} is missing, so this is no run that romvae train finished."
+                )
+        return cls(path)
+
+    def write(self, settings: str, data: DataRecord, history: dict[str, Any], command: str) -> None:
+        """Write everything but the model.
+
+        Arguments:
+            settings: resolved settings as YAML.
+            data: what the run was made from.
+            history: losses and seconds per stage.
+            command: command line that made the run.
+        """
+        from romvae.environment import show_versions
+
+        self._write("config.yaml", settings)
+        self._write("command.txt", command + "\n")
+        self._write("env.json", json.dumps(show_versions(), indent=2) + "\n")
+        self._write("history.json", json.dumps(history) + "\n")
+        self._write("data.json", json.dumps(asdict(data), indent=1) + "\n")
+
+    def _write(self, name: str, text: str) -> None:
+        (self.path / name).write_text(text, encoding="utf-8")
+
+    def data(self) -> DataRecord:
+        """Which data the run was made from."""
+        from romvae.data.split import PARTS
+
+        record = self._json("data.json")
+        try:
+            trajectories: dict[str, list[int]] = {
+                name: [int(i) for i in record["trajectories"][name]] for name in PARTS
+            }
+            return DataRecord(
+                str(record["path"]), str(record["fingerprint"]), int(record["seed"]), trajectories
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{self.path / 'data.json'}: is damaged ({error}). Train the run again."
+            ) from None
+
+    def history(self) -> dict[str, Any]:
+        """Losses and seconds per stage."""
+        return self._json("history.json")
+
+    def environment(self) -> dict[str, Any]:
+        """Machine and package versions of the run."""
+        return self._json("env.json")
+
+    def settings(self) -> dict[str, Any]:
+        """Resolved settings of the run."""
+        from romvae.settings_file import read_settings_file
+
+        return read_settings_file(self.path / "config.yaml").data
+
+    def _json(self, name: str) -> dict[str, Any]:
+        path = self.path / name
+        try:
+            value = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{path}: cannot be read as JSON ({error}). Train the run again.") from None
+        if not isinstance(value, dict):
+            raise CheckpointError(
+                f"{path}: holds a {type(value).__name__}, expected an object. Train the run again."
+            )
+        return value
+
+
+def fingerprint(path: Path) -> str:
+    """SHA-256 of a store: of names and contents, or of names and sizes where the contents exceed 2 GiB."""
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    contents = sum(file.stat().st_size for file in files) <= _HASHED_BYTES
+    digest = hashlib.sha256()
+    for file in files:
+        name = file.relative_to(path).as_posix() if path.is_dir() else ""
+        digest.update(f"{name}\0{file.stat().st_size}\0".encode())
+        if contents:
+            with file.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return f"{'contents' if contents else 'sizes'}:{digest.hexdigest()}"

@@ -1,0 +1,54 @@
+"""Results as text on standard output."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+__all__ = ["outline", "skill"]
+
+
+def skill(metrics: Mapping[str, Any]) -> str:
+    """The headline of `metrics.json`: errors of ROM and baselines, coverage, seconds."""
+    rom = metrics["rom"]
+    rows = [("rom", rom), *metrics.get("baselines", {}).items()]
+    lines = ["relative L2 error on held-out trajectories"]
+    lines += [f"  {name:<20} {_percent(row.get('relative_l2'))}" for name, row in rows]
+    coverage, error = rom.get("coverage_90"), rom.get("coverage_90_se")
+    if coverage is not None:
+        margin = f" (standard error over trajectories {_percent(error).strip()})" if error is not None else ""
+        lines += [f"coverage of the 90 % interval  {_percent(coverage).strip()}{margin}"]
+    seconds = metrics.get("seconds", {})
+    if seconds:
+        lines += ["seconds  " + ", ".join(f"{stage} {value:.3g}" for stage, value in seconds.items())]
+    return "\n".join(lines)
+
+
+def _percent(value: float | None) -> str:
+    return "      -" if value is None else f"{100 * value:6.2f} %"
+
+
+def outline(value: Mapping[str, Any]) -> str:
+    """Nested mappings as indented `key: value` lines."""
+    return "\n".join(_outline(value, ""))
+
+
+def _outline(value: Mapping[str, Any], indent: str) -> Iterator[str]:
+    for key, item in value.items():
+        if isinstance(item, Mapping) and item:
+            yield f"{indent}{key}:"
+            yield from _outline(item, indent + "  ")
+        elif isinstance(item, (list, tuple)) and any(isinstance(entry, Mapping) for entry in item):
+            yield f"{indent}{key}:"
+            for entry in item:
+                yield f"{indent}  - {_inline(entry)}"
+        else:
+            yield f"{indent}{key}: {_inline(item)}"
+
+
+def _inline(item: Any) -> str:
+    if isinstance(item, Mapping):
+        return ", ".join(f"{key} {_inline(value)}" for key, value in item.items())
+    if isinstance(item, (list, tuple)):
+        return ", ".join(map(_inline, item)) if item else "none"
+    return f"{item:.6g}" if isinstance(item, float) else str(item)

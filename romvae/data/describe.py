@@ -1,0 +1,228 @@
+"""What snapshots hold, whether they can be used, and what is missing: a plain dict, and a text for people."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from romvae.boundary import boundaries_of
+from romvae.canonical import (
+    TIME,
+    TRAJECTORY,
+    blocks,
+    canonical,
+    fields_of,
+    parameters_of,
+    space_of,
+)
+from romvae.check import LARGEST, check_snapshots, read_block
+from romvae.data.split import MINIMUM, PARTS, split
+from romvae.data.store import format_of, open_snapshots
+from romvae.errors import DataError
+from romvae.grid import Axis
+
+__all__ = ["describe", "summary"]
+
+_KNOWN_ATTRS = {"Conventions", "boundary_conditions"}
+
+
+def describe(data: xr.Dataset | Path | str) -> dict[str, Any]:
+    """Reads all values once and says what they are.
+
+    Arguments:
+        data: Snapshots, or the path of a store.
+
+    Returns:
+        A dict that JSON can hold, with the keys `source`, `format`, `bytes`, `trajectories`, `times`,
+        `axes`, `fields`, `parameters`, `split`, `attributes`, `problems` (what makes the data unusable),
+        `missing` (what a model would have to assume or cannot do) and `usable` (no problems).
+
+    Raises:
+        DataError: The path is no store of snapshots, is incomplete, damaged or has other dims.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # what they say is in `missing`
+        if isinstance(data, xr.Dataset):
+            check_snapshots(data, values=False)
+            return _described(canonical(data), "", "memory")
+        with open_snapshots(data, check=False) as ds:
+            return _described(ds, str(data), format_of(data))
+
+
+def summary(description: dict[str, Any]) -> str:
+    """A description as text, a line per fact.
+
+    Arguments:
+        description: What `describe` returned.
+    """
+    d = description
+    times = d["times"]
+    step = "" if times["step"] is None else f", every {times['step']:.6g}"
+    lines = [
+        f"{d['source'] or 'snapshots'} ({d['format']}, {d['bytes'] / 1e6:.4g} MB of values)",
+        f"  trajectories  {d['trajectories']}",
+        f"  times         {times['count']}, {times['start']:.6g} to {times['end']:.6g}{step} "
+        f"[{times['units']}]",
+    ]
+    for axis in d["axes"]:
+        spacing = "not uniform" if axis["spacing"] is None else f"every {axis['spacing']:.6g}"
+        sides = " | ".join(map(str, axis["boundary"])) if axis["boundary"] else "boundary not stated"
+        lines.append(
+            f"  axis {axis['name']:<8} {axis['size']} points, {axis['lower']:.6g} to {axis['upper']:.6g}, "
+            f"{spacing} [{axis['units']}], {sides}"
+        )
+    for field in d["fields"]:
+        lines.append(
+            f"  field {field['name']:<7} {_number(field['min'])} to {_number(field['max'])}, "
+            f"mean {_number(field['mean'])}, std {_number(field['std'])} [{field['units']}], {field['dtype']}"
+        )
+    for p in d["parameters"]:
+        lines.append(f"  parameter {p['name']}: {p['low']:.6g} to {p['high']:.6g} [{p['units']}]")
+    if d["split"]:
+        lines.append("  split         " + ", ".join(f"{part} {n}" for part, n in d["split"].items()))
+    lines += [f"  {key}: {value}" for key, value in d["attributes"].items()]
+    lines += [f"  problem: {text}" for text in d["problems"]]
+    lines += [f"  missing: {text}" for text in d["missing"]]
+    lines.append(f"  usable: {'yes' if d['usable'] else 'no'}")
+    return "\n".join(lines)
+
+
+def _described(ds: xr.Dataset, source: str, kind: str) -> dict[str, Any]:
+    problems, missing = [], []
+    fields = [_statistics(ds, name, source) for name in fields_of(ds)]
+    if any(field["not_finite"] for field in fields):
+        problems.append(_first_problem(ds, source))
+    for field in fields:
+        if field["min"] is not None and field["min"] == field["max"]:
+            missing.append(
+                f"field {field['name']!r} is {field['min']:.6g} everywhere: there is nothing to learn"
+            )
+    times = ds[TIME].values
+    if times.size < 2:
+        missing.append("a second time: the time step is unknown, so no dynamics can be trained")
+    n = ds.sizes[TRAJECTORY]
+    parts = _split_counts(ds, problems)
+    if parts is None and n < MINIMUM:
+        missing.append(f"{MINIMUM - n} more trajectories: training needs at least {MINIMUM}")
+    missing += _unstated(ds, source)
+    return {
+        "source": source,
+        "format": kind,
+        "bytes": int(ds.nbytes),
+        "trajectories": n,
+        "times": {
+            "count": int(times.size),
+            "start": float(times[0]),
+            "end": float(times[-1]),
+            "step": float(times[-1] - times[0]) / (times.size - 1) if times.size > 1 else None,
+            "units": _units(ds[TIME]),
+        },
+        "axes": [_axis(ds, name, source) for name in space_of(ds)],
+        "fields": fields,
+        "parameters": [
+            {"name": p, "units": _units(ds[p]), "low": float(ds[p].min()), "high": float(ds[p].max())}
+            for p in parameters_of(ds)
+        ],
+        "split": parts,
+        "attributes": {str(k): _plain(v) for k, v in ds.attrs.items() if k not in _KNOWN_ATTRS},
+        "problems": problems,
+        "missing": missing,
+        "usable": not problems,
+    }
+
+
+def _statistics(ds: xr.Dataset, name: str, source: str) -> dict[str, Any]:
+    """Minimum, maximum, mean and standard deviation of the finite values, block by block.
+
+    References:
+        Chan, Golub & LeVeque (1983), Algorithms for computing the sample variance, for the merge of blocks.
+    """
+    n, bad, mean, m2, low, high = 0, 0, 0.0, 0.0, np.inf, -np.inf
+    for chosen in blocks(ds, name):
+        values = read_block(ds, name, chosen, source)
+        finite = values[np.abs(values) < LARGEST].astype(np.float64)
+        bad += values.size - finite.size
+        if not finite.size:
+            continue
+        block = float(finite.mean())
+        difference, total = block - mean, n + finite.size
+        m2 += float(np.square(finite - block).sum()) + difference**2 * n * finite.size / total
+        mean += difference * finite.size / total
+        n, low, high = total, min(low, float(finite.min())), max(high, float(finite.max()))
+    return {
+        "name": name,
+        "units": _units(ds[name]),
+        "dtype": str(ds[name].dtype),
+        "min": low if n else None,
+        "max": high if n else None,
+        "mean": mean if n else None,
+        "std": float(np.sqrt(m2 / n)) if n else None,
+        "not_finite": bad,
+    }
+
+
+def _first_problem(ds: xr.Dataset, source: str) -> str:
+    try:
+        check_snapshots(ds, source)
+    except DataError as error:
+        return str(error)
+    return "values are not finite"
+
+
+def _split_counts(ds: xr.Dataset, problems: list[str]) -> dict[str, int] | None:
+    if "split" not in ds.coords:
+        return None
+    try:
+        parts = split(ds)
+    except DataError as error:
+        problems.append(str(error))
+        return None
+    return {part: int(getattr(parts, part).sizes[TRAJECTORY]) for part in PARTS}
+
+
+def _unstated(ds: xr.Dataset, source: str) -> list[str]:
+    names = (*fields_of(ds), TIME, *space_of(ds), *parameters_of(ds))
+    missing = [
+        f"units of {name!r}: taken as dimensionless" for name in names if "units" not in ds[name].attrs
+    ]
+    declared = boundaries_of(ds, source)
+    missing += [f"boundary condition of {a!r}: taken as open" for a in space_of(ds) if a not in declared]
+    undeclared = [
+        str(name)
+        for name, c in ds.coords.items()
+        if c.dims == (TRAJECTORY,) and c.dtype.kind == "f" and "romvae_role" not in c.attrs
+    ]
+    return missing + [
+        f"role of {name!r}: set its attribute romvae_role='parameter' if the dynamics depend on it"
+        for name in undeclared
+    ]
+
+
+def _axis(ds: xr.Dataset, name: str, source: str) -> dict[str, Any]:
+    axis = Axis(name, tuple(ds[name].values.astype(float).tolist()), _units(ds[name]))
+    sides = boundaries_of(ds, source).get(name)
+    return {
+        "name": name,
+        "size": axis.size,
+        "lower": axis.coordinates[0],
+        "upper": axis.coordinates[-1],
+        "spacing": axis.spacing if axis.uniform else None,
+        "units": axis.units,
+        "boundary": [side.entry for side in sides] if sides else None,
+    }
+
+
+def _units(array: xr.DataArray) -> str:
+    return str(array.attrs.get("units", "1"))
+
+
+def _number(value: float | None) -> str:
+    return "no value" if value is None else f"{value:.6g}"
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value

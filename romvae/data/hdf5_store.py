@@ -1,0 +1,172 @@
+"""Snapshots in HDF5: one snapshot per chunk with a Fletcher-32 checksum, a dimension scale for every dim.
+
+The files are also valid netCDF-4. Reading is shared with `netcdf_store`: before any value is read, the file
+is searched for links to other files and for chunks that were never written, which HDF5 would return as zeros.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import xarray as xr
+
+from romvae.canonical import blocks
+from romvae.data.layout import MARKER, READING, chunk_shape, marked, refuse_bomb, unmarked
+from romvae.errors import DataError
+
+__all__ = ["complete", "is_store", "read", "write"]
+
+# netCDF-4 file format: a dim without coordinate, and a variable of a dim's name that is not its coordinate
+_NO_VARIABLE = "This is a netCDF dimension but not a netCDF variable.{:10d}"
+_NOT_COORDINATE = "_nc4_non_coord_"
+
+
+def is_store(path: Path) -> bool:
+    """Whether a file starts like HDF5 (netCDF-4 does)."""
+    return bool(h5py.is_hdf5(path))
+
+
+def write(ds: xr.Dataset, path: Path) -> None:
+    """Writes a file, all but the completion marker; values pass through memory in blocks."""
+    with h5py.File(path, "w") as file:
+        for key, value in marked(ds.attrs, ds).items():
+            file.attrs[key] = value
+        auxiliary = sorted(str(name) for name in set(ds.coords) - set(ds.dims))
+        if auxiliary:
+            file.attrs["coordinates"] = " ".join(auxiliary)
+        stored = {name: _write_variable(file, ds, name) for name in map(str, ds.variables)}
+        scales = {str(dim): _scale(file, str(dim), size, stored) for dim, size in ds.sizes.items()}
+        for name, dataset in stored.items():
+            for i, dim in enumerate(map(str, ds[name].dims)):
+                if scales[dim] != dataset:
+                    dataset.dims[i].attach_scale(scales[dim])
+
+
+def complete(path: Path) -> None:
+    """Sets the completion marker: the last write."""
+    with h5py.File(path, "r+") as file:
+        file.attrs[MARKER] = 1
+
+
+def read(path: Path, source: str, *, require: bool = True) -> xr.Dataset:
+    """Opens HDF5 or netCDF-4 lazily and read-only, after every chunk was found to be there.
+
+    Arguments:
+        path: A file.
+        source: What the messages call it.
+        require: Whether the completion marker must be set.
+
+    Raises:
+        DataError: The file cannot be opened, points to other files, or misses values.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            _check_links(file, source)
+            unwritten = dict(_unwritten(file))
+            declared = sum(d.size * d.dtype.itemsize for d in _datasets(file) if d.size)
+            groups = [name for name, item in file.items() if isinstance(item, h5py.Group)]
+    except BlockingIOError as error:
+        raise DataError(f"{source}: is being written by another process. Wait until it is done") from error
+    except (OSError, RuntimeError, KeyError) as error:
+        raise DataError(
+            f"{source}: cannot be opened as HDF5: the file is cut off or damaged. Copy or simulate it again"
+        ) from error
+    refuse_bomb(declared, path.stat().st_size, source)
+    try:
+        ds = xr.open_dataset(path, engine="h5netcdf", **READING)
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(
+            f"{source}: its arrays have no named dims, expected HDF5 with dimension scales or netCDF-4. "
+            "Label them with xarray and write with romvae.write_snapshots"
+        ) from error
+    for name in ds.variables:
+        if name in unwritten:
+            ds.close()
+            raise DataError(f"{source}: {name!r}: {unwritten[str(name)]}. Write or simulate it again")
+    if not ds.data_vars and groups:
+        ds.close()
+        raise DataError(f"{source}: holds no variable at its top level, only groups ({', '.join(groups)})")
+    return unmarked(ds, source, require=require)
+
+
+def _scale(file: h5py.File, dim: str, size: int, stored: dict[str, h5py.Dataset]) -> h5py.Dataset:
+    """The dimension scale of a dim: its coordinate, or a placeholder where it has none."""
+    if dim in stored and stored[dim].name == f"/{dim}":
+        scale, label = stored[dim], dim
+    else:
+        scale, label = file.create_dataset(dim, (size,), dtype="f4"), _NO_VARIABLE.format(size)
+    scale.make_scale(label)
+    return scale
+
+
+def _write_variable(file: h5py.File, ds: xr.Dataset, name: str) -> h5py.Dataset:
+    variable = ds[name].variable
+    path = f"{_NOT_COORDINATE}{name}" if name in ds.dims and variable.dims != (name,) else name
+    text = variable.dtype.kind not in "fiu"
+    settings: dict[str, Any] = {}
+    if variable.ndim and variable.size:
+        settings["chunks"] = chunk_shape(variable)
+        settings["fletcher32"] = not text
+    if variable.dtype.kind == "f":
+        settings["fillvalue"] = np.nan
+    dtype = h5py.string_dtype() if text else variable.dtype.newbyteorder("=")
+    dataset = file.create_dataset(path, variable.shape, dtype=dtype, **settings)
+    for key, value in variable.attrs.items():
+        dataset.attrs[str(key)] = value
+    for chosen in blocks(ds, name):
+        where = tuple(chosen.get(str(dim), slice(None)) for dim in variable.dims)
+        dataset[where] = variable[where].values.astype(object) if text else variable[where].values
+    return dataset
+
+
+def _check_links(group: h5py.Group, source: str) -> None:
+    """Refuses links out of the file before anything is followed: they could show any other file."""
+    for name in group:
+        link = group.get(name, getlink=True)
+        where = f"{source}: {str(group.name).rstrip('/')}/{name}"
+        if isinstance(link, h5py.ExternalLink):
+            raise DataError(
+                f"{where} is a link into another file ({link.filename}). Copy the values into this file"
+            )
+        if isinstance(link, h5py.SoftLink):
+            continue
+        item = group[name]
+        if isinstance(item, h5py.Group):
+            _check_links(item, source)
+        elif isinstance(item, h5py.Dataset) and (item.is_virtual or item.external):
+            kind = "is a virtual dataset" if item.is_virtual else "keeps its values in another file"
+            raise DataError(f"{where} {kind}. Copy the values into this file, for instance with h5repack")
+
+
+def _datasets(file: h5py.File) -> Iterator[h5py.Dataset]:
+    """The datasets at the top level, where snapshots live."""
+    for name in file:
+        item = file[name] if isinstance(file.get(name, getlink=True), h5py.HardLink) else None
+        if isinstance(item, h5py.Dataset):
+            yield item
+
+
+def _unwritten(file: h5py.File) -> Iterator[tuple[str, str]]:
+    """Datasets of which HDF5 would make up values, and what is missing."""
+    for dataset in _datasets(file):
+        name = str(dataset.name).lstrip("/").removeprefix(_NOT_COORDINATE)
+        if not dataset.size or _is_placeholder(dataset):
+            continue
+        if dataset.chunks is None:
+            if dataset.id.get_storage_size() == 0:
+                yield name, "its values were never written"
+            continue
+        expected = math.prod(math.ceil(n / c) for n, c in zip(dataset.shape, dataset.chunks, strict=True))
+        stored = dataset.id.get_num_chunks()
+        if stored < expected:
+            yield name, f"{expected - stored} of {expected} chunks were never written"
+
+
+def _is_placeholder(dataset: h5py.Dataset) -> bool:
+    label = dataset.attrs.get("NAME", b"")
+    return bytes(label).startswith(_NO_VARIABLE[:40].encode()) if isinstance(label, bytes) else False

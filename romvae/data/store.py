@@ -1,0 +1,171 @@
+"""Snapshots on disk: Zarr, HDF5 or netCDF, told apart by their content and written whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import xarray as xr
+
+from romvae.atomic import atomic_file, atomic_folder, check_target, require_space
+from romvae.canonical import blocks, canonical
+from romvae.check import check_snapshots
+from romvae.data import hdf5_store, netcdf_store, zarr_store
+from romvae.data.layout import check_storable
+from romvae.errors import ConfigError, DataError, OutputError
+
+__all__ = ["Format", "format_of", "open_snapshots", "write_snapshots"]
+
+Format = Literal["zarr", "hdf5", "netcdf"]
+
+_SUFFIXES: dict[str, Format] = {
+    ".zarr": "zarr",
+    ".h5": "hdf5",
+    ".hdf5": "hdf5",
+    ".nc": "netcdf",
+    ".nc4": "netcdf",
+}
+
+
+@dataclass(frozen=True)
+class _Store:
+    """What a format offers: write all but the marker, set the marker, open."""
+
+    write: Callable[[xr.Dataset, Path], None]
+    complete: Callable[[Path], None]
+    read: Callable[..., xr.Dataset]
+
+
+_STORES: dict[Format, _Store] = {
+    "zarr": _Store(zarr_store.write, zarr_store.complete, zarr_store.read),
+    "hdf5": _Store(hdf5_store.write, hdf5_store.complete, hdf5_store.read),
+    "netcdf": _Store(netcdf_store.write, netcdf_store.complete, netcdf_store.read),
+}
+
+
+def format_of(path: Path | str) -> Format:
+    """The format of an existing store, by its content and not by its name.
+
+    Raises:
+        DataError: The path does not exist or is no store.
+    """
+    if "://" in str(path) or "::" in str(path):
+        raise DataError(f"{path}: is an address, expected a local path. Download it first")
+    target = Path(path)
+    wanted = "expected a Zarr folder, an HDF5 or a netCDF-4 file"
+    try:
+        if target.is_dir():
+            if zarr_store.is_store(target):
+                return "zarr"
+            raise DataError(
+                f"{path}: is a folder without zarr.json, {wanted}. Give the path of the store itself"
+            )
+        if not target.exists():
+            raise DataError(
+                f"{path}: does not exist, {wanted}. Check the path, or make one with romvae simulate"
+            )
+        with target.open("rb") as file:
+            head = file.read(8)
+    except PermissionError as error:
+        raise DataError(f"{path}: may not be read (permission). Change its permissions") from error
+    if not head:
+        raise DataError(f"{path}: is empty (0 bytes), {wanted}. Copy or simulate it again")
+    if hdf5_store.is_store(target):
+        return "netcdf" if target.suffix in (".nc", ".nc4") else "hdf5"
+    if head.startswith(b"CDF"):
+        raise DataError(
+            f"{path}: is netCDF-3, {wanted}. Convert it with ds.to_netcdf(..., engine='h5netcdf')"
+        )
+    raise DataError(
+        f"{path}: is no store (it starts with {head!r}), {wanted}. Convert it with romvae.write_snapshots"
+    )
+
+
+def open_snapshots(path: Path | str, *, check: bool = True) -> xr.Dataset:
+    """Opens snapshots read-only and lazily; whatever cannot be trusted is refused.
+
+    Arguments:
+        path: A Zarr folder, an HDF5 or a netCDF-4 file; files of other programs are welcome if they have the
+            canonical dims.
+        check: Whether to scan all values for NaN and infinity (one pass over the data, in blocks). The
+            rest is always checked: all chunks present, completed, dims, dtypes, coordinates, uniform time.
+
+    Returns:
+        The canonical Dataset; values are read when they are used.
+
+    Raises:
+        DataError: Missing, no store, incomplete, damaged, or a value is not finite.
+        SchemaError: Dims, dtypes or coordinates are not canonical.
+    """
+    source = str(path)
+    ds = _STORES[format_of(path)].read(Path(path), source)
+    try:
+        check_snapshots(ds, source, values=check)
+        return canonical(ds)
+    except BaseException:
+        ds.close()
+        raise
+
+
+def write_snapshots(ds: xr.Dataset, path: Path | str, *, overwrite: bool = False) -> Path:
+    """Writes snapshots in the format of the suffix, reads them back, and only then lets the file appear.
+
+    Arguments:
+        ds: Snapshots, in memory or lazily opened; dims in any order.
+        path: Ends in `.zarr`, `.h5`, `.hdf5`, `.nc` or `.nc4`.
+        overwrite: Whether an existing store may be replaced, once the new one is complete.
+
+    Returns:
+        The path.
+
+    Raises:
+        ConfigError: The suffix is unknown.
+        DataError: The Dataset is not canonical, not finite, or has attributes that cannot be stored.
+        OutputError: The path is taken, the disk is full or what was read back differs.
+    """
+    target = Path(path)
+    kind = _SUFFIXES.get(target.suffix)
+    if kind is None:
+        raise ConfigError(f"{path}: suffix is {target.suffix!r}, expected one of {', '.join(_SUFFIXES)}")
+    check_target(target, overwrite)
+    if target.is_dir() and any(target.iterdir()) and not zarr_store.is_store(target):
+        raise OutputError(
+            f"{path}: is a folder that is no Zarr store and is not replaced. Choose another path"
+        )
+    ds = canonical(ds)
+    check_snapshots(ds, source=str(path))
+    check_storable(ds, str(path))
+    require_space(target, ds.nbytes + ds.nbytes // 20 + 2**20)
+    store = _STORES[kind]
+    with (atomic_folder if kind == "zarr" else atomic_file)(target, overwrite) as temporary:
+        store.write(ds, temporary)
+        with store.read(temporary, str(path), require=False) as written:
+            _verify(ds, written, str(path))
+        store.complete(temporary)
+    return target
+
+
+def _verify(ds: xr.Dataset, written: xr.Dataset, source: str) -> None:
+    """Compares what was read back with what was to be written, block by block."""
+    if set(ds.variables) != set(written.variables) or not _same_attrs(ds.attrs, written.attrs):
+        raise OutputError(
+            f"{source}: what was read back has other variables or attributes. Nothing was written"
+        )
+    for name in map(str, ds.variables):
+        meant, found = ds[name], written[name]
+        same = (
+            meant.dims == found.dims and meant.shape == found.shape and _same_attrs(meant.attrs, found.attrs)
+        )
+        if not same or not all(_same_values(meant.isel(part), found.isel(part)) for part in blocks(ds, name)):
+            raise OutputError(f"{source}: {name!r} read back differs from what was written. Check the disk")
+
+
+def _same_values(one: xr.DataArray, other: xr.DataArray) -> bool:
+    return bool(np.array_equal(one.values, other.values, equal_nan=one.dtype.kind == "f"))
+
+
+def _same_attrs(one: dict, other: dict) -> bool:
+    return xr.Variable((), 0, one).identical(xr.Variable((), 0, other))

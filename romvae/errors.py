@@ -1,0 +1,65 @@
+"""Errors with an exit code: where, what was found, what was expected, what to do."""
+
+from __future__ import annotations
+
+__all__ = [
+    "CheckpointError",
+    "ConfigError",
+    "DataError",
+    "NumericsError",
+    "OutOfRangeWarning",
+    "OutputError",
+    "QualityError",
+    "RomvaeError",
+    "SchemaError",
+]
+
+
+class RomvaeError(Exception):
+    """Base of every error that romvae raises on purpose; the command line exits with `exit_code`."""
+
+    exit_code: int = 1
+
+
+class ConfigError(RomvaeError, ValueError):
+    """A setting or an argument is unknown, of the wrong type or out of range."""
+
+    exit_code = 2
+
+
+class DataError(RomvaeError, ValueError):
+    """Input data are missing, incomplete, broken or not what the model needs."""
+
+    exit_code = 3
+
+
+class SchemaError(DataError):
+    """Fields, units, grid, time step or parameters differ from what was expected."""
+
+
+class CheckpointError(RomvaeError, ValueError):
+    """A saved model is incomplete, damaged or made by an incompatible version."""
+
+    exit_code = 3
+
+
+class NumericsError(RomvaeError, ArithmeticError):
+    """A computation produced a value that is not finite, or a solver did not converge."""
+
+    exit_code = 4
+
+
+class OutputError(RomvaeError, OSError):
+    """An output cannot be written: it exists already, the disk is full, permission is missing."""
+
+    exit_code = 5
+
+
+class QualityError(RomvaeError):
+    """A result is worse than the bound that the user asked for."""
+
+    exit_code = 6
+
+
+class OutOfRangeWarning(UserWarning):
+    """A parameter lies outside the range that the model was trained on."""

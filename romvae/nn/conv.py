@@ -1,0 +1,56 @@
+"""Convolution in one, two or three dimensions with boundary-aware padding, and the residual block made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from romvae.nn.padding import BoundaryPad, Sides
+
+__all__ = ["Conv", "ResidualBlock"]
+
+_CONVS: dict[int, type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+
+
+class Conv(nn.Module):
+    """Convolution whose padding follows the boundary conditions.
+
+    With stride one the output has the input's size. With stride s an axis of n points becomes ceil(n / s).
+
+    Arguments:
+        channels_in: Input channels.
+        channels_out: Output channels.
+        sides: Boundary kinds of each spatial axis; their number is the dimension.
+        kernel: Kernel size, the same along every axis.
+        stride: Stride, the same along every axis.
+    """
+
+    def __init__(
+        self, channels_in: int, channels_out: int, sides: Sequence[Sides], kernel: int = 3, stride: int = 1
+    ) -> None:
+        super().__init__()
+        lower = (kernel - stride) // 2 if kernel > stride else 0
+        self.kernel, self.stride, self.lower = kernel, stride, lower
+        upper = kernel - 1 - lower
+        self.pad = BoundaryPad(sides, [(lower, upper)] * len(sides), channels_in)
+        self.conv = _CONVS[len(sides)](channels_in, channels_out, kernel, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(self.pad(x))
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(act(conv(act(x)))); the last convolution starts at zero, so the block starts as the identity."""
+
+    def __init__(self, channels: int, sides: Sequence[Sides], kernel: int = 3) -> None:
+        super().__init__()
+        self.first = Conv(channels, channels, sides, kernel)
+        self.second = Conv(channels, channels, sides, kernel)
+        nn.init.zeros_(self.second.conv.weight)
+        if self.second.conv.bias is not None:
+            nn.init.zeros_(self.second.conv.bias)
+        self.act = nn.SiLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(self.act(self.first(self.act(x))))

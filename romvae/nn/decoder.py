@@ -1,0 +1,107 @@
+"""Field decoder: a latent vector becomes one number per field and grid point."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from romvae.nn.conv import Conv, ResidualBlock
+from romvae.nn.layout import Layout
+
+__all__ = ["FieldDecoder", "patches_to_grid"]
+
+
+def patches_to_grid(x: Tensor, patch: int, shape: tuple[int, ...]) -> Tensor:
+    """Spreads channels over patches and crops to the grid (pixel shuffle in 1, 2 or 3 dimensions).
+
+    Arguments:
+        x: Shape `(batch, channel * patch**ndim, *positions)`.
+        patch: Points per axis of a patch.
+        shape: Grid points per axis; positions * patch may exceed it.
+
+    Returns:
+        Shape `(batch, channel, *shape)`.
+    """
+    ndim = len(shape)
+    batch, positions = x.shape[0], x.shape[2:]
+    x = x.reshape(batch, -1, *[patch] * ndim, *positions)
+    order = [0, 1]
+    for axis in range(ndim):
+        order += [2 + ndim + axis, 2 + axis]
+    x = x.permute(order).reshape(batch, x.shape[1], *[n * patch for n in positions])
+    for axis, n in enumerate(shape):
+        x = x.narrow(2 + axis, 0, n)
+    return x
+
+
+class FieldDecoder(nn.Module):
+    """z -> linear path + patches of a convolutional trunk + a small smoothing correction at full resolution.
+
+    The convolutional part starts at zero. With `linear`, the linear path starts as the POD reconstruction
+    (`start_from_pod`); the decoder is then never worse than POD at the start of training.
+
+    Arguments:
+        layout: Sizes of the network; its `latent` is the input dimension.
+        linear: Whether there is a linear path.
+        smooth: Channels of the correction at full resolution; zero leaves it out.
+    """
+
+    def __init__(self, layout: Layout, linear: bool = True, smooth: int = 4) -> None:
+        super().__init__()
+        self.layout = layout
+        sides = layout.sides
+        self.dense = nn.Linear(layout.latent, layout.flat)
+        self.levels = nn.ModuleList()
+        widths = layout.channels[::-1]
+        for level, channels in enumerate(widths):
+            blocks: list[nn.Module] = [ResidualBlock(channels, sides) for _ in range(layout.blocks)]
+            if level + 1 < len(widths):
+                blocks.append(Conv(channels, widths[level + 1], sides, kernel=1))
+            self.levels.append(nn.Sequential(*blocks))
+        self.head = Conv(widths[-1], layout.fields * layout.patch**layout.ndim, sides, kernel=1)
+        _zero(self.head.conv)
+        self.smooth: nn.Sequential | None = None
+        if smooth:
+            kernel = 5 if layout.ndim == 1 else 3
+            self.smooth = nn.Sequential(
+                Conv(layout.fields, smooth, sides, kernel), nn.SiLU(), Conv(smooth, layout.fields, sides, kernel)
+            )
+            _zero(self.smooth[-1].conv)
+        self.linear = nn.Linear(layout.latent, layout.points) if linear else None
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Decodes latents of shape `(batch, latent)` to `(batch, channel, *space)`."""
+        layout = self.layout
+        x = self.dense(z).reshape(z.shape[0], layout.channels[-1], *layout.sizes[-1])
+        for level, blocks in enumerate(self.levels):
+            x = blocks(x)
+            if level + 1 < len(self.levels):
+                x = _upsample(x, layout.sizes[-2 - level])
+        x = patches_to_grid(self.head(F.silu(x)), layout.patch, layout.shape)
+        if self.linear is not None:
+            x = x + self.linear(z).reshape(z.shape[0], layout.fields, *layout.shape)
+        if self.smooth is not None:
+            x = x + self.smooth(x)
+        return x
+
+    @torch.no_grad()
+    def start_from_pod(self, mean: Tensor, modes: Tensor, std: Tensor) -> None:
+        """Sets the linear path to x = mean + sum_i std_i z_i modes_i; arguments as in `Encoder.start_from_pod`."""
+        if self.linear is None:
+            return
+        self.linear.weight.mul_(1e-3)
+        self.linear.weight[:, : modes.shape[0]] = (modes * std[:, None]).T.to(self.linear.weight.dtype)
+        self.linear.bias.copy_(mean)
+
+
+def _upsample(x: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Doubles every axis by repetition and crops to `size`."""
+    for axis, n in enumerate(size):
+        x = x.repeat_interleave(2, dim=2 + axis).narrow(2 + axis, 0, n)
+    return x
+
+
+def _zero(layer: nn.Module) -> None:
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)

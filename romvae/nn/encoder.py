@@ -1,0 +1,83 @@
+"""Encoder: a normalised snapshot becomes a Gaussian over the latent, q(z | x)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Independent, Normal
+
+from romvae.nn.conv import Conv, ResidualBlock
+from romvae.nn.layout import Layout
+
+__all__ = ["Encoder"]
+
+LOG_VAR_RANGE = (-14.0, 6.0)
+
+
+class Encoder(nn.Module):
+    """q(z | x) = N(L (x - m) + f(x), diag exp(g(x))).
+
+    The linear path L starts as the whitened POD projection (`start_from_pod`) and the convolutional correction f at
+    zero: training starts from the best linear code there is, and improves on it.
+
+    Arguments:
+        layout: Sizes of the network.
+        linear: Whether there is a linear path; it costs latent x grid points parameters.
+
+    References:
+        Kingma and Welling (2014), Auto-Encoding Variational Bayes, arXiv:1312.6114.
+    """
+
+    def __init__(self, layout: Layout, linear: bool = True) -> None:
+        super().__init__()
+        self.layout = layout
+        first, sides = layout.channels[0], layout.sides
+        layers: list[nn.Module] = [Conv(layout.fields, first, sides, kernel=layout.patch, stride=layout.patch)]
+        width = first
+        for level, channels in enumerate(layout.channels):
+            if level:
+                layers.append(Conv(width, channels, sides, kernel=3, stride=2))
+            layers.extend(ResidualBlock(channels, sides) for _ in range(layout.blocks))
+            width = channels
+        self.trunk = nn.Sequential(*layers)
+        self.head = nn.Sequential(nn.SiLU(), nn.Flatten(), nn.Linear(layout.flat, 2 * layout.latent))
+        last = self.head[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.zeros_(last.bias)
+        with torch.no_grad():
+            last.weight.mul_(0.1)
+            if linear:
+                last.weight[: layout.latent].zero_()
+            last.bias[layout.latent :].fill_(-4.0)
+        self.linear = nn.Linear(layout.points, layout.latent) if linear else None
+
+    def forward(self, x: Tensor) -> Independent:
+        """Encodes snapshots.
+
+        Arguments:
+            x: Normalised fields, shape `(batch, channel, *space)`.
+
+        Returns:
+            A distribution with batch shape `(batch,)` and event shape `(latent,)`.
+        """
+        mean, log_var = self.head(self.trunk(x)).chunk(2, -1)
+        if self.linear is not None:
+            mean = mean + self.linear(x.flatten(1))
+        return Independent(Normal(mean, (0.5 * log_var.clamp(*LOG_VAR_RANGE)).exp(), validate_args=False), 1)
+
+    @torch.no_grad()
+    def start_from_pod(self, mean: Tensor, modes: Tensor, std: Tensor) -> None:
+        """Sets the linear path to z_i = modes_i . (x - mean) / std_i.
+
+        Arguments:
+            mean: Mean snapshot, shape `(points,)`.
+            modes: Orthonormal POD modes, shape `(rank, points)`; a rank below the latent dimension leaves the
+                remaining rows at small random values.
+            std: Standard deviation of each coefficient, shape `(rank,)`.
+        """
+        if self.linear is None:
+            return
+        rank = modes.shape[0]
+        rows = modes / std[:, None]
+        self.linear.weight[:rank] = rows.to(self.linear.weight.dtype)
+        self.linear.bias[:rank] = -(rows @ mean).to(self.linear.bias.dtype)

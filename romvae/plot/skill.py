@@ -1,0 +1,223 @@
+"""How wrong and how sure a forecast is: error, coverage, reliability and spread over lead time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFormatter
+
+from romvae.plot.style import (
+    BASELINE_STYLES,
+    DECODER,
+    DYNAMICS,
+    GREY,
+    INK,
+    RC,
+    ROM,
+    baseline_title,
+    new_figure,
+    with_units,
+)
+from romvae.schema import TIME
+
+__all__ = ["coverage_over_time", "error_over_time", "reliability", "spread_skill"]
+
+_PREFIX, _SUFFIX = "baseline_", "_relative_l2"
+
+
+@matplotlib.rc_context(RC)
+def error_over_time(series: xr.Dataset) -> Figure:
+    """Relative L2 error of the ROM and of every baseline over lead time.
+
+    The axis is logarithmic where the errors span more than a factor of twenty; an error of exactly zero
+    (persistence at the start) is then left out.
+
+    Arguments:
+        series: `rom_relative_l2(time)`, optionally `rom_relative_l2_low` and `_high` (a band over
+            trajectories), and one `baseline_<name>_relative_l2(time)` per baseline.
+    """
+    figure, (axes,) = new_figure(height=3.6)
+    time = _lead(series)
+    curves = {
+        baseline_title(str(name)[len(_PREFIX) : -len(_SUFFIX)]): series[name].values
+        for name in series.data_vars
+        if str(name).startswith(_PREFIX) and str(name).endswith(_SUFFIX)
+    }
+    for (title, values), (colour, dashes, marker) in zip(curves.items(), _styles(len(curves)), strict=True):
+        axes.plot(
+            time,
+            _positive(values),
+            dashes,
+            color=colour,
+            marker=marker,
+            markevery=_every(time),
+            ms=4,
+            label=title,
+        )
+    rom = series["rom_relative_l2"].values
+    if "rom_relative_l2_low" in series and "rom_relative_l2_high" in series:
+        low, high = series["rom_relative_l2_low"].values, series["rom_relative_l2_high"].values
+        axes.fill_between(
+            time,
+            _positive(low),
+            _positive(high),
+            color=ROM,
+            alpha=0.2,
+            lw=0,
+            label="10 to 90 % of trajectories",
+        )
+    axes.plot(time, _positive(rom), color=ROM, lw=2.6, label="ROM")
+    everything = np.concatenate([_positive(each) for each in (rom, *curves.values())])
+    _error_axis(axes, everything)
+    axes.set(xlabel=_lead_label(series), ylabel="relative L2 error")
+    axes.margins(x=0)
+    # The last curve drawn is the ROM: it belongs at the head of the legend.
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles[::-1], labels[::-1], loc="outside lower center", ncols=2)
+    return figure
+
+
+@matplotlib.rc_context(RC)
+def coverage_over_time(
+    series: xr.Dataset, fifths: Sequence[float] = (), errors: Sequence[float] = (), level: float = 0.9
+) -> Figure:
+    """Share of held-out values inside the interval over lead time, with the line it should follow.
+
+    Arguments:
+        series: `rom_coverage_90(time)`.
+        fifths: Coverage in each fifth of the horizon.
+        errors: Standard error over trajectories of each of them.
+        level: Nominal coverage.
+    """
+    figure, (axes,) = new_figure()
+    time, coverage = _lead(series), series["rom_coverage_90"].values
+    axes.plot(time, coverage, color=ROM, lw=1.4, label="every lead time")
+    lowest = coverage
+    if len(fifths):
+        edges = np.linspace(time[0], time[-1], len(fifths) + 1)
+        centres, half = 0.5 * (edges[1:] + edges[:-1]), 0.5 * np.diff(edges)
+        spread = np.asarray(errors, float) if len(errors) == len(fifths) else np.zeros(len(fifths))
+        axes.hlines(fifths, centres - half, centres + half, color=INK, lw=2.2)
+        axes.errorbar(
+            centres, fifths, yerr=spread, fmt="o", color=INK, ms=5, capsize=4, label="fifth ± standard error"
+        )
+        lowest = np.concatenate([coverage, np.asarray(fifths) - spread])
+    axes.axhline(level, color=GREY, ls="--", lw=1.6, label=f"meant: {level:.0%}".replace("%", " %"))
+    finite = lowest[np.isfinite(lowest)]
+    axes.set_ylim(max(0.0, min(0.7, float(finite.min()) - 0.05)) if finite.size else 0.0, 1.0)
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
+    axes.set(xlabel=_lead_label(series), ylabel="values inside the interval")
+    axes.margins(x=0.01)
+    figure.legend(loc="outside lower center", ncols=2)
+    return figure
+
+
+@matplotlib.rc_context(RC)
+def reliability(coverage: xr.DataArray) -> Figure:
+    """Nominal against empirical coverage, for intervals of every level.
+
+    Arguments:
+        coverage: Share of held-out values inside the central interval, shape (level,), with the nominal
+            level between 0 and 1 as coordinate.
+    """
+    figure, (axes,) = new_figure(height=4.0)
+    level, found = coverage["level"].values, coverage.values
+    axes.fill_between([0, 1], [0, 1], [0, 0], color=DECODER, alpha=0.12, lw=0)
+    axes.fill_between([0, 1], [0, 1], [1, 1], color=DYNAMICS, alpha=0.14, lw=0)
+    axes.plot([0, 1], [0, 1], ls="--", color=GREY, lw=1.6, label="as meant")
+    axes.plot(level, found, color=ROM, marker="o", ms=5, label="ROM")
+    axes.text(0.96, 0.05, "intervals too narrow\n(overconfident)", ha="right", va="bottom", fontsize=9)
+    axes.text(0.04, 0.95, "intervals too wide\n(cautious)", ha="left", va="top", fontsize=9)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
+    axes.set(
+        xlim=(0, 1),
+        ylim=(0, 1),
+        aspect="equal",
+        xlabel="interval is meant to hold",
+        ylabel="interval really holds",
+    )
+    figure.legend(loc="outside lower center", ncols=2)
+    return figure
+
+
+@matplotlib.rc_context(RC)
+def spread_skill(parts: xr.Dataset) -> Figure:
+    """Forecast spread, split into its two parts, beside the error actually made.
+
+    Arguments:
+        parts: Root mean squares over trajectories and points, each of shape (time,): `rmse` of the mean
+            forecast, `std` of the forecast, and optionally its parts `std_decoder` and `std_dynamics`.
+            Attribute `units` of `rmse` names the unit.
+    """
+    figure, (axes,) = new_figure(height=3.6)
+    time = _lead(parts)
+    if "std_decoder" in parts:
+        axes.plot(time, parts["std_decoder"], color=DECODER, ls="-.", label="decoder noise (code too small)")
+    if "std_dynamics" in parts:
+        axes.plot(
+            time, parts["std_dynamics"], color=DYNAMICS, ls="--", label="dynamics spread (forecast unsure)"
+        )
+    axes.plot(time, parts["std"], color=ROM, lw=2.4, label="total predicted std")
+    axes.plot(
+        time,
+        parts["rmse"],
+        color=INK,
+        lw=1.8,
+        marker="o",
+        ms=4,
+        markevery=_every(time),
+        label="error actually made",
+    )
+    axes.set(
+        xlabel=_lead_label(parts), ylabel=with_units("RMS over points", parts["rmse"].attrs.get("units"))
+    )
+    axes.set_ylim(bottom=0)
+    axes.margins(x=0)
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles[::-1], labels[::-1], loc="outside lower center", ncols=1)
+    return figure
+
+
+def _lead(series: xr.Dataset) -> np.ndarray:
+    """Lead time, from the coordinate where there is one."""
+    return np.asarray(series[TIME].values if TIME in series.coords else np.arange(series.sizes[TIME]), float)
+
+
+def _lead_label(series: xr.Dataset) -> str:
+    units = series[TIME].attrs.get("units") if TIME in series.coords else "step"
+    return with_units("lead time", units)
+
+
+def _positive(values: np.ndarray) -> np.ndarray:
+    """The values as float64, with NaN in place of what a logarithmic axis cannot show."""
+    values = np.asarray(values, dtype=float)
+    return np.where(np.isfinite(values) & (values > 0), values, np.nan)
+
+
+def _styles(count: int) -> list[tuple[str, str, str]]:
+    return [BASELINE_STYLES[index % len(BASELINE_STYLES)] for index in range(count)]
+
+
+def _every(time: np.ndarray) -> int:
+    """Markers at about ten places along a curve."""
+    return max(1, time.size // 10)
+
+
+def _error_axis(axes: Axes, values: np.ndarray) -> None:
+    """Logarithmic where the values span more than a factor of twenty; labels in per cent."""
+    finite = values[np.isfinite(values)]
+    if finite.size and finite.max() > 20 * finite.min():
+        axes.set_yscale("log")
+        decades = np.log10(finite.max() / finite.min())
+        subs = (1.0,) if decades > 3 else (1.0, 2.0, 5.0) if decades < 2 else (1.0, 3.0)
+        axes.yaxis.set_major_locator(LogLocator(subs=subs, numticks=12))
+        axes.yaxis.set_minor_locator(NullLocator())
+    else:
+        axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g} %"))

@@ -1,0 +1,8 @@
+"""A comparison as files: `report.html`, one self-contained page, and `metrics.json` beside it."""
+
+from __future__ import annotations
+
+from romvae.report.page import Compared, write_metrics, write_report
+from romvae.report.verdict import verdict
+
+__all__ = ["Compared", "verdict", "write_metrics", "write_report"]

@@ -1,0 +1,164 @@
+"""Charts over lead time and of the model's inside, each with a caption that says how to read it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+import xarray as xr
+
+from romvae import plot
+from romvae.plot.style import plain
+from romvae.report.forecasts import field_names
+from romvae.report.picture import Picture, as_picture
+from romvae.report.verdict import lookup, number, percent
+from romvae.schema import TIME
+
+__all__ = ["error_charts", "model_charts", "uncertainty_charts"]
+
+# Seconds that are no stage of their own: two are per trajectory, one is the sum.
+_NO_STAGE: Final = ("rollout", "solver", "total")
+_SPREAD_SERIES: Final = {
+    "rmse": "rom_rmse",
+    "std": "rom_std",
+    "std_decoder": "rom_std_decoder",
+    "std_dynamics": "rom_std_dynamics",
+}
+
+
+def error_charts(series: xr.Dataset) -> list[Picture]:
+    """Error over lead time; nothing where it was not measured."""
+    if "rom_relative_l2" not in series:
+        return []
+    values = series["rom_relative_l2"].values
+    return [
+        as_picture(
+            plot.error_over_time(series),
+            "ROM against the baselines",
+            "Thick blue line: the ROM over all held-out trajectories; the shaded band holds the middle 80 "
+            "% of them. Lower is better. A baseline below the blue line does better than the ROM at that "
+            "lead time. At lead time zero the ROM pays for compression only.",
+            "Line chart of relative L2 error over lead time for the ROM and its baselines. The ROM's "
+            f"error goes from {percent(float(values[0]))} to {percent(float(values[-1]))}.",
+        )
+    ]
+
+
+def uncertainty_charts(metrics: Mapping[str, Any], series: xr.Dataset, examples: xr.Dataset) -> list[Picture]:
+    """Spread against error, coverage and reliability; a part that was not measured is left out."""
+    pictures = [_spread_chart(series, examples, field) for field in field_names(examples)]
+    rom = lookup(metrics, "rom")
+    if "rom_coverage_90" in series:
+        fifths, errors = (_numbers(rom.get(key)) for key in ("coverage_90_fifths", "coverage_90_fifths_se"))
+        pictures.append(
+            as_picture(
+                plot.coverage_over_time(series, fifths, errors),
+                "Do the 90 % intervals hold what they promise?",
+                "The line should stay near the dashed 90 %. Below it the intervals are too narrow, above too "
+                "wide. Bars are means over fifths of the horizon; whiskers are one standard error over "
+                "trajectories, so a distance of one or two whiskers may be chance.",
+                "Coverage of the 90 % interval over lead time; fifths: "
+                f"{', '.join(percent(each) for each in fifths) or 'not given'}.",
+            )
+        )
+    if "coverage" in series and "level" in series.coords:
+        pictures.append(
+            as_picture(
+                plot.reliability(series["coverage"]),
+                "Are intervals of every size right?",
+                "For each interval size (across) the share of held-out values that really fell inside "
+                "(up). A calibrated ROM follows the dashed diagonal.",
+                "Reliability curve: nominal against empirical coverage.",
+            )
+        )
+    return pictures
+
+
+def _spread_chart(series: xr.Dataset, examples: xr.Dataset, field: str) -> Picture:
+    parts = _spread_parts(series, examples, field)
+    return as_picture(
+        plot.spread_skill(parts),
+        f"Where the uncertainty of {plain(field)} comes from",
+        "The blue line (how large the ROM says its error will be) should lie on the black one (the error "
+        "it made): above it, the ROM is too cautious; below, overconfident. The two parts add as "
+        "variances: decoder noise is what the latent code cannot represent, dynamics spread is what the "
+        f"forecast of the code does not know. Root mean square over the points of {parts.attrs['scope']}.",
+        f"Line chart over lead time of the predicted standard deviation of {plain(field)}, its two parts, "
+        "and the error made.",
+    )
+
+
+def model_charts(metrics: Mapping[str, Any], series: xr.Dataset, info: Mapping[str, Any]) -> list[Picture]:
+    """Figures of the page's section `inside the model`."""
+    pictures = []
+    if "kl_per_dimension" in series and np.isfinite(series["kl_per_dimension"].values).any():
+        kl = series["kl_per_dimension"]
+        pictures.append(
+            as_picture(
+                plot.kl_per_dimension(kl),
+                "What the latent dimensions carry",
+                "Information per latent dimension. Grey bars carry next to nothing: with many of them a "
+                "smaller code would do; with none, a larger one may compress better.",
+                f"Bar chart of the KL divergence of {kl.size} latent dimensions.",
+            )
+        )
+    history = {
+        name: curves
+        for name, curves in lookup(info, "history").items()
+        if isinstance(curves, Mapping) and any(len(_numbers(each)) > 1 for each in curves.values())
+    }
+    if history:
+        pictures.append(
+            as_picture(
+                plot.training_curves(history),
+                "Training",
+                "Loss of each training stage; the losses mean different things and cannot be compared "
+                "with each other. A curve still falling at its end would gain from more steps.",
+                f"Training loss over optimiser steps of {', '.join(plain(name) for name in history)}.",
+            )
+        )
+    stages = {
+        name: float(value)
+        for name, value in lookup(metrics, "seconds").items()
+        if name not in _NO_STAGE and np.isfinite(number(value))
+    }
+    if stages:
+        pictures.append(
+            as_picture(
+                plot.stage_seconds(stages),
+                "Where the time went",
+                "Wall-clock time per stage on the machine named at the end of this page.",
+                "Bar chart of seconds per stage: "
+                + ", ".join(f"{plain(k)} {v:.3g} s" for k, v in stages.items()),
+            )
+        )
+    return pictures
+
+
+def _spread_parts(series: xr.Dataset, examples: xr.Dataset, field: str) -> xr.Dataset:
+    """Root mean squares over lead time: from the series where there is one field, else from the examples."""
+    truth = examples[f"truth_{field}"]
+    others = [name for name in truth.dims if name != TIME]
+    arrays = {
+        "rmse": examples[f"mean_{field}"] - truth,
+        "std": examples[f"std_{field}"],
+        "std_decoder": examples.get(f"std_decoder_{field}"),
+        "std_dynamics": examples.get(f"std_dynamics_{field}"),
+    }
+    parts = xr.Dataset({name: np.sqrt((a**2).mean(others)) for name, a in arrays.items() if a is not None})
+    parts["rmse"].attrs["units"] = truth.attrs.get("units", "1")
+    parts.attrs["scope"] = "the example trajectories"
+    single = len(field_names(examples)) == 1
+    same_times = series.sizes.get(TIME) == parts.sizes[TIME]
+    if single and same_times and all(_SPREAD_SERIES[str(name)] in series for name in parts.data_vars):
+        parts = parts.assign(
+            {name: (TIME, series[_SPREAD_SERIES[str(name)]].values) for name in parts.data_vars}
+        )
+        parts["rmse"].attrs["units"] = truth.attrs.get("units", "1")
+        parts.attrs["scope"] = "all held-out trajectories"
+    return parts
+
+
+def _numbers(values: Any) -> list[float]:
+    return [] if values is None else [number(each) for each in values]

@@ -1,0 +1,172 @@
+"""Write a comparison as one self-contained HTML page, and its figures as JSON."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import logging
+import math
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Protocol
+
+import jinja2
+import numpy as np
+import xarray as xr
+from markupsafe import Markup
+
+from romvae.atomic import atomic_file
+from romvae.report.charts import error_charts, model_charts, uncertainty_charts
+from romvae.report.forecasts import example_blocks, field_names
+from romvae.report.tables import data_card, rows, scores, tiles
+from romvae.report.verdict import best_baseline, lookup, number, verdict
+
+__all__ = ["Compared", "render", "write_metrics", "write_report"]
+
+_LOGGER = logging.getLogger("romvae.report")
+
+
+class Compared(Protocol):
+    """What a report is made of; `romvae.compare` returns one.
+
+    `metrics`: the numbers, see `write_metrics`. `series`: scores over lead time. `examples`: a few
+    held-out trajectories with `truth_`, `mean_`, `std_`, `std_decoder_`, `std_dynamics_`, `lower_` and
+    `upper_<field>`. `info`: `title`, `case` (what was solved, in a sentence), `verdict` (sentences),
+    `configuration`, `environment` and `history` (per training stage `step` and `loss`). What is missing is
+    left out of the page.
+    """
+
+    @property
+    def metrics(self) -> Mapping[str, Any]: ...  # noqa: D102
+    @property
+    def series(self) -> xr.Dataset: ...  # noqa: D102
+    @property
+    def examples(self) -> xr.Dataset: ...  # noqa: D102
+    @property
+    def info(self) -> Mapping[str, Any]: ...  # noqa: D102
+
+
+def write_report(comparison: Compared, out: Path, *, overwrite: bool = False) -> Path:
+    """Write the page: whole or not at all.
+
+    The page needs nothing but itself: no network, no other file; its content policy forbids outside requests.
+
+    Arguments:
+        comparison: What to report.
+        out: A folder, which gets `report.html`, or the page's own path ending in `.html`.
+        overwrite: Replace a page that exists.
+
+    Returns:
+        Path of the page.
+
+    Raises:
+        OutputError: If the page exists and `overwrite` is false, or cannot be written.
+    """
+    path = out if out.suffix == ".html" else out / "report.html"
+    with atomic_file(path, overwrite=overwrite) as temporary:
+        temporary.write_text(render(comparison), encoding="utf-8")
+    _LOGGER.info("%s: report of %.1f MB written", path, path.stat().st_size / 1e6)
+    return path
+
+
+def write_metrics(comparison: Compared, out: Path, *, overwrite: bool = False) -> Path:
+    """Write the numbers as JSON; a number that is not finite becomes `null`.
+
+    Arguments:
+        comparison: Its `metrics` are written as nested objects: `rom` (`relative_l2` pooled over held-out
+            trajectories, times and points; `worst_relative_l2` over trajectories and times;
+            `compression_relative_l2`; `vrmse`; `crps` in field units; `coverage_90` with `coverage_90_se`,
+            its standard error over trajectories; `coverage_90_fifths` and `coverage_90_fifths_se` over the
+            horizon),
+            `baselines.<name>` (`relative_l2`, `worst_relative_l2`, `vrmse`), `seconds.<stage>` (wall clock;
+            `rollout` and `solver` per trajectory) and `data`.
+        out: A folder, which gets `metrics.json`, or a path ending in `.json`.
+        overwrite: Replace a file that exists.
+
+    Returns:
+        Path of the file.
+
+    Raises:
+        OutputError: If the file exists and `overwrite` is false, or cannot be written.
+    """
+    path = out if out.suffix == ".json" else out / "metrics.json"
+    text = json.dumps(_plain_json(comparison.metrics), indent=2, allow_nan=False) + "\n"
+    with atomic_file(path, overwrite=overwrite) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return path
+
+
+def render(comparison: Compared) -> str:
+    """The page as text. Names that come from files are escaped: they cannot add markup or scripts."""
+    metrics, info = comparison.metrics, comparison.info
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment.filters["tight"] = _tight
+    resources = files("romvae.report")
+    style, script, template = (
+        resources.joinpath(name).read_text(encoding="utf-8")
+        for name in ("page.css", "player.js", "template.html")
+    )
+    fields = field_names(comparison.examples)
+    best, error = best_baseline(metrics), number(metrics, "rom", "relative_l2")
+    return environment.from_string(template).render(
+        # Only these two files of our own pass unescaped; the page's policy admits them by their hash.
+        style=Markup(style),  # noqa: S704
+        script=Markup(script),  # noqa: S704
+        policy=f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'",
+        title=str(info.get("title") or "Reduced-order model report"),
+        case=str(info.get("case") or ""),
+        verdict=[str(each) for each in info.get("verdict") or verdict(metrics)],
+        loses=not math.isfinite(error) or (best is not None and error > best[1]),
+        tiles=tiles(metrics),
+        scores=scores(metrics),
+        rom_rows=_rom_rows(metrics),
+        blocks=example_blocks(comparison.examples),
+        error=error_charts(comparison.series),
+        uncertainty=uncertainty_charts(metrics, comparison.series, comparison.examples),
+        model=model_charts(metrics, comparison.series, info),
+        card=data_card(metrics, comparison.examples, fields),
+        configuration=rows(lookup(info, "configuration")),
+        environment=rows(lookup(info, "environment")),
+    )
+
+
+def _rom_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The ROM's own scores that no baseline has."""
+    rom, lines = lookup(metrics, "rom"), []
+    crps = number(rom, "crps")
+    if math.isfinite(crps):
+        lines.append(("CRPS", f"{crps:.3g}"))
+    fifths, errors = rom.get("coverage_90_fifths") or (), rom.get("coverage_90_fifths_se") or ()
+    if fifths:
+        spreads = [f" ± {100 * number(each):.1f}" for each in errors] or [""] * len(fifths)
+        text = ", ".join(
+            f"{100 * number(each):.1f}{spread}" for each, spread in zip(fifths, spreads, strict=False)
+        )
+        lines.append(("90 % coverage in the fifths of the horizon [%]", text))
+    return lines
+
+
+def _tight(text: str) -> str:
+    """No line break between a number and its per cent sign."""
+    return text.replace(" %", "\u00a0%")
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
+
+
+def _plain_json(value: Any) -> Any:
+    """Only what JSON knows: NumPy scalars and arrays become numbers and lists, non-finite numbers null."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain_json(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain_json(each) for each in value]
+    if isinstance(value, np.ndarray):
+        return _plain_json(value.tolist())
+    if isinstance(value, np.generic):
+        return _plain_json(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)

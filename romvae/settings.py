@@ -1,0 +1,228 @@
+"""What a user can set, each once: flags, YAML keys, ranges, help and the JSON schema all come from here.
+
+`None` means "chosen from the data". A YAML file has the same shape as the classes:
+
+```yaml
+seed: 0
+model:
+  latent: 16
+training:
+  device: cpu
+```
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from romvae.errors import ConfigError
+
+__all__ = [
+    "ModelSettings",
+    "Settings",
+    "SimulateSettings",
+    "TrainSettings",
+    "TrainingSettings",
+    "describe_errors",
+    "example_yaml",
+    "to_yaml",
+    "validated",
+]
+
+
+class Settings(BaseModel):
+    """Base of all settings: unknown keys, non-finite numbers and booleans in place of numbers are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_boolean_numbers(cls, data: Any) -> Any:
+        # YAML reads `yes` and `on` as booleans, and pydantic would take them for the number 1.
+        for key, value in data.items() if isinstance(data, Mapping) else ():
+            field = cls.model_fields.get(key)
+            if isinstance(value, bool) and field is not None and field.annotation is not bool:
+                raise ValueError(f"{key} = {value}: should not be a yes/no value")
+        return data
+
+    def chosen(self) -> dict[str, Any]:
+        """The settings that are not left to the data, ready to be passed on as keyword arguments."""
+        return {name: value for name, value in self if value is not None}
+
+
+class ModelSettings(Settings):
+    """The networks: arguments of `ROM.for_data`."""
+
+    latent: int | None = Field(None, ge=1, le=4096, description="size of the latent code")
+    patch: int | None = Field(
+        None, ge=1, le=64, description="grid points per axis that the stem merges into one"
+    )
+    channels: int | None = Field(None, ge=1, le=4096, description="channels of the convolutional trunk")
+    blocks: int | None = Field(None, ge=0, le=64, description="residual blocks per level")
+    hidden: int | None = Field(None, ge=1, le=16384, description="width of the latent dynamics")
+    depth: int | None = Field(None, ge=1, le=64, description="hidden layers of the latent dynamics")
+    members: int = Field(4, ge=1, le=64, description="networks in the ensemble of latent dynamics")
+    noise_floor: float = Field(
+        1e-3, gt=0, le=1, description="least standard deviation of the decoder, in units of each field's own"
+    )
+
+
+class TrainingSettings(Settings):
+    """The optimisation: arguments of `romvae.fit`."""
+
+    vae_steps: int | None = Field(None, ge=1, le=10**8, description="steps for encoder and mean decoder")
+    variance_steps: int | None = Field(None, ge=1, le=10**8, description="steps for the local variance")
+    dynamics_steps: int | None = Field(None, ge=1, le=10**8, description="steps for the latent dynamics")
+    learning_rate: float | None = Field(None, gt=0, le=1, description="largest step size of the optimiser")
+    batch_size: int | None = Field(None, ge=1, le=65536, description="snapshots, or windows, per step")
+    horizon: int | None = Field(
+        None, ge=1, le=10000, description="longest window of the dynamics, in time steps"
+    )
+    augment: Literal["auto", "none"] = Field(
+        "auto", description="symmetric copies where grid and boundary allow"
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU where there is one")
+    threads: int | None = Field(
+        None, ge=1, le=1024, description="CPU threads; another number gives other weights"
+    )
+
+
+class TrainSettings(Settings):
+    """Everything that `romvae train` can be told."""
+
+    seed: int = Field(
+        0, ge=0, lt=2**32, description="seed of the split, the initial weights and the training"
+    )
+    model: ModelSettings = Field(ModelSettings(), description="the networks")
+    training: TrainingSettings = Field(TrainingSettings(), description="the optimisation")
+
+
+class SimulateSettings(Settings):
+    """Everything that `romvae simulate` can be told."""
+
+    case: str | None = Field(
+        None, min_length=1, description="name of a case; romvae simulate --list shows them"
+    )
+    n: int | None = Field(None, ge=1, le=10**7, description="number of trajectories")
+    seed: int = Field(0, ge=0, lt=2**32, description="trajectory i depends on (seed, i) only")
+    workers: int | None = Field(
+        None, ge=1, le=4096, description="processes; the result is the same for any number"
+    )
+
+
+AnySettings = TypeVar("AnySettings", bound=Settings)
+
+
+def validated(
+    cls: type[AnySettings],
+    data: Mapping[str, Any],
+    source: str = "",
+    marks: Mapping[tuple[str, ...], tuple[int, int]] | None = None,
+) -> AnySettings:
+    """`data` as settings of type `cls`.
+
+    Arguments:
+        cls: class of the settings.
+        data: nested mapping, as read from a YAML file.
+        source: name of the file, for messages.
+        marks: line and column of each key, for messages.
+
+    Raises:
+        ConfigError: naming file, line, column, key, value and what was expected; with a suggestion for a
+            misspelt key.
+    """
+    try:
+        return cls.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(describe_errors(error, cls, source, marks or {})) from None
+
+
+def describe_errors(
+    error: ValidationError,
+    cls: type[BaseModel],
+    source: str = "",
+    marks: Mapping[tuple[str, ...], tuple[int, int]] | None = None,
+    flags: bool = False,
+) -> str:
+    """All that is wrong in one line, such as `rom.yaml:3:3: model.latent = 0: should be greater than 1`.
+
+    With `flags`, keys are written as on the command line: `--model.latent`.
+    """
+    sentences = []
+    for item in error.errors(include_url=False):
+        path = tuple(str(part) for part in item["loc"])
+        key = f"--{'.'.join(path)}".replace("_", "-") if flags and path else ".".join(path)
+        line = (marks or {}).get(path)
+        where = ":".join([source, *map(str, line or ())]) if source else ""
+        if item["type"] == "extra_forbidden":
+            what = f"{key}: unknown setting{_suggestion(path, cls)}"
+        else:
+            reason = item["msg"].removeprefix("Input ").removeprefix("Value error, ")
+            what = (
+                f"{key} = {_brief(item['input'])}: {reason}"
+                if key and not isinstance(item["input"], dict)
+                else reason
+            )
+        sentences.append(f"{where}: {what}" if where else what)
+    return "; ".join(sentences)
+
+
+def _brief(value: Any) -> str:
+    text = " ".join(str(value).split())
+    return text if len(text) <= 40 else f"{text[:40]}..."
+
+
+def _suggestion(path: tuple[str, ...], cls: type[BaseModel]) -> str:
+    known = {".".join(name): name[-1] for name, _, _ in _walk(cls)}
+    same_name = [dotted for dotted, last in known.items() if last == path[-1]]
+    near = same_name or difflib.get_close_matches(".".join(path), known, n=1, cutoff=0.6)
+    if not near:
+        close = difflib.get_close_matches(path[-1], known.values(), n=1, cutoff=0.6)
+        near = [dotted for dotted, last in known.items() if last in close]
+    return f"; did you mean {near[0]}?" if near else "; romvae config --example lists all settings"
+
+
+def _walk(cls: type[BaseModel], above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any, bool]]:
+    """Path, field and whether it is a section, for every field of nested settings."""
+    for name, field in cls.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield (*above, name), field, True
+            yield from _walk(kind, (*above, name))
+        else:
+            yield (*above, name), field, False
+
+
+def to_yaml(settings: Settings, title: str = "") -> str:
+    """All settings, defaults included, as YAML that reads back to the same settings."""
+    text = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return f"# {title}\n{text}" if title else text
+
+
+def example_yaml(cls: type[Settings]) -> str:
+    """A commented YAML with every setting at its default; it reads back to the defaults."""
+    lines = [f"# {(cls.__doc__ or '').splitlines()[0]} null: chosen from the data."]
+    for path, field, section in _walk(cls):
+        indent = "  " * (len(path) - 1)
+        if section:
+            lines += [f"{indent}{path[-1]}:  # {field.description}"]
+        else:
+            value = yaml.safe_dump(field.default).removesuffix("...\n").strip()
+            lines += [f"{indent}{path[-1]}: {value}  # {field.description}{_range(field)}"]
+    return "\n".join(lines) + "\n"
+
+
+def _range(field: Any) -> str:
+    signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+    bounds = [
+        f"{sign} {getattr(rule, name):g}"
+        for rule in field.metadata
+        for name, sign in signs.items()
+        if getattr(rule, name, None) is not None
+    ]
+    return f" ({', '.join(bounds)})" if bounds else ""

@@ -1,0 +1,64 @@
+"""Reference simulations on numpy and scipy, torch-free: one equation per file, verified by exact solutions.
+
+>>> from romvae.solvers import Burgers1d
+>>> import numpy as np
+>>> solver = Burgers1d(viscosity=1e-2, points=64)
+>>> solver.solve(solver.initial(np.random.default_rng(0)), times=np.linspace(0, 0.1, 3)).shape
+(3, 1, 64)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from romvae.solvers.advection import Advection1d
+    from romvae.solvers.base import Case, Draw, Solver
+    from romvae.solvers.burgers import Burgers1d
+    from romvae.solvers.burgers_inviscid import BurgersInviscid1d
+    from romvae.solvers.burgers_walls import BurgersWalls1d
+    from romvae.solvers.cases import CASES, get_case
+    from romvae.solvers.ensemble import simulate
+    from romvae.solvers.heat import Heat
+    from romvae.solvers.verify import verify_solver
+
+__all__ = [
+    "CASES",
+    "Advection1d",
+    "Burgers1d",
+    "BurgersInviscid1d",
+    "BurgersWalls1d",
+    "Case",
+    "Draw",
+    "Heat",
+    "Solver",
+    "get_case",
+    "simulate",
+    "verify_solver",
+]
+
+_HOMES = {
+    "Advection1d": "advection",
+    "Burgers1d": "burgers",
+    "BurgersInviscid1d": "burgers_inviscid",
+    "BurgersWalls1d": "burgers_walls",
+    "CASES": "cases",
+    "Case": "base",
+    "Draw": "base",
+    "Heat": "heat",
+    "Solver": "base",
+    "get_case": "cases",
+    "simulate": "ensemble",
+    "verify_solver": "verify",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,180 @@
+"""What every reference solver and every named case is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from romvae.errors import ConfigError, NumericsError
+from romvae.schema import Field, Grid
+from romvae.solvers.arguments import increasing_times
+
+__all__ = ["Array", "Case", "Draw", "Solver"]
+
+Array = NDArray[np.float64]
+
+
+class Solver(ABC):
+    """A reference simulation of one equation on one grid.
+
+    Grids: a periodic axis of `points` points and length L has x_i = origin + i L / points (the far end is the
+    first point again); a bounded axis has the centres of `points` equal cells, x_i = origin + (i + 1/2) L /
+    points, so that both walls lie half a cell outside the first and the last point.
+
+    A subclass sets `grid` and `parameters` in its constructor and writes `initial` and `_integrate`; one that
+    can advance many trajectories at once overrides `_integrate_many` too and sets `batched`.
+    `romvae.solvers.verify_solver` holds it to the laws below.
+
+    Attributes:
+        name: What messages and stores call the solver.
+        equation: The equation in plain text.
+        fields: Name, units and long name of every field, in the order of the arrays' first axis.
+        units: Units of parameters, axes and `time`; what is not listed is dimensionless ("1").
+        batched: Whether `solve_many` advances all trajectories together.
+        grid: The axes, in the order z, y, x, with what holds at their ends.
+        parameters: Physical parameters by name, such as `viscosity`.
+    """
+
+    name: ClassVar[str]
+    equation: ClassVar[str]
+    fields: ClassVar[tuple[Field, ...]]
+    units: ClassVar[Mapping[str, str]] = {}
+    batched: ClassVar[bool] = False
+
+    grid: Grid
+    parameters: Mapping[str, float]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the numbers depend on beside the parameters (resolution, step, tolerance), for the record."""
+        return {}
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one snapshot, `(field, *space)`."""
+        return (len(self.fields), *self.grid.shape)
+
+    @abstractmethod
+    def initial(self, rng: np.random.Generator) -> Array:
+        """A random initial field that suits the boundary, `(field, *space)` in physical units."""
+
+    @abstractmethod
+    def _integrate(self, u0: Array, times: Array) -> Array:
+        """`(time, field, *space)` for checked float64 arguments that it must not change."""
+
+    @classmethod
+    def _integrate_many(cls, solvers: Sequence[Any], u0: Array, times: Array) -> Array:
+        """`(trajectory, time, field, *space)`; row i belongs to `solvers[i]` and to `u0[i]`."""
+        return np.stack([solver._integrate(u, times) for solver, u in zip(solvers, u0, strict=True)])
+
+    def solve(self, u0: ArrayLike, times: ArrayLike) -> Array:
+        """The solution at the given times.
+
+        Arguments:
+            u0: Field at `times[0]`, `(field, *space)` in physical units.
+            times: Strictly increasing times, in the units of `units["time"]`; any spacing.
+
+        Returns:
+            float64 `(time, field, *space)`; the first entry is `u0` itself.
+
+        Raises:
+            ConfigError: `u0` or `times` do not fit.
+            NumericsError: The computation failed; the message names time, parameters and why.
+        """
+        return self.solve_many([self], np.asarray(u0, dtype=np.float64)[None], times)[0]
+
+    @classmethod
+    def solve_many(cls, solvers: Sequence[Any], u0: ArrayLike, times: ArrayLike) -> Array:
+        """Solutions of many trajectories at the same times; faster than one by one where `batched`.
+
+        Arguments:
+            solvers: One solver of this class per trajectory, on the same grid.
+            u0: Fields at `times[0]`, `(trajectory, field, *space)`.
+            times: Strictly increasing times.
+
+        Returns:
+            float64 `(trajectory, time, field, *space)`.
+
+        Raises:
+            ConfigError: `u0` or `times` do not fit.
+            NumericsError: The computation failed; the message names time, parameters and why.
+        """
+        t = increasing_times(cls.name, times)
+        start = np.array(u0, dtype=np.float64)
+        if not solvers or any(solver.grid != solvers[0].grid for solver in solvers):
+            raise ConfigError(f"{cls.name}: expected at least one solver, and all on the same grid")
+        expected = (len(solvers), *solvers[0].shape)
+        if start.shape != expected:
+            raise ConfigError(
+                f"{cls.name}: initial field has shape {start.shape[1:]}, expected (field, *space) "
+                f"= {expected[1:]}"
+            )
+        if not np.isfinite(start).all():
+            index = tuple(int(i) for i in np.argwhere(~np.isfinite(start))[0][1:])
+            raise ConfigError(f"{cls.name}: initial field is not finite at index {index}; repair it")
+        with np.errstate(over="ignore", invalid="ignore"):
+            u = cls._integrate_many(solvers, start, t)
+        _check_finite(solvers, u, t)
+        u[:, 0] = start
+        return u
+
+    def failed(self, time: float, why: str) -> NumericsError:
+        """The error to raise where a computation breaks down."""
+        values = ", ".join(f"{name}={value:.6g}" for name, value in self.parameters.items())
+        return NumericsError(f"{self.name}: failed at t={time:.6g} ({values}): {why}")
+
+
+def _check_finite(solvers: Sequence[Solver], u: Array, times: Array) -> None:
+    good = np.isfinite(u).all(axis=tuple(range(2, u.ndim)))
+    if not good.all():
+        row, step = np.argwhere(~good)[0]
+        raise solvers[row].failed(
+            times[step], "the field is not finite. Use a smaller step or a higher resolution"
+        )
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One member of an ensemble: the solver with its parameters, and the initial field.
+
+    Arguments:
+        solver: With the physical parameters of this trajectory.
+        u0: Initial field, `(field, *space)`.
+        parameters: Parameters to store beside the solver's own, such as those of the initial field.
+        split: The part of the data this trajectory belongs to by the case's own rule; None leaves it to
+            `romvae.split`.
+    """
+
+    solver: Solver
+    u0: Array
+    parameters: Mapping[str, float] = field(default_factory=dict)
+    split: str | None = None
+
+
+@dataclass(frozen=True)
+class Case:
+    """A named, complete problem: everything that `simulate` needs.
+
+    Arguments:
+        name: As typed on the command line.
+        description: One sentence.
+        sample: `sample(index, rng)` draws trajectory number `index`; all randomness comes from `rng`. All
+            draws share the solver's class and its grid.
+        times: The stored times, strictly increasing.
+        n_trajectories: The default size of the ensemble.
+    """
+
+    name: str
+    description: str
+    sample: Callable[[int, np.random.Generator], Draw]
+    times: tuple[float, ...]
+    n_trajectories: int
+
+    def draw(self, index: int, seed: int = 0) -> Draw:
+        """Trajectory number `index` of the ensemble `seed`; it depends on these two numbers only."""
+        return self.sample(index, np.random.default_rng(np.random.SeedSequence((seed, index))))

@@ -1,0 +1,157 @@
+"""Viscous Burgers equation in one periodic dimension: dealiased Fourier pseudo-spectral, ETDRK4 in time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import scipy.fft
+from numpy.typing import NDArray
+
+from romvae.schema import Boundary, Field, Grid
+from romvae.solvers.arguments import count, positive
+from romvae.solvers.base import Array, Solver
+from romvae.solvers.initial import random_sines
+from romvae.solvers.integrators import ETDRK4, substeps
+from romvae.solvers.operators import fast_even, highest_mode, synthesise, uniform_axis, wavenumbers
+
+__all__ = ["Burgers1d"]
+
+_UNRESOLVED = 1e-3  # a resolved front's spectrum has fallen below this at the highest modes; 1/k has not
+
+
+class Burgers1d(Solver):
+    """u_t + (u^2 / 2)_x = nu u_xx on a periodic interval of length L.
+
+    Fourier coefficients v_k of u, the product formed on `resolution` points with the 2/3 rule, so that no
+    kept coefficient is aliased; diffusion is exact (ETDRK4). The mean of u is kept to round-off and the
+    energy falls.
+
+    Cost and error on the case `burgers_1d` (256 points, t in [0, 1]; against 2048 points and steps of 2.5e-4;
+    the 24 steepest of 300 trajectories and 24 typical ones; one core, in batches of 16):
+
+    | resolution | step | worst error | typical error | worst relative L2 | ms per trajectory |
+    |---|---|---|---|---|---|
+    | 384 | 2.5e-3 | 5.5e-5 | 5.2e-8 | 4.7e-6 | 6 |
+    | 384 | 1e-3 | 3.7e-6 | 1.4e-9 | 4.8e-7 | 14 |
+    | 512 | 1.25e-3 | 3.6e-6 | 3.3e-9 | 3.3e-7 | 12 |
+    | 512 | 1e-3 | 1.6e-6 | 1.4e-9 | 1.4e-7 | 16 |
+    | 768 | 5e-4 | 1.1e-7 | 8.0e-11 | 8.5e-9 | 45 |
+    | None | None | 7.7e-6 | 4.5e-8 | 6.6e-7 | 35 one by one |
+
+    Where it breaks: fronts are about 4 nu / (jump of u) wide. If the spectrum has not decayed at the highest
+    mode, the solve is refused with a `NumericsError`: raise `resolution` or use `BurgersInviscid1d`.
+
+    Arguments:
+        viscosity: nu, length^2 per time.
+        points: Number of grid points of fields.
+        length: L.
+        resolution: Internal points; None takes 1.5 max|u0| L / nu, and at least 1.5 `points`, which
+            resolves the steepest front of that height.
+        step: Longest internal time step; None takes dx / max|u0| on the internal points. |u| never grows, so
+            that this stays stable.
+
+    Raises:
+        ConfigError: An argument is out of range.
+
+    References:
+        Kassam and Trefethen (2005), Fourth-order time-stepping for stiff PDEs, SIAM J. Sci. Comput. 26, 1214.
+    """
+
+    name: ClassVar[str] = "burgers_1d"
+    equation: ClassVar[str] = "u_t + (u^2 / 2)_x = viscosity u_xx"
+    fields: ClassVar[tuple[Field, ...]] = (Field("u", "1", "velocity"),)
+    batched: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        viscosity: float = 0.01,
+        points: int = 256,
+        length: float = 1.0,
+        resolution: int | None = None,
+        step: float | None = None,
+    ) -> None:
+        self.viscosity = positive(
+            self.name, "viscosity", viscosity, "use BurgersInviscid1d without viscosity"
+        )
+        self.points = count(self.name, "points", points, 8)
+        self.length = positive(self.name, "length", length)
+        self.resolution = None if resolution is None else count(self.name, "resolution", resolution, 8)
+        self.step = None if step is None else positive(self.name, "step", step)
+        ends = (Boundary("periodic"), Boundary("periodic"))
+        self.grid = Grid((uniform_axis("x", self.points, self.length, ends),))
+        self.parameters = {"viscosity": self.viscosity}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Extent, internal resolution and step; None where they follow from u0."""
+        return {"length": self.length, "resolution": self.resolution, "step": self.step}
+
+    def initial(self, rng: np.random.Generator) -> Array:
+        """0.7 times three sines with random wavenumbers 1 to 3, amplitudes and phases, `(1, x)`."""
+        return random_sines(rng, np.array(self.grid.axes[0].coordinates), self.length)[None]
+
+    def plan(self, u0: Array) -> tuple[int, float]:
+        """The internal resolution and the longest step for this initial field."""
+        largest = max(float(np.abs(u0).max()), 1e-12)
+        needed = max(1.5 * self.points, 1.5 * largest * self.length / self.viscosity)
+        resolution = self.resolution or fast_even(needed)
+        return resolution, self.step or self.length / resolution / largest
+
+    def _integrate(self, u0: Array, times: Array) -> Array:
+        return self._integrate_many([self], u0[None], times)[0]
+
+    @classmethod
+    def _integrate_many(cls, solvers: Sequence[Burgers1d], u0: Array, times: Array) -> Array:
+        plans = {solver.plan(u) for solver, u in zip(solvers, u0, strict=True)}
+        if len(plans) > 1:
+            return super()._integrate_many(solvers, u0, times)
+        resolution, longest = plans.pop()
+        flow = _SpectralBurgers(solvers[0].length, resolution)
+        v = flow.analyse(u0[:, 0])
+        diffusion = -np.array([solver.viscosity for solver in solvers])[:, None] * flow.k**2
+        out = np.empty((len(solvers), times.size, *u0.shape[1:]))
+        out[:, 0] = u0
+        stepper: ETDRK4 | None = None
+        for i, interval in enumerate(np.diff(times)):
+            steps = substeps(interval, longest)
+            if stepper is None or abs(stepper.step * steps - interval) > 1e-10 * interval:
+                stepper = ETDRK4(diffusion, flow, interval / steps)
+            for _ in range(steps):
+                v = stepper(v)
+            flow.check(v, solvers, times[i + 1])
+            out[:, i + 1, 0] = synthesise(v, u0.shape[-1])
+        return out
+
+
+class _SpectralBurgers:
+    """The nonlinear part -(u^2 / 2)_x in Fourier space, for rows of coefficients `(row, mode)`."""
+
+    def __init__(self, length: float, resolution: int) -> None:
+        self.resolution = resolution
+        self.k = wavenumbers(highest_mode(resolution), length)
+        self.derivative = -0.5j * self.k
+
+    def __call__(self, v: NDArray[Any]) -> NDArray[Any]:
+        u = scipy.fft.irfft(v, n=self.resolution, norm="forward")
+        return self.derivative * scipy.fft.rfft(u * u, norm="forward")[:, : self.k.size]
+
+    def analyse(self, u: Array) -> NDArray[np.complex128]:
+        """The Fourier coefficients of the kept modes; those that the grid of `u` does not hold are zero."""
+        coefficients = scipy.fft.rfft(u, norm="forward")[:, : self.k.size]
+        v = np.zeros((u.shape[0], self.k.size), dtype=np.complex128)
+        v[:, : coefficients.shape[1]] = coefficients
+        return v
+
+    def check(self, v: NDArray[Any], solvers: Sequence[Burgers1d], time: float) -> None:
+        """Raises where a row is not finite or its spectrum does not decay."""
+        size = np.abs(v)
+        tail = size[:, -max(1, self.k.size // 20) :].max(axis=1)
+        bad = ~(tail <= _UNRESOLVED * size[:, 1:].max(axis=1) + 1e-13 * (1 + size[:, 0]))
+        if bad.any():
+            raise solvers[int(np.argmax(bad))].failed(
+                time,
+                f"the front is not resolved by resolution={self.resolution}. Raise resolution, or lower "
+                "step if the field is not smooth at all",
+            )

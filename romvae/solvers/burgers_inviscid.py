@@ -1,0 +1,142 @@
+"""Inviscid Burgers equation in one dimension: conservative finite volumes that keep shocks sharp."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from romvae.errors import ConfigError
+from romvae.schema import Field, Grid
+from romvae.solvers.arguments import Side, count, finite, positive, sides
+from romvae.solvers.base import Array, Solver
+from romvae.solvers.initial import random_sines
+from romvae.solvers.integrators import ssp_rk3, substeps
+from romvae.solvers.operators import pad_ghosts, uniform_axis
+from romvae.solvers.reconstruction import RECONSTRUCTIONS
+
+__all__ = ["BurgersInviscid1d", "godunov_flux"]
+
+_COURANT = 0.8
+
+
+class BurgersInviscid1d(Solver):
+    """u_t + (u^2 / 2)_x = 0 on [origin, origin + L]: the entropy solution, with shocks and rarefactions.
+
+    Cell averages change by the flux through their faces only, so that their sum is kept to round-off
+    (periodic) or changes by what flows through the ends (open). Face values by `reconstruction`, Godunov's
+    exact flux between them, third-order strong-stability-preserving Runge-Kutta in time. Fields are cell
+    averages; they differ from point values by dx^2 u_xx / 24.
+
+    Cost and error on the smooth problem of the case `burgers_1d_parametric` (1001 cells, 200 steps of 0.005,
+    one core, against the exact solution by characteristics, relative L2 error at the worst time of three
+    parameter pairs): `weno5` 9e-6 in 70 ms alone and 40 ms in a batch, `van_leer` 3e-5 in 17 ms. Halving the
+    step changes neither error.
+
+    Where it breaks: first order in L1 once there is a shock, which is spread over two to three cells. `weno5`
+    may overshoot beside a shock by about a per cent of its height, `van_leer` does not.
+
+    Arguments:
+        points: Number of cells.
+        length: L.
+        origin: Lower end of the interval.
+        boundary: `periodic`, or `open`: the field leaves and what enters equals the last cell.
+        reconstruction: `weno5` (fifth order) or `van_leer` (second order, a quarter of the cost, no
+            overshoot).
+        step: Longest time step; None takes 0.8 dx / max|u0|. |u| does not grow, so that this stays stable.
+
+    Raises:
+        ConfigError: An argument is out of range.
+
+    References:
+        LeVeque (2002), Finite Volume Methods for Hyperbolic Problems, chapters 10 to 12.
+    """
+
+    name: ClassVar[str] = "burgers_1d_inviscid"
+    equation: ClassVar[str] = "u_t + (u^2 / 2)_x = 0"
+    fields: ClassVar[tuple[Field, ...]] = (Field("u", "1", "velocity"),)
+    batched: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        points: int = 256,
+        length: float = 1.0,
+        origin: float = 0.0,
+        boundary: Side | Sequence[Side] = "periodic",
+        reconstruction: Literal["weno5", "van_leer"] = "weno5",
+        step: float | None = None,
+    ) -> None:
+        self.points = count(self.name, "points", points, 8)
+        self.length = positive(self.name, "length", length)
+        self.origin = finite(self.name, "origin", origin)
+        if reconstruction not in RECONSTRUCTIONS:
+            known = ", ".join(RECONSTRUCTIONS)
+            raise ConfigError(f"{self.name}: reconstruction is {reconstruction!r}, expected one of {known}")
+        self.reconstruction = reconstruction
+        self.step = None if step is None else positive(self.name, "step", step)
+        ends = sides(self.name, boundary, ("periodic", "open"))
+        self.grid = Grid((uniform_axis("x", self.points, self.length, ends, self.origin),))
+        self.parameters = {}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Extent, reconstruction and step; None where it follows from u0."""
+        return {
+            "length": self.length,
+            "origin": self.origin,
+            "reconstruction": self.reconstruction,
+            "step": self.step,
+        }
+
+    def initial(self, rng: np.random.Generator) -> Array:
+        """0.7 times three sines with random wavenumbers 1 to 3, amplitudes and phases, `(1, x)`."""
+        x = np.array(self.grid.axes[0].coordinates) - self.origin
+        return random_sines(rng, x, self.length)[None]
+
+    def plan(self, u0: Array) -> float:
+        """The longest step for this initial field."""
+        return self.step or _COURANT * self.length / self.points / max(float(np.abs(u0).max()), 1e-12)
+
+    def rate(self, u: Array) -> Array:
+        """du/dt of cell averages `(..., x)`: the difference of the fluxes through their faces."""
+        scheme = RECONSTRUCTIONS[self.reconstruction]
+        left, right = scheme.faces(pad_ghosts(u, scheme.ghosts, self.grid.axes[0].periodic))
+        return np.diff(godunov_flux(left, right), axis=-1) * (-self.points / self.length)
+
+    def _integrate(self, u0: Array, times: Array) -> Array:
+        return self._integrate_many([self], u0[None], times)[0]
+
+    @classmethod
+    def _integrate_many(cls, solvers: Sequence[BurgersInviscid1d], u0: Array, times: Array) -> Array:
+        plans = {(solver.reconstruction, solver.plan(u)) for solver, u in zip(solvers, u0, strict=True)}
+        if len(plans) > 1:
+            return super()._integrate_many(solvers, u0, times)
+        longest = plans.pop()[1]
+        rate = solvers[0].rate
+        u = u0
+        out = np.empty((len(solvers), times.size, *u0.shape[1:]))
+        out[:, 0] = u0
+        for i, interval in enumerate(np.diff(times)):
+            steps = substeps(interval, longest)
+            for _ in range(steps):
+                u = ssp_rk3(rate, u, interval / steps)
+            cls._check_bounded(solvers, u, u0, times[i + 1])
+            out[:, i + 1] = u
+        return out
+
+    @staticmethod
+    def _check_bounded(solvers: Sequence[BurgersInviscid1d], u: Array, u0: Array, time: float) -> None:
+        """Raises where |u| has grown by more than a reconstruction's overshoot: the step was too long."""
+        bound = 1.1 * np.abs(u0).max(axis=(1, 2)) + 1e-12
+        bad = ~(np.abs(u).max(axis=(1, 2)) <= bound)
+        if bad.any():
+            row = int(np.argmax(bad))
+            raise solvers[row].failed(
+                time, f"max|u| has grown beyond {bound[row]:.3g}: unstable. Use a smaller step"
+            )
+
+
+def godunov_flux(left: Array, right: Array) -> Array:
+    """The flux u^2 / 2 at a face, from the exact solution of the Riemann problem between two states."""
+    return 0.5 * np.maximum(np.maximum(left, 0.0), -np.minimum(right, 0.0)) ** 2

@@ -1,0 +1,99 @@
+"""From canonical snapshots to the normalised tensors that training works on, and what the data say about symmetry."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from romvae.normalise import Normaliser, ParameterScaling
+from romvae.schema import TIME, TRAJECTORY, Schema
+
+__all__ = ["field_tensor", "largest_step", "parameter_tensor", "pod", "shift_axes"]
+
+
+def field_tensor(ds: xr.Dataset, schema: Schema, normaliser: Normaliser) -> Tensor:
+    """Normalised snapshots, shape `(trajectory, time, channel, *space)`, float32."""
+    dims = (TRAJECTORY, TIME, *schema.grid.names)
+    arrays = [np.asarray(ds[name].transpose(*dims).values, dtype=np.float32) for name in schema.field_names]
+    u = torch.from_numpy(np.stack(arrays, axis=2))
+    return normaliser(u.flatten(0, 1)).reshape(u.shape)
+
+
+def parameter_tensor(ds: xr.Dataset, schema: Schema, scaling: ParameterScaling) -> Tensor:
+    """Normalised parameters, shape `(trajectory, parameter)`."""
+    n = ds.sizes.get(TRAJECTORY, 1)
+    columns = [np.asarray(ds[name].values, dtype=np.float64).reshape(-1) for name in schema.parameter_names]
+    values = np.stack(columns, axis=1) if columns else np.zeros((n, 0))
+    return scaling(torch.from_numpy(values))
+
+
+def shift_axes(x: Tensor, schema: Schema) -> tuple[int, ...]:
+    """Periodic axes along which a shifted snapshot is as likely as the snapshot itself, judged from the data.
+
+    A grid that is periodic says that shifts are allowed, not that they belong to the data: where all initial fields
+    are centred at one place, a shifted copy is foreign. If the distribution is invariant, the mean field over
+    trajectories has no structure along the axis beyond what n independent samples leave: its variance along the axis
+    is then at most about 1/n of the total.
+
+    Arguments:
+        x: Normalised snapshots `(trajectory, time, channel, *space)`.
+        schema: The grid they live on.
+    """
+    n = x.shape[0]
+    total = float(x.double().var())
+    axes = []
+    for axis, info in enumerate(schema.grid.axes):
+        if not info.periodic or not info.uniform:
+            continue
+        other = [d for d in range(x.ndim) if d != 3 + axis and d not in (1, 2)]
+        profile = x.double().mean(other)  # (time, channel, points)
+        structure = float(profile.var(-1).mean())
+        if structure < max(4.0 / n, 0.02) * total and n >= 8:
+            axes.append(axis)
+    return tuple(axes)
+
+
+def largest_step(x: Tensor) -> int:
+    """Stored steps in one large step of the dynamics: about a twentieth of the trajectory, at most ten.
+
+    It is halved while the field changes by more than half of its size within it.
+    """
+    steps = x.shape[1] - 1
+    stride = max(1, min(10, round(steps / 20)))
+    size = float(x.square().mean().sqrt())
+    while stride > 1:
+        change = float((x[:, stride:] - x[:, :-stride]).square().mean().sqrt())
+        if change <= 0.5 * size:
+            break
+        stride //= 2
+    return stride
+
+
+def pod(x: Tensor, rank: int, limit: int = 1500) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean, POD modes and standard deviations of their coefficients, from at most `limit` snapshots.
+
+    Arguments:
+        x: Snapshots `(sample, channel, *space)`.
+        rank: Modes wanted; fewer are returned where the snapshots span fewer.
+        limit: Snapshots used, evenly spaced through the samples.
+
+    Returns:
+        Mean `(points,)`, modes `(rank, points)` with orthonormal rows, standard deviations `(rank,)`.
+    """
+    every = max(1, math.ceil(len(x) / limit))
+    flat = x[::every].flatten(1).double()
+    mean = flat.mean(0)
+    flat = flat - mean
+    if flat.shape[0] <= flat.shape[1]:
+        energies, vectors = torch.linalg.eigh(flat @ flat.T)
+        modes = (vectors.flip(-1)[:, :rank].T @ flat) / energies.flip(0)[:rank].clamp_min(1e-300).sqrt()[:, None]
+    else:
+        energies, vectors = torch.linalg.eigh(flat.T @ flat)
+        modes = vectors.flip(-1)[:, :rank].T
+    std = (energies.flip(0)[:rank].clamp_min(0) / len(flat)).sqrt()
+    keep = std > 1e-6 * std[0]
+    return mean.float(), modes[keep].float(), std[keep].float()

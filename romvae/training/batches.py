@@ -1,0 +1,175 @@
+"""Batches from tensors in memory; which samples, in which order, is a pure function of (seed, step)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+__all__ = ["SnapshotBatches", "StepSeeds", "WindowBatches", "random_shift", "step_generator"]
+
+
+def step_generator(seed: int, step: int) -> torch.Generator:
+    """Random numbers of one training step; equal for equal (seed, step), whatever happened before."""
+    mixed = (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) % (1 << 63)
+    return torch.Generator().manual_seed(mixed)
+
+
+def random_shift(x: Tensor, axes: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Shifts every snapshot along periodic axes by its own random number of points.
+
+    Arguments:
+        x: Shape `(batch, channel, *space)`.
+        axes: Spatial axes to shift along, counted from 0.
+        generator: Source of the shifts.
+    """
+    batch = x.shape[0]
+    for axis in axes:
+        dim, n = axis + 2, x.shape[axis + 2]
+        shift = torch.randint(n, (batch,), generator=generator)
+        index = (torch.arange(n) + shift[:, None]) % n
+        shape = [batch] + [1] * (x.ndim - 1)
+        shape[dim] = n
+        x = x.gather(dim, index.to(x.device).reshape(shape).expand_as(x))
+    return x
+
+
+class StepSeeds:
+    """Yields the steps `start, ..., steps - 1`; the base of every batch source.
+
+    Arguments:
+        steps: Number of training steps in all.
+        seed: Seed of the order.
+        start: First step, for resuming.
+    """
+
+    def __init__(self, steps: int, seed: int, start: int = 0) -> None:
+        self.steps, self.seed, self.start = steps, seed, start
+
+    def __len__(self) -> int:
+        return self.steps - self.start
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        for step in range(self.start, self.steps):
+            yield self.batch(step_generator(self.seed, step), step)
+
+    def batch(self, generator: torch.Generator, step: int) -> dict[str, Tensor]:
+        raise TypeError(f"{type(self).__name__} does not say what a batch is; define batch(generator, step).")
+
+
+class SnapshotBatches(StepSeeds):
+    """Random normalised snapshots, each drawn from all trajectories and times, shifted where the grid allows.
+
+    Every pass over the data visits each snapshot once: step k takes the k-th slice of the permutation of its epoch.
+
+    Arguments:
+        x: Snapshots `(sample, channel, *space)`.
+        batch_size: Snapshots per batch; at most the number of samples.
+        steps, seed, start: As in `StepSeeds`.
+        shift_axes: Periodic axes along which to shift at random.
+        noise: Shape of the standard normal noise to add under the key `noise`, per sample.
+    """
+
+    def __init__(
+        self,
+        x: Tensor,
+        batch_size: int,
+        steps: int,
+        seed: int,
+        start: int = 0,
+        shift_axes: tuple[int, ...] = (),
+        noise: tuple[int, ...] = (),
+    ) -> None:
+        super().__init__(steps, seed, start)
+        self.x, self.batch_size, self.shift_axes, self.noise = x, min(batch_size, len(x)), shift_axes, noise
+        self._epoch = -1
+        self._order = torch.empty(0, dtype=torch.long)
+
+    def _take(self, first: int) -> Tensor:
+        """Indices `first, ..., first + batch_size - 1` of the endless sequence of epoch permutations."""
+        parts, need = [], self.batch_size
+        while need:
+            epoch, offset = divmod(first, len(self.x))
+            if epoch != self._epoch:
+                generator = step_generator(self.seed + 1, epoch)
+                self._epoch, self._order = epoch, torch.randperm(len(self.x), generator=generator)
+            part = self._order[offset : offset + need]
+            parts.append(part)
+            need -= len(part)
+            first += len(part)
+        return torch.cat(parts)
+
+    def batch(self, generator: torch.Generator, step: int) -> dict[str, Tensor]:
+        x = random_shift(self.x[self._take(step * self.batch_size)], self.shift_axes, generator)
+        out = {"x": x}
+        if self.noise:
+            out["noise"] = torch.randn(len(x), *self.noise, generator=generator)
+        return out
+
+
+class WindowBatches(StepSeeds):
+    """Random windows of encoded trajectories for the dynamics, one batch per member of the ensemble.
+
+    A window holds a start latent drawn from its posterior, and the latents after 1, 2, ..., `horizon` large steps and,
+    for each, one at a random smaller step. Half of the windows start early in the trajectory, where a forecast starts
+    and where the state changes fastest.
+
+    Arguments:
+        mean: Posterior means `(copy, trajectory, time, latent)`; copies are the symmetric ones.
+        std: Posterior standard deviations, same shape.
+        c: Normalised parameters `(trajectory, parameter)`.
+        members: Members of the ensemble.
+        batch_size: Windows per member.
+        stride: Stored steps in a large step.
+        horizon: Large steps in the longest window; the horizon grows to it over the first half of the steps.
+        steps, seed, start: As in `StepSeeds`.
+        early: Share of windows that start in the first part of the trajectory.
+    """
+
+    def __init__(
+        self,
+        mean: Tensor,
+        std: Tensor,
+        c: Tensor,
+        members: int,
+        batch_size: int,
+        stride: int,
+        horizon: int,
+        steps: int,
+        seed: int,
+        start: int = 0,
+        early: float = 0.5,
+    ) -> None:
+        super().__init__(steps, seed, start)
+        self.mean, self.std, self.c = mean, std, c
+        self.members, self.batch_size, self.stride, self.early = members, batch_size, stride, early
+        self.horizon = max(1, min(horizon, (mean.shape[2] - 1) // stride))
+
+    def horizon_at(self, step: int) -> int:
+        """Large steps in the windows of a training step."""
+        return max(1, min(self.horizon, int(1 + 2 * self.horizon * step / max(1, self.steps))))
+
+    def batch(self, generator: torch.Generator, step: int) -> dict[str, Tensor]:
+        copies, trajectories, times, latent = self.mean.shape
+        shape = (self.members, self.batch_size)
+        horizon = self.horizon_at(step)
+        last = times - 1 - horizon * self.stride
+        copy = torch.randint(copies, shape, generator=generator)
+        trajectory = torch.randint(trajectories, shape, generator=generator)
+        begin = torch.randint(last + 1, shape, generator=generator)
+        squeezed = (0.2 * last * torch.rand(shape, generator=generator) ** 2).long()
+        begin = torch.where(torch.rand(shape, generator=generator) < self.early, squeezed, begin)
+        noise = torch.randn(*shape, latent, generator=generator)
+        steps = torch.arange(1, horizon + 1) * self.stride
+        pick = (copy[..., None], trajectory[..., None])
+        out = {
+            "z0": self.mean[copy, trajectory, begin] + self.std[copy, trajectory, begin] * noise,
+            "c": self.c[trajectory],
+            "target": self.mean[(*pick, begin[..., None] + steps)],
+        }
+        if self.stride > 1:
+            part = torch.randint(1, self.stride, (*shape, horizon), generator=generator)
+            out["part"] = part
+            out["between"] = self.mean[(*pick, begin[..., None] + steps - self.stride + part)]
+        return out

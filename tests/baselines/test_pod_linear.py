@@ -1,0 +1,66 @@
+"""POD with linear dynamics: exact where the problem is linear."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from romvae.baselines import PODLinear
+from romvae.errors import SchemaError
+from romvae.metrics import relative_l2, worst_relative_l2
+
+from .conftest import linear_waves
+
+
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+def test_a_linear_system_in_a_subspace_is_reproduced_to_round_off(ndim: int) -> None:
+    ds = linear_waves(ndim)
+    train, test = ds.isel(trajectory=slice(0, 8)), ds.isel(trajectory=slice(8, 10))
+    model = PODLinear(3).fit(train)
+    forecast = model.rollout(test.isel(time=0), test.time)
+    assert model.choice["parametric"]
+    assert float(worst_relative_l2(test, forecast).u) < 1e-9  # 25 steps; decays to 1 % of the start
+    assert float(worst_relative_l2(test, forecast).pressure) < 1e-13  # beside 1e5 Pa
+
+
+def test_more_modes_than_states_do_no_harm() -> None:
+    ds = linear_waves(2)
+    forecast = PODLinear(16).fit(ds).rollout(ds.isel(time=0), ds.time)
+    assert float(relative_l2(ds, forecast).u) < 1e-6
+
+
+def test_a_single_trajectory_can_be_fitted() -> None:
+    ds = linear_waves(1).isel(trajectory=[0])
+    forecast = PODLinear(3).fit(ds).rollout(ds.isel(time=0), ds.time)
+    assert float(relative_l2(ds, forecast).u) < 1e-8
+
+
+def test_a_multiple_of_the_time_step_skips_snapshots() -> None:
+    ds = linear_waves(1)
+    model = PODLinear(3).fit(ds)
+    every, third = model.rollout(ds.isel(time=0), ds.time), model.rollout(ds.isel(time=0), ds.time[::3])
+    xr.testing.assert_allclose(third, every.isel(time=slice(None, None, 3)), rtol=1e-9)
+
+
+def test_settings_are_chosen_by_the_held_out_error(gaussians: xr.Dataset, new_gaussians: xr.Dataset) -> None:
+    model = PODLinear(6).fit(gaussians)
+    forecast = model.rollout(new_gaussians.isel(time=0), new_gaussians.time)
+    persistence = (
+        new_gaussians.u.isel(time=0, drop=True)
+        .broadcast_like(new_gaussians.u)
+        .transpose(*new_gaussians.u.dims)
+    )
+    assert float(relative_l2(new_gaussians.u, forecast.u)) < 0.1 * float(
+        relative_l2(new_gaussians.u, persistence)
+    )
+    assert np.isfinite(model.choice["held_out_error"])
+
+
+def test_times_that_are_not_uniform_are_refused() -> None:
+    ds = linear_waves(1)
+    model = PODLinear(3).fit(ds)
+    with pytest.raises(SchemaError, match="time is not uniform"):
+        model.rollout(ds.isel(time=0), [0.0, 0.1, 0.3])
+    with pytest.raises(SchemaError, match="time is not uniform"):
+        PODLinear(3).fit(ds.isel(time=[0, 1, 3]))

@@ -1,0 +1,287 @@
+"""Schema: facts come back exactly, and data that differ are refused with a line that says how."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from romvae.errors import DataError, OutOfRangeWarning, SchemaError
+from romvae.schema import (
+    Axis,
+    Boundary,
+    Field,
+    Grid,
+    Parameter,
+    Schema,
+    boundaries_of,
+    canonical,
+    check_snapshots,
+    fields_of,
+    parameters_of,
+    snapshots,
+)
+from romvae.testing import mock_snapshots
+
+finite = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+def test_facts_are_those_of_the_data(ndim: int) -> None:
+    ds = mock_snapshots(ndim, ("u", "p"), trajectories=3)
+    schema = Schema.of(ds)
+    assert schema.field_names == ("u", "p")
+    assert schema.grid.names == ("z", "y", "x")[-ndim:]
+    assert schema.grid.shape == ds["u"].shape[2:]
+    assert schema.grid.points == math.prod(schema.grid.shape)
+    assert schema.dt == pytest.approx(0.1, rel=1e-12)
+    assert schema.time_units == "s"
+    assert schema.grid.axes[-1].periodic
+    assert schema.grid.axes[-1].spacing == pytest.approx(1 / schema.grid.shape[-1], rel=1e-12)
+    (viscosity,) = schema.parameters
+    assert (viscosity.low, viscosity.high) == (float(ds["viscosity"].min()), float(ds["viscosity"].max()))
+    schema.check(ds)
+
+
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+def test_order_of_dims_and_fields_does_not_matter(ndim: int) -> None:
+    ds = mock_snapshots(ndim, ("u", "p"), trajectories=3)
+    turned = ds[["p", "u"]].transpose("x", ..., "trajectory")
+    schema = Schema.of(ds)
+    schema.check(turned)
+    assert Schema.of(turned[["u", "p"]]) == schema
+    xr.testing.assert_identical(canonical(turned)[["u", "p"]], ds)
+
+
+def test_one_snapshot_can_be_checked() -> None:
+    ds = mock_snapshots(2, trajectories=3)
+    schema = Schema.of(ds)
+    schema.check(ds.isel(trajectory=0, time=0), time=False)
+    schema.check(ds.isel(trajectory=0))
+    with pytest.raises(SchemaError, match=r"'u' has dims \(y, x\), expected \(trajectory, time, y, x\)"):
+        schema.check(ds.isel(trajectory=0, time=0))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(finite, min_size=1, max_size=5), finite, finite, finite, st.text(max_size=5))
+def test_json_returns_the_same_bits(
+    coordinates: list[float], dt: float, low: float, value: float, units: str
+) -> None:
+    wall = Boundary("value", (("u", value),))
+    schema = Schema(
+        (Field("u", units, "velocity"),),
+        Grid((Axis("x", tuple(coordinates), units, wall, Boundary("open")),)),
+        dt,
+        units,
+        (Parameter("nu", units, low, math.inf),),
+    )
+    assert Schema.from_json(schema.to_json()) == schema
+
+
+def test_json_of_another_format_is_refused() -> None:
+    with pytest.raises(SchemaError, match=r"format is 'other', expected 'romvae-schema-1'"):
+        Schema.from_json('{"format": "other"}')
+    with pytest.raises(SchemaError, match=r"cannot be read"):
+        Schema.from_json("no JSON")
+
+
+def _differing() -> dict[str, tuple[xr.Dataset, str]]:
+    ds = mock_snapshots(1, ("u", "pressure"), trajectories=3)
+    shifted = ds.assign_coords(x=("x", ds["x"].values + 1e-6, ds["x"].attrs))
+    slow = ds.assign_coords(time=("time", 2 * ds["time"].values, ds["time"].attrs))
+    cm = ds.copy()
+    cm["u"] = cm["u"].assign_attrs(units="cm s-1")
+    walled = ds.assign_attrs(boundary_conditions='{"x": ["wall", "open"]}')
+    return {
+        "dt": (
+            slow,
+            r"data.zarr: time step is 0.2, but this ROM was trained at 0.1. "
+            r"Interpolate the data to dt=0.1, or retrain",
+        ),
+        "field": (
+            ds.rename(pressure="presure"),
+            r"data.zarr: field 'pressure' is missing, found u, presure. "
+            r"Did you mean 'presure'\? Rename it or add it",
+        ),
+        "grid": (shifted, r"data.zarr: 'x' is 1e-06 at index 0, but this ROM was trained at 0"),
+        "size": (ds.isel(x=slice(1, None)), r"data.zarr: 'x' has 15 points, but this ROM was trained on 16"),
+        "units": (cm, r"data.zarr: 'u' is in 'cm s-1', but this ROM was trained in 'm s-1'"),
+        "boundary": (
+            walled,
+            r"boundary conditions of 'x' are \[\"wall\", \"open\"\], but this ROM was trained with",
+        ),
+        "parameter": (
+            ds.rename(viscosity="viscosty"),
+            r"data.zarr: parameter 'viscosity' is missing, found viscosty. Did you mean 'viscosty'\?",
+        ),
+    }
+
+
+@pytest.mark.parametrize("what", list(_differing()))
+def test_data_that_differ_are_refused(what: str) -> None:
+    schema = Schema.of(mock_snapshots(1, ("u", "pressure"), trajectories=3))
+    ds, message = _differing()[what]
+    with pytest.raises(SchemaError, match=message):
+        schema.check(ds, "data.zarr")
+
+
+def test_further_fields_and_rounding_are_fine() -> None:
+    ds = mock_snapshots(1, trajectories=3)
+    schema = Schema.of(ds)
+    rounded = ds.assign_coords(x=("x", ds["x"].values * (1 + 1e-15), ds["x"].attrs), extra=3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        schema.check(rounded.assign(v=2 * rounded["u"]))
+
+
+def test_parameter_out_of_range_warns_with_value_and_range() -> None:
+    ds = mock_snapshots(1, trajectories=3)
+    schema = Schema.of(ds)
+    low, high = schema.parameters[0].low, schema.parameters[0].high
+    ds["viscosity"] = ds["viscosity"].copy(data=[low, 7.5, high])
+    with pytest.warns(
+        OutOfRangeWarning, match=rf"'viscosity' is 7.5, outside the trained range {low:.10g} to"
+    ):
+        schema.check(ds)
+
+
+def _broken() -> dict[str, tuple[xr.Dataset, type[DataError], str]]:
+    ds = mock_snapshots(2, trajectories=3)
+    nan, infinite, filled = ds.copy(deep=True), ds.copy(deep=True), ds.copy(deep=True)
+    nan["u"].values[2, 4, 3, 5] = np.nan
+    nan["u"].values[1, 5, 0, 1] = np.nan
+    infinite["u"].values[0, 0, 7, 11] = -np.inf
+    filled["u"].values[0, 1, 0, 0] = 9.96921e36
+    t = ds["time"].values
+    return {
+        "nan": (
+            nan,
+            DataError,
+            r"d: 'u' is NaN, first at trajectory 1, time 5 \(time=0.5\), y 0 \(y=0\)",
+        ),
+        "infinity": (infinite, DataError, r"'u' is infinite, first at trajectory 0, time 0 \(time=0\), y 7"),
+        "fill value": (filled, DataError, r"'u' is 9.96921e\+36, first at trajectory 0, time 1"),
+        "repeats": (
+            ds.assign_coords(time=np.where(np.arange(6) == 3, t[2], t)),
+            SchemaError,
+            r"d: time repeats at index 3 \(0.2 after 0.2\)",
+        ),
+        "decreases": (
+            ds.assign_coords(time=t[::-1]),
+            SchemaError,
+            r"time decreases at index 1 \(0.4 after 0.5\)",
+        ),
+        "not uniform": (
+            ds.assign_coords(time=t + 0.01 * (np.arange(6) == 4)),
+            SchemaError,
+            r"time is not uniform: step 0.11 before index 4 \(time 0.41\), expected 0.1",
+        ),
+        "dims": (
+            ds.rename(time="tme"),
+            SchemaError,
+            r"'u' has dims \(trajectory, tme, y, x\), expected \(trajectory, time, y, x\). Did you mean 'tme'\?",
+        ),
+        "one trajectory": (
+            ds.isel(trajectory=0),
+            SchemaError,
+            r"'u' has dims \(time, y, x\), expected \(trajectory",
+        ),
+        "only y": (ds.isel(x=0), SchemaError, r"spatial dims are \(y\), expected x, or y and x"),
+        "dtype": (ds.astype("int16"), SchemaError, r"'u' has dtype int16, expected float32 or float64"),
+        "x decreases": (
+            ds.isel(x=slice(None, None, -1)),
+            SchemaError,
+            r"'x' does not increase at index 1 .*ds.sortby\('x'\)",
+        ),
+        "no x": (ds.drop_vars("x"), SchemaError, r"dim 'x' has no coordinate. Add it with ds.assign_coords"),
+        "parameter": (
+            ds.assign_coords(viscosity=ds["viscosity"].copy(data=[1.0, np.nan, 2.0])),
+            DataError,
+            r"coordinate 'viscosity' is nan at index 1",
+        ),
+        "trajectory": (
+            ds.assign_coords(trajectory=[0, 1, 1]),
+            SchemaError,
+            r"trajectory 1 occurs more than once",
+        ),
+        "empty": (ds.isel(trajectory=[]), SchemaError, r"dim 'trajectory' is empty"),
+        "nothing": (ds.drop_vars("u"), SchemaError, r"holds no variable"),
+        "one-sided": (
+            ds.assign_attrs(boundary_conditions='{"x": ["periodic", "wall"]}'),
+            SchemaError,
+            r"boundary_conditions: x is periodic on one side only",
+        ),
+        "unknown side": (
+            ds.assign_attrs(boundary_conditions='{"x": ["periodical", "periodical"]}'),
+            SchemaError,
+            r"boundary condition 'periodical' is unknown; use one of periodic, wall, reflecting, open, value",
+        ),
+        "no JSON": (ds.assign_attrs(boundary_conditions="wall"), SchemaError, r"found 'wall', expected JSON"),
+    }
+
+
+@pytest.mark.parametrize("what", list(_broken()))
+def test_what_is_not_canonical_is_refused(what: str) -> None:
+    ds, error, message = _broken()[what]
+    with pytest.raises(error, match=message) as caught:
+        check_snapshots(ds, "d")
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith("d: ")
+
+
+def test_first_index_is_found_across_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    ds = mock_snapshots(2, trajectories=3)
+    ds["u"].values[2, 4, 3, 5] = np.nan
+    monkeypatch.setattr("romvae.canonical._BLOCK_BYTES", 2 * ds["u"][0, 0].nbytes)
+    monkeypatch.setattr("romvae.canonical.blocks.__defaults__", (2 * ds["u"][0, 0].nbytes,))
+    with pytest.raises(DataError, match=r"trajectory 2, time 4 \(time=0.4\), y 3 \(y=0.375\), x 5"):
+        check_snapshots(ds)
+
+
+def test_time_stored_as_float32_is_still_uniform() -> None:
+    ds = mock_snapshots(1, trajectories=2, times=200)
+    check_snapshots(ds.assign_coords(time=("time", ds["time"].values.astype(np.float32), ds["time"].attrs)))
+
+
+def test_missing_units_and_boundaries_warn() -> None:
+    ds = mock_snapshots(1, trajectories=2)
+    del ds["u"].attrs["units"], ds.attrs["boundary_conditions"]
+    with pytest.warns(UserWarning, match="d: no") as caught:
+        check_snapshots(ds, "d")
+    texts = [str(w.message) for w in caught]
+    assert any("d: no units for u: taken as dimensionless" in text for text in texts)
+    assert any("d: no boundary condition for x: taken as open" in text for text in texts)
+
+
+def test_a_single_time_has_no_step() -> None:
+    with pytest.raises(SchemaError, match="holds a single time, expected at least two"):
+        Schema.of(mock_snapshots(1, times=1))
+
+
+def test_builder_refuses_other_shapes() -> None:
+    with pytest.raises(SchemaError, match=r"field 'u': shape is \(2, 3, 4\), expected \(2, 3, 5\)"):
+        snapshots({"u": np.zeros((2, 3, 4))}, {"x": np.arange(5.0)}, np.arange(3.0))
+    with pytest.raises(SchemaError, match=r"parameter 'nu': shape is \(3,\), expected \(2,\)"):
+        snapshots({"u": np.zeros((2, 3, 4))}, {"x": np.arange(4.0)}, np.arange(3.0), {"nu": [1, 2, 3]})
+    with pytest.raises(SchemaError, match=r"axes: found r, expected some of z, y, x"):
+        snapshots({"u": np.zeros((2, 3, 4))}, {"r": np.arange(4.0)}, np.arange(3.0))
+
+
+def test_names_and_boundaries_are_read_off() -> None:
+    ds = mock_snapshots(2, ("u", "v")).assign(latent=(("trajectory", "time", "latent"), np.zeros((8, 6, 3))))
+    assert fields_of(ds) == ["u", "v"]
+    assert fields_of(ds.isel(trajectory=0, time=0)) == ["u", "v"]
+    assert parameters_of(ds) == ["viscosity"]
+    assert boundaries_of(ds)["y"][1] == Boundary("value", (("u", 0.0), ("v", 0.0)))
+    check_snapshots(ds)
+
+
+def test_axis_knows_whether_it_is_uniform() -> None:
+    assert Axis("x", (0.0, 0.5, 1.0)).spacing == 0.5
+    assert math.isnan(Axis("x", (0.0, 0.5, 1.1)).spacing)
+    assert Axis("x", tuple(np.linspace(0, 1, 1000, dtype=np.float32).tolist())).uniform
