@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from romvae.version import __version__
 
 _HOME = {
-    "Comparison": "romvae.compare",
+    "Comparison": "romvae.comparison",
     "ROM": "romvae.rom",
     "Schema": "romvae.schema",
-    "compare": "romvae.compare",
+    "compare": "romvae.comparison",
     "fit": "romvae.training",
     "open_snapshots": "romvae.data",
     "show_versions": "romvae.environment",
@@ -44,7 +44,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from romvae import solvers
-    from romvae.compare import Comparison, compare
+    from romvae.comparison import Comparison, compare
     from romvae.data import open_snapshots, split, write_snapshots
     from romvae.environment import show_versions
     from romvae.report import write_report

@@ -33,9 +33,7 @@ def check_target(path: Path | str, overwrite: bool = False) -> Path:
             return path
         real, here = path.resolve(), Path.cwd().resolve()
         if real == here or real in here.parents or real == Path.home().resolve():
-            raise OutputError(
-                f"{path}: holds the working or the home folder, never replaced. Choose another path"
-            )
+            raise OutputError(f"{path}: holds the working or the home folder, never replaced. Choose another path")
     if not overwrite:
         raise OutputError(f"{path}: exists already. Choose another path, or replace it with --overwrite")
     return path

@@ -71,9 +71,7 @@ def as_boundary(entry: BoundaryEntry, where: str = "") -> Boundary:
     try:
         return Boundary(kind, tuple(sorted((str(name), float(v)) for name, v in value.items())))
     except (AttributeError, TypeError, ValueError) as error:
-        text = (
-            str(error) if isinstance(error, SchemaError) else f"cannot read {entry!r} as a boundary condition"
-        )
+        text = str(error) if isinstance(error, SchemaError) else f"cannot read {entry!r} as a boundary condition"
         raise SchemaError(f"{where}{text}") from error
 
 
@@ -105,16 +103,13 @@ def boundaries_of(ds: xr.Dataset, source: str = "") -> dict[str, tuple[Boundary,
         pairs = dict(declared.items())
     except (AttributeError, TypeError, ValueError) as error:
         raise SchemaError(
-            f"{where}found {text!r}, expected JSON such as "
-            '{"x": ["periodic", "periodic"]}; correct the attribute'
+            f'{where}found {text!r}, expected JSON such as {{"x": ["periodic", "periodic"]}}; correct the attribute'
         ) from error
     found = {}
     for axis, pair in pairs.items():
         lower, upper = (as_boundary(side, f"{where}{axis}: ") for side in _sides(axis, pair, where))
         if (lower.kind == "periodic") != (upper.kind == "periodic"):
-            raise SchemaError(
-                f"{where}{axis} is periodic on one side only; make both sides periodic or neither"
-            )
+            raise SchemaError(f"{where}{axis} is periodic on one side only; make both sides periodic or neither")
         found[axis] = (lower, upper)
     return found
 

@@ -78,7 +78,7 @@ class Calibration(nn.Module):
         Raises:
             DataError: There is no calibration trajectory.
         """
-        leads, fields, n, _ = ratio.shape
+        n = ratio.shape[2]
         if n < 1:
             raise DataError("calibration: no trajectory to calibrate on. Give the split a calibration part.")
         factor = ratio.double().square().mean((2, 3))

@@ -152,7 +152,5 @@ def blocks(ds: xr.Dataset, name: str, limit: int = _BLOCK_BYTES) -> Iterator[dic
 def _shaped(what: str, values: ArrayLike, shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
     array = np.asarray(values, dtype=dtype)
     if array.shape != shape:
-        raise SchemaError(
-            f"{what}: shape is {array.shape}, expected {shape}. Order it (trajectory, time, z, y, x)"
-        )
+        raise SchemaError(f"{what}: shape is {array.shape}, expected {shape}. Order it (trajectory, time, z, y, x)")
     return array

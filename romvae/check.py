@@ -25,7 +25,7 @@ from romvae.canonical import (
 )
 from romvae.errors import DataError, SchemaError
 
-__all__ = ["LARGEST", "check_snapshots", "read_block", "uniform_step"]
+__all__ = ["LARGEST", "check_dims", "check_snapshots", "read_block", "uniform_step"]
 
 LARGEST = 1e30  # netCDF marks values never written by 9.97e36
 
@@ -43,7 +43,7 @@ def check_snapshots(ds: xr.Dataset, source: str = "", *, values: bool = True) ->
         DataError: A value is not finite; the message names its first index.
     """
     where = f"{source}: " if source else ""
-    _check_dims(ds, where)
+    check_dims(ds, source)
     for name in (TRAJECTORY, TIME, *space_of(ds), *parameters_of(ds)):
         _check_coordinate(ds, name, source)
     uniform_step(ds[TIME], source)
@@ -103,7 +103,13 @@ def read_block(ds: xr.Dataset, name: str, chosen: Mapping[str, slice], source: s
         ) from error
 
 
-def _check_dims(ds: xr.Dataset, where: str) -> None:
+def check_dims(ds: xr.Dataset, source: str = "") -> None:
+    """The first part of `check_snapshots`: names of dims, dtypes, and that there is a field.
+
+    Raises:
+        SchemaError: The message names the variable, its dims and those expected.
+    """
+    where = f"{source}: " if source else ""
     space = space_of(ds)
     if any(str(dim).startswith("phony_dim") for dim in ds.dims):
         raise SchemaError(
@@ -127,15 +133,12 @@ def _check_dims(ds: xr.Dataset, where: str) -> None:
             )
         if variable.dtype.kind != "f" or variable.dtype.itemsize not in (4, 8):
             raise SchemaError(
-                f"{where}{name!r} has dtype {variable.dtype}, expected float32 or float64. "
-                "Convert it with astype"
+                f"{where}{name!r} has dtype {variable.dtype}, expected float32 or float64. Convert it with astype"
             )
     if not fields_of(ds):
         raise SchemaError(f"{where}no variable has dims ({', '.join(expected)}): there is no field")
     if space != SPACE[-len(space) :]:
-        raise SchemaError(
-            f"{where}spatial dims are ({', '.join(space)}), expected x, or y and x, or z, y and x"
-        )
+        raise SchemaError(f"{where}spatial dims are ({', '.join(space)}), expected x, or y and x, or z, y and x")
     for dim in expected:
         if ds.sizes[dim] == 0:
             raise SchemaError(f"{where}dim {dim!r} is empty, expected at least one entry")
@@ -147,24 +150,23 @@ def _check_coordinate(ds: xr.Dataset, name: str, source: str) -> None:
         if name == TRAJECTORY:
             return
         raise SchemaError(f"{where}dim {name!r} has no coordinate. Add it with ds.assign_coords({name}=...)")
+    dims = (name,) if name in (TRAJECTORY, TIME, *SPACE) else (TRAJECTORY,)
+    if ds[name].dims != dims:
+        raise SchemaError(
+            f"{where}coordinate {name!r} has dims ({', '.join(map(str, ds[name].dims))}), expected ({dims[0]})"
+        )
     values = read_block(ds, name, {}, source)
     if name == TRAJECTORY:
         labels, counts = np.unique(values, return_counts=True)
         if (counts > 1).any():
             label = labels[np.argmax(counts > 1)]
-            raise SchemaError(
-                f"{where}trajectory {label} occurs more than once. Number the trajectories uniquely"
-            )
+            raise SchemaError(f"{where}trajectory {label} occurs more than once. Number the trajectories uniquely")
         return
     if values.dtype.kind not in "fiu":
-        raise SchemaError(
-            f"{where}coordinate {name!r} has dtype {values.dtype}, expected float64. Convert it"
-        )
+        raise SchemaError(f"{where}coordinate {name!r} has dtype {values.dtype}, expected float64. Convert it")
     if not np.isfinite(values).all():
         i = int(np.argmax(~np.isfinite(values)))
-        raise DataError(
-            f"{where}coordinate {name!r} is {values.ravel()[i]} at index {i}. Remove or repair that entry"
-        )
+        raise DataError(f"{where}coordinate {name!r} is {values.ravel()[i]} at index {i}. Remove or repair that entry")
     if name in SPACE and (np.diff(values) <= 0).any():
         i = int(np.argmax(np.diff(values) <= 0)) + 1
         raise SchemaError(
@@ -172,8 +174,6 @@ def _check_coordinate(ds: xr.Dataset, name: str, source: str) -> None:
             f"({values[i]:.10g} after {values[i - 1]:.10g}). Sort with ds.sortby({name!r}) and drop "
             "duplicates"
         )
-    if name not in (TIME, *SPACE) and ds[name].dims != (TRAJECTORY,):
-        raise SchemaError(f"{where}parameter {name!r} has dims {ds[name].dims}, expected ({TRAJECTORY!r},)")
 
 
 def _check_finite(ds: xr.Dataset, name: str, source: str) -> None:
@@ -207,9 +207,7 @@ def _selected(chosen: Mapping[str, slice]) -> str:
 
 
 def _warn_missing(ds: xr.Dataset, boundaries: Mapping[str, object], where: str) -> None:
-    unitless = [
-        n for n in (*fields_of(ds), TIME, *space_of(ds), *parameters_of(ds)) if "units" not in ds[n].attrs
-    ]
+    unitless = [n for n in (*fields_of(ds), TIME, *space_of(ds), *parameters_of(ds)) if "units" not in ds[n].attrs]
     if unitless:
         warnings.warn(
             f"{where}no units for {', '.join(unitless)}: taken as dimensionless. Set the attribute 'units'",

@@ -51,7 +51,9 @@ def load_rom(path: Path) -> ROM:
         path = path / "model"
     if not path.is_dir():
         found = "a file" if path.exists() else "nothing"
-        raise CheckpointError(f"{path}: found {found}, expected the folder of a saved ROM. Give what `romvae train` wrote.")
+        raise CheckpointError(
+            f"{path}: found {found}, expected the folder of a saved ROM. Give a run of `romvae train`."
+        )
     manifest = _json(path / MANIFEST)
     version = manifest.get("format")
     if not isinstance(version, int) or version > FORMAT:
@@ -63,17 +65,18 @@ def load_rom(path: Path) -> ROM:
     for name in (WEIGHTS, CONFIG):
         file = path / name
         if not file.is_file():
-            raise CheckpointError(f"{file}: missing, the saved ROM is incomplete. Copy the whole folder, or train again.")
+            raise CheckpointError(f"{file}: missing, the saved ROM is incomplete. Copy it whole, or retrain.")
         if not isinstance(sums, dict) or _sha256(file) != sums.get(name):
             raise CheckpointError(
-                f"{file}: its SHA-256 differs from the one in {MANIFEST}: damaged or changed. Copy it again, or retrain."
+                f"{file}: its SHA-256 differs from the one in {MANIFEST}: damaged or changed. Copy it again."
             )
     try:
         rom = ROM.from_description((path / CONFIG).read_text(encoding="utf-8"))
         rom.load_state_dict(load_file(path / WEIGHTS))
     except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"{path}: weights and configuration do not fit together: {reason}. Train again.") from error
+        message = f"{path}: weights and configuration do not fit together: {reason}. Train again."
+        raise CheckpointError(message) from error
     return rom.eval()
 
 
@@ -81,11 +84,13 @@ def _json(path: Path) -> dict[str, object]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise CheckpointError(f"{path}: missing, the saved ROM is incomplete. Give what `romvae train` wrote.") from None
+        raise CheckpointError(f"{path}: missing, the saved ROM is incomplete. Give a run of `romvae train`.") from None
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: cannot be read: {error}. Copy it again, or train again.") from None
     if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: holds a {type(content).__name__}, expected an object. Copy it again, or retrain.")
+        raise CheckpointError(
+            f"{path}: holds a {type(content).__name__}, expected an object. Copy it again, or retrain."
+        )
     return content
 
 

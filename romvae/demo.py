@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from romvae.atomic import check_target
-from romvae.compare import Comparison, compare
+from romvae.comparison import Comparison, compare
 from romvae.data import PARTS, open_snapshots, split, write_snapshots
 from romvae.environment import show_versions
 from romvae.report import write_metrics, write_report

@@ -23,7 +23,8 @@ class FieldStatistics:
     """Count, mean and sum of squared deviations, merged block by block in float64.
 
     References:
-        Chan, Golub and LeVeque (1983), Algorithms for computing the sample variance, doi:10.1080/00031305.1983.10483115.
+        Chan, Golub and LeVeque (1983), Algorithms for computing the sample variance,
+        doi:10.1080/00031305.1983.10483115.
     """
 
     count: int = 0

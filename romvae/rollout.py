@@ -14,7 +14,7 @@ from romvae.dynamics.residual import ResidualDynamics
 from romvae.errors import NumericsError
 from romvae.vae import VAE
 
-__all__ = ["Moments", "forecast_moments", "latent_members"]
+__all__ = ["Moments", "calibrated", "forecast_moments", "latent_members"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ def latent_members(
     from the mean) and follows one network of the dynamics ensemble, in turn.
 
     Arguments:
-        vae, dynamics: The trained parts.
+        vae: The trained encoder and decoder.
+        dynamics: The trained time evolution.
         x0: Normalised initial fields `(trajectory, channel, *space)`.
         c: Normalised parameters `(trajectory, parameter)`.
         steps: Stored steps to roll out.

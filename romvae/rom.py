@@ -11,6 +11,7 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
+from romvae.boundary import Boundary
 from romvae.calibration import Calibration
 from romvae.dynamics.residual import ResidualDynamics
 from romvae.errors import ConfigError, DataError, SchemaError
@@ -99,8 +100,10 @@ class ROM(nn.Module):
         ds = canonical(ds)
         schema = Schema.of(ds)
         normaliser = Normaliser.of(
-            ([np.asarray(ds[name].isel({TRAJECTORY: i}).values) for name in schema.field_names]
-             for i in range(ds.sizes[TRAJECTORY])),
+            (
+                [np.asarray(ds[name].isel({TRAJECTORY: i}).values) for name in schema.field_names]
+                for i in range(ds.sizes[TRAJECTORY])
+            ),
             schema.field_names,
         )
         scaling = ParameterScaling([p.low for p in schema.parameters], [p.high for p in schema.parameters])
@@ -111,9 +114,17 @@ class ROM(nn.Module):
             latent = int(min(32, max(4, 1 + int((energy < 0.999).sum()))))
             mean, modes, std = mean, modes[:latent], std[:latent]
         config: dict[str, Any] = {
-            "latent": latent, "patch": patch, "channels": channels, "blocks": 1 if blocks is None else blocks,
-            "hidden": hidden or 192, "depth": depth or 3, "members": members, "noise_floor": noise_floor,
-            "stride": largest_step(x), "steps": ds.sizes[TIME] - 1, "seed": seed,
+            "latent": latent,
+            "patch": patch,
+            "channels": channels,
+            "blocks": 1 if blocks is None else blocks,
+            "hidden": hidden or 192,
+            "depth": depth or 3,
+            "members": members,
+            "noise_floor": noise_floor,
+            "stride": largest_step(x),
+            "steps": ds.sizes[TIME] - 1,
+            "seed": seed,
         }
         rom = _build(schema, normaliser, scaling, config)
         rom.vae.encoder.start_from_pod(mean, modes, std)
@@ -125,9 +136,17 @@ class ROM(nn.Module):
         """The resolved sizes, JSON types only."""
         layout, dynamics = self.vae.encoder.layout, self.dynamics
         return {
-            "latent": layout.latent, "patch": layout.patch, "channels": layout.channels[0], "blocks": layout.blocks,
-            "hidden": dynamics.weights[0].shape[-1], "depth": len(dynamics.weights) - 1, "members": dynamics.members,
-            "noise_floor": self.vae.decoder.floor, "stride": dynamics.stride, "steps": self.steps, "seed": 0,
+            "latent": layout.latent,
+            "patch": layout.patch,
+            "channels": layout.channels[0],
+            "blocks": layout.blocks,
+            "hidden": dynamics.weights[0].shape[-1],
+            "depth": len(dynamics.weights) - 1,
+            "members": dynamics.members,
+            "noise_floor": self.vae.decoder.floor,
+            "stride": dynamics.stride,
+            "steps": self.steps,
+            "seed": 0,
         }
 
     # -- between physical fields and latents
@@ -230,8 +249,10 @@ class ROM(nn.Module):
         single = TRAJECTORY not in start.dims
         x, c = self.normalised(start)
         _finite(x, self.schema)
-        pieces = [self._forecast(x[i : i + 16, 0], c[i : i + 16], steps, members, seed, level, i) for i in
-                  range(0, len(x), 16)]
+        pieces = [
+            self._forecast(x[i : i + 16, 0], c[i : i + 16], steps, members, seed, level, i)
+            for i in range(0, len(x), 16)
+        ]
         t0 = float(np.asarray(start[TIME].values).reshape(-1)[0]) if TIME in start.coords else 0.0
         times = t0 + self.schema.dt * np.arange(steps + 1)
         dims = (TRAJECTORY, TIME, *self.schema.grid.names)
@@ -246,10 +267,17 @@ class ROM(nn.Module):
             coords[TRAJECTORY] = start[TRAJECTORY].variable if not single else (TRAJECTORY, [int(start[TRAJECTORY])])
         for name in self.schema.parameter_names:
             coords[name] = (TRAJECTORY, np.asarray(start[name].values).reshape(-1), start[name].attrs)
-        forecast = xr.Dataset(out, coords, {
-            "Conventions": "CF-1.11 romvae-1", "level": level, "members": members, "seed": seed,
-            "calibration_trajectories": int(self.calibration.trajectories),
-        })
+        forecast = xr.Dataset(
+            out,
+            coords,
+            {
+                "Conventions": "CF-1.11 romvae-1",
+                "level": level,
+                "members": members,
+                "seed": seed,
+                "calibration_trajectories": int(self.calibration.trajectories),
+            },
+        )
         if "boundary_conditions" in start.attrs:
             forecast.attrs["boundary_conditions"] = start.attrs["boundary_conditions"]
         return forecast.isel({TRAJECTORY: 0}) if single else forecast
@@ -325,13 +353,13 @@ class ROM(nn.Module):
 def _build(schema: Schema, normaliser: Normaliser, scaling: ParameterScaling, config: dict[str, Any]) -> ROM:
     """Assembles a ROM from its resolved sizes; the global random state is left as it was."""
     sides: tuple[Sides, ...] = tuple((a.lower.kind, a.upper.kind) for a in schema.grid.axes)
-    fields, shape = len(schema.fields), schema.grid.shape
+    fields, shape, latent = len(schema.fields), schema.grid.shape, config["latent"]
+    values = _boundary_values(schema, normaliser)
     layout = Layout.for_grid(
-        fields, shape, sides, config["latent"], config["patch"], config["channels"], config["blocks"]
+        fields, shape, sides, latent, config["patch"], config["channels"], config["blocks"], values
     )
-    small = Layout.for_grid(
-        fields, shape, sides, config["latent"], layout.patch, max(4, layout.channels[0] // 2), min(1, layout.blocks)
-    )
+    thin, blocks = max(4, layout.channels[0] // 2), min(1, layout.blocks)
+    small = Layout.for_grid(fields, shape, sides, latent, layout.patch, thin, blocks, values)
     linear = layout.latent * layout.points <= LINEAR_LIMIT
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config["seed"])
@@ -340,10 +368,30 @@ def _build(schema: Schema, normaliser: Normaliser, scaling: ParameterScaling, co
         )
         vae = VAE(Encoder(layout, linear), decoder)
         dynamics = ResidualDynamics(
-            layout.latent, len(schema.parameters), schema.dt, config["stride"], config["members"], config["hidden"],
-            config["depth"], config["seed"],
+            layout.latent,
+            len(schema.parameters),
+            schema.dt,
+            config["stride"],
+            config["members"],
+            config["hidden"],
+            config["depth"],
+            config["seed"],
         )
     return ROM(schema, normaliser, scaling, vae, dynamics, Calibration(fields), config["steps"])
+
+
+def _boundary_values(schema: Schema, normaliser: Normaliser) -> tuple[tuple[tuple[float, ...], tuple[float, ...]], ...]:
+    """Prescribed boundary values of each field in normalised units, by axis and side; empty where there are none."""
+    sides = [(axis.lower, axis.upper) for axis in schema.grid.axes]
+    if not any(side.kind == "value" for pair in sides for side in pair):
+        return ()
+    scale = list(zip(schema.field_names, normaliser.mean.tolist(), normaliser.std.tolist(), strict=True))
+
+    def normalised(side: Boundary) -> tuple[float, ...]:
+        given = dict(side.value)
+        return tuple((given.get(name, 0.0) - mean) / std for name, mean, std in scale)
+
+    return tuple((normalised(lower), normalised(upper)) for lower, upper in sides)
 
 
 def _attrs(units: str) -> dict[str, str]:
@@ -359,4 +407,3 @@ def _finite(x: Tensor, schema: Schema) -> None:
             f"rollout: start field {schema.field_names[channel]!r} is not finite at trajectory={trajectory}, {place}. "
             "Repair the initial field."
         )
-

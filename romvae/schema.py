@@ -121,9 +121,7 @@ class Schema:
         ds = canonical(ds)
         dt = uniform_step(ds[TIME], source)
         if math.isnan(dt):
-            raise SchemaError(
-                f"{_where(source)}holds a single time, expected at least two to know the time step"
-            )
+            raise SchemaError(f"{_where(source)}holds a single time, expected at least two to know the time step")
         sides = boundaries_of(ds, source)
         outside = (Boundary("open"), Boundary("open"))
         axes = tuple(
@@ -137,8 +135,7 @@ class Schema:
         )
         return cls(
             fields=tuple(
-                Field(name, _units(ds[name]), str(ds[name].attrs.get("long_name", "")))
-                for name in fields_of(ds)
+                Field(name, _units(ds[name]), str(ds[name].attrs.get("long_name", ""))) for name in fields_of(ds)
             ),
             grid=Grid(axes),
             dt=dt,
@@ -190,9 +187,7 @@ class Schema:
         try:
             facts = json.loads(text)
             if facts["format"] != _FORMAT:
-                raise SchemaError(
-                    f"schema: format is {facts['format']!r}, expected {_FORMAT!r}. Save it again"
-                )
+                raise SchemaError(f"schema: format is {facts['format']!r}, expected {_FORMAT!r}. Save it again")
             return cls(
                 fields=tuple(Field(**field) for field in facts["fields"]),
                 grid=Grid(
@@ -211,9 +206,7 @@ class Schema:
                 parameters=tuple(Parameter(**parameter) for parameter in facts["parameters"]),
             )
         except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise SchemaError(
-                f"schema: cannot be read ({error!r}); expected the text of Schema.to_json"
-            ) from error
+            raise SchemaError(f"schema: cannot be read ({error!r}); expected the text of Schema.to_json") from error
 
     def _check_fields(self, ds: xr.Dataset, where: str, time: bool) -> None:
         present = [str(name) for name in ds.data_vars]
@@ -265,9 +258,7 @@ class Schema:
             _check_units(ds, name, parameter.units, where)
             values = np.atleast_1d(ds[name].values).astype(float)
             if not np.isfinite(values).all():
-                raise SchemaError(
-                    f"{where}parameter {name!r} is {values[~np.isfinite(values)][0]}; give it a number"
-                )
+                raise SchemaError(f"{where}parameter {name!r} is {values[~np.isfinite(values)][0]}; give it a number")
             slack = 1e-9 * (parameter.high - parameter.low)
             excess = np.maximum(parameter.low - values, values - parameter.high)
             if (excess > slack).any():
@@ -281,9 +272,7 @@ class Schema:
 
 def _check_axis(axis: Axis, ds: xr.Dataset, where: str) -> None:
     if axis.name not in ds.coords:
-        raise SchemaError(
-            f"{where}dim {axis.name!r} has no coordinate. Add it with ds.assign_coords({axis.name}=...)"
-        )
+        raise SchemaError(f"{where}dim {axis.name!r} has no coordinate. Add it with ds.assign_coords({axis.name}=...)")
     found = ds[axis.name].values.astype(float)
     if found.shape != (axis.size,):
         raise SchemaError(
@@ -292,9 +281,7 @@ def _check_axis(axis: Axis, ds: xr.Dataset, where: str) -> None:
         )
     expected = np.asarray(axis.coordinates)
     step = float(np.diff(expected).min()) if axis.size > 1 else 1.0
-    wrong = np.abs(found - expected) > max(
-        1e-9 * step, 4 * np.finfo(float).eps * float(np.abs(expected).max())
-    )
+    wrong = np.abs(found - expected) > max(1e-9 * step, 4 * np.finfo(float).eps * float(np.abs(expected).max()))
     if wrong.any():
         i = int(np.argmax(wrong))
         raise SchemaError(
@@ -308,8 +295,7 @@ def _check_units(ds: xr.Dataset, name: str, expected: str, where: str) -> None:
     found = ds[name].attrs.get("units", expected)
     if found != expected:
         raise SchemaError(
-            f"{where}{name!r} is in {found!r}, but this ROM was trained in {expected!r}. "
-            "Convert it and set its units"
+            f"{where}{name!r} is in {found!r}, but this ROM was trained in {expected!r}. Convert it and set its units"
         )
 
 

@@ -114,9 +114,7 @@ def test_zero_is_the_middle_of_a_signed_field_only() -> None:
     assert positive.colours("truth")[0] == "viridis"
 
 
-@pytest.mark.parametrize(
-    ("shape", "dims"), [((9,), ("time", "x")), ((6, 9), ("y", "x")), ((4, 6, 9), ("y", "x"))]
-)
+@pytest.mark.parametrize(("shape", "dims"), [((9,), ("time", "x")), ((6, 9), ("y", "x")), ((4, 6, 9), ("y", "x"))])
 def test_a_map_shows_time_and_x_or_the_middle_plane(shape: tuple[int, ...], dims: tuple[str, ...]) -> None:
     example = _example(shape)
     shown = plane(example["truth_u"], 2)
@@ -166,9 +164,7 @@ def test_values_that_are_not_finite_do_not_stop_a_figure() -> None:
 
 @pytest.mark.parametrize("name", ["$\\frac{", "a_b^{", "%d %s", "line\nbreak\x07", "x" * 500])
 def test_names_from_files_cannot_break_a_figure(name: str) -> None:
-    example = _example(units=name).rename(
-        {f"{part}_u": f"{part}_{name}" for part in ("truth", "mean", "std")}
-    )
+    example = _example(units=name).rename({f"{part}_u": f"{part}_{name}" for part in ("truth", "mean", "std")})
     plot.svg(plot.forecast_maps(example, name))
     plot.svg(plot.training_curves({name: {"step": [1, 2], name: [1.0, 2.0]}}))
     assert len(plot.plain(name)) <= 40

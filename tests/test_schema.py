@@ -69,9 +69,7 @@ def test_one_snapshot_can_be_checked() -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(finite, min_size=1, max_size=5), finite, finite, finite, st.text(max_size=5))
-def test_json_returns_the_same_bits(
-    coordinates: list[float], dt: float, low: float, value: float, units: str
-) -> None:
+def test_json_returns_the_same_bits(coordinates: list[float], dt: float, low: float, value: float, units: str) -> None:
     wall = Boundary("value", (("u", value),))
     schema = Schema(
         (Field("u", units, "velocity"),),
@@ -144,9 +142,7 @@ def test_parameter_out_of_range_warns_with_value_and_range() -> None:
     schema = Schema.of(ds)
     low, high = schema.parameters[0].low, schema.parameters[0].high
     ds["viscosity"] = ds["viscosity"].copy(data=[low, 7.5, high])
-    with pytest.warns(
-        OutOfRangeWarning, match=rf"'viscosity' is 7.5, outside the trained range {low:.10g} to"
-    ):
+    with pytest.warns(OutOfRangeWarning, match=rf"'viscosity' is 7.5, outside the trained range {low:.10g} to"):
         schema.check(ds)
 
 
@@ -184,7 +180,8 @@ def _broken() -> dict[str, tuple[xr.Dataset, type[DataError], str]]:
         "dims": (
             ds.rename(time="tme"),
             SchemaError,
-            r"'u' has dims \(trajectory, tme, y, x\), expected \(trajectory, time, y, x\). Did you mean 'tme'\?",
+            r"'u' has dims \(trajectory, tme, y, x\), expected \(trajectory, time, y, x\). "
+            r"Did you mean 'tme'\?",
         ),
         "one trajectory": (
             ds.isel(trajectory=0),
@@ -208,6 +205,11 @@ def _broken() -> dict[str, tuple[xr.Dataset, type[DataError], str]]:
             ds.assign_coords(trajectory=[0, 1, 1]),
             SchemaError,
             r"trajectory 1 occurs more than once",
+        ),
+        "parameter of time": (
+            ds.assign_coords(viscosity=("time", np.ones(6), ds["viscosity"].attrs)),
+            SchemaError,
+            r"coordinate 'viscosity' has dims \(time\), expected \(trajectory\)",
         ),
         "empty": (ds.isel(trajectory=[]), SchemaError, r"dim 'trajectory' is empty"),
         "nothing": (ds.drop_vars("u"), SchemaError, r"holds no variable"),

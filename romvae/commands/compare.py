@@ -16,7 +16,7 @@ from romvae.errors import ConfigError, QualityError
 from romvae.progress import Progress, terminal_progress
 
 if TYPE_CHECKING:
-    from romvae.compare import Comparison
+    from romvae.comparison import Comparison
 
 __all__ = ["compare", "compare_run"]
 
@@ -73,7 +73,7 @@ def compare_run(run: RunFolder, data: Path | None, members: int, seed: int, prog
     snapshots = open_snapshots(path)
     test = record.select(snapshots, "test", str(path))
     train = record.select(snapshots, "train", str(path))
-    from romvae.compare import compare as measure
+    from romvae.comparison import compare as measure
     from romvae.rom import ROM
     from romvae.solvers import CASES
 

@@ -26,7 +26,7 @@ def report(path: Path, /, *, out: Out, overwrite: Overwrite = False, quiet: Quie
     from romvae.report import write_report
 
     if (path / "comparison").is_dir():
-        from romvae.compare import Comparison
+        from romvae.comparison import Comparison
 
         comparison = Comparison.load(path / "comparison")
     elif (path / "data.json").is_file():

@@ -65,8 +65,7 @@ def summary(description: dict[str, Any]) -> str:
     lines = [
         f"{d['source'] or 'snapshots'} ({d['format']}, {d['bytes'] / 1e6:.4g} MB of values)",
         f"  trajectories  {d['trajectories']}",
-        f"  times         {times['count']}, {times['start']:.6g} to {times['end']:.6g}{step} "
-        f"[{times['units']}]",
+        f"  times         {times['count']}, {times['start']:.6g} to {times['end']:.6g}{step} [{times['units']}]",
     ]
     for axis in d["axes"]:
         spacing = "not uniform" if axis["spacing"] is None else f"every {axis['spacing']:.6g}"
@@ -98,9 +97,7 @@ def _described(ds: xr.Dataset, source: str, kind: str) -> dict[str, Any]:
         problems.append(_first_problem(ds, source))
     for field in fields:
         if field["min"] is not None and field["min"] == field["max"]:
-            missing.append(
-                f"field {field['name']!r} is {field['min']:.6g} everywhere: there is nothing to learn"
-            )
+            missing.append(f"field {field['name']!r} is {field['min']:.6g} everywhere: there is nothing to learn")
     times = ds[TIME].values
     if times.size < 2:
         missing.append("a second time: the time step is unknown, so no dynamics can be trained")
@@ -186,9 +183,7 @@ def _split_counts(ds: xr.Dataset, problems: list[str]) -> dict[str, int] | None:
 
 def _unstated(ds: xr.Dataset, source: str) -> list[str]:
     names = (*fields_of(ds), TIME, *space_of(ds), *parameters_of(ds))
-    missing = [
-        f"units of {name!r}: taken as dimensionless" for name in names if "units" not in ds[name].attrs
-    ]
+    missing = [f"units of {name!r}: taken as dimensionless" for name in names if "units" not in ds[name].attrs]
     declared = boundaries_of(ds, source)
     missing += [f"boundary condition of {a!r}: taken as open" for a in space_of(ds) if a not in declared]
     undeclared = [

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import h5py.h5o
 import numpy as np
 import xarray as xr
 
@@ -78,7 +79,7 @@ def read(path: Path, source: str, *, require: bool = True) -> xr.Dataset:
         ) from error
     refuse_bomb(declared, path.stat().st_size, source)
     try:
-        ds = xr.open_dataset(path, engine="h5netcdf", **READING)
+        ds = xr.open_dataset(path, engine="h5netcdf", phony_dims="access", **READING)
     except (OSError, ValueError, KeyError) as error:
         raise DataError(
             f"{source}: its arrays have no named dims, expected HDF5 with dimension scales or netCDF-4. "
@@ -124,23 +125,34 @@ def _write_variable(file: h5py.File, ds: xr.Dataset, name: str) -> h5py.Dataset:
     return dataset
 
 
-def _check_links(group: h5py.Group, source: str) -> None:
+def _check_links(file: h5py.File, source: str) -> None:
     """Refuses links out of the file before anything is followed: they could show any other file."""
-    for name in group:
-        link = group.get(name, getlink=True)
-        where = f"{source}: {str(group.name).rstrip('/')}/{name}"
-        if isinstance(link, h5py.ExternalLink):
-            raise DataError(
-                f"{where} is a link into another file ({link.filename}). Copy the values into this file"
-            )
-        if isinstance(link, h5py.SoftLink):
+    groups: list[h5py.Group] = [file]
+    seen = set()
+    while groups:
+        group = groups.pop()
+        address = h5py.h5o.get_info(group.id).addr
+        if address in seen:  # a group can be its own member
             continue
-        item = group[name]
-        if isinstance(item, h5py.Group):
-            _check_links(item, source)
-        elif isinstance(item, h5py.Dataset) and (item.is_virtual or item.external):
-            kind = "is a virtual dataset" if item.is_virtual else "keeps its values in another file"
-            raise DataError(f"{where} {kind}. Copy the values into this file, for instance with h5repack")
+        seen.add(address)
+        for name in map(str, group):
+            item = _own_item(group, name, f"{source}: {str(group.name).rstrip('/')}/{name}")
+            if isinstance(item, h5py.Group):
+                groups.append(item)
+
+
+def _own_item(group: h5py.Group, name: str, where: str) -> object:
+    """A member of a group that lives in this file; None for a link within the file."""
+    link = group.get(name, getlink=True)
+    if isinstance(link, h5py.ExternalLink):
+        raise DataError(f"{where} links into another file ({link.filename}). Copy the values into this file")
+    if isinstance(link, h5py.SoftLink):
+        return None
+    item = group[name]
+    if isinstance(item, h5py.Dataset) and (item.is_virtual or item.external):
+        kind = "is a virtual dataset" if item.is_virtual else "keeps its values in another file"
+        raise DataError(f"{where} {kind}. Copy the values into this file, for instance with h5repack")
+    return item
 
 
 def _datasets(file: h5py.File) -> Iterator[h5py.Dataset]:

@@ -62,9 +62,7 @@ def unmarked(ds: xr.Dataset, source: str, *, require: bool = True) -> xr.Dataset
         )
     missing = sorted(set(order) - set(map(str, ds.data_vars)))
     if missing:
-        raise DataError(
-            f"{source}: variable {missing[0]!r} is missing from the file. Write or simulate it again"
-        )
+        raise DataError(f"{source}: variable {missing[0]!r} is missing from the file. Write or simulate it again")
     ordered = ds.drop_vars(order).assign({name: ds[name].variable for name in order})
     texts = {name: _as_text(c.variable) for name, c in ds.coords.items() if _is_text(c.variable)}
     ordered = ordered.assign_coords(texts)
@@ -102,14 +100,10 @@ def check_storable(ds: xr.Dataset, source: str) -> None:
     """
     for name, variable in ds.variables.items():
         if not _NAME.fullmatch(str(name)):
-            raise DataError(
-                f"{source}: the name {name!r} cannot be stored; use letters, digits, '_', '-' and '.'"
-            )
+            raise DataError(f"{source}: the name {name!r} cannot be stored; use letters, digits, '_', '-' and '.'")
         text = variable.dtype.kind == "U" or _is_text(variable)
         if not text and variable.dtype.kind not in "fiu":
-            raise DataError(
-                f"{source}: {name!r} has dtype {variable.dtype}; convert it to a number or a string"
-            )
+            raise DataError(f"{source}: {name!r} has dtype {variable.dtype}; convert it to a number or a string")
         _check_attrs(variable.attrs, f"{source}: {name!r}")
     _check_attrs(ds.attrs, source)
 

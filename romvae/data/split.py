@@ -149,9 +149,7 @@ def _by_name(fractions: Mapping[str, float] | Sequence[float] | None) -> dict[st
         return dict(zip(PARTS, _FRACTIONS, strict=True))
     if not isinstance(fractions, Mapping):
         if len(fractions) != len(PARTS):
-            raise ConfigError(
-                f"split: found {len(fractions)} fractions, expected one for each of {', '.join(PARTS)}"
-            )
+            raise ConfigError(f"split: found {len(fractions)} fractions, expected one for each of {', '.join(PARTS)}")
         return dict(zip(PARTS, fractions, strict=True))
     for name in fractions:
         if name not in PARTS:
@@ -174,17 +172,13 @@ def _counts(n: int, fractions: Mapping[str, float]) -> list[int]:
         raise ConfigError(f"split: fractions are {dict(fractions)}, expected all of them above zero")
     if is_count.all():
         if rest:
-            raise ConfigError(
-                f"split: counts sum to {n - rest}, but there are {n} trajectories. Make them sum to {n}"
-            )
+            raise ConfigError(f"split: counts sum to {n - rest}, but there are {n} trajectories. Make them sum to {n}")
         return given.astype(int).tolist()
     shares = np.where(is_count, 0.0, given)
     if abs(shares.sum() - 1) > 1e-6:
         raise ConfigError(f"split: shares sum to {shares.sum():.6g}, expected 1 (whole numbers are counts)")
     if rest < int((~is_count).sum()):
-        raise ConfigError(
-            f"split: counts take {n - rest} of {n} trajectories and leave too few for the other parts"
-        )
+        raise ConfigError(f"split: counts take {n - rest} of {n} trajectories and leave too few for the other parts")
     ideal = shares * rest
     counts = np.where(is_count, given, np.maximum(1, np.floor(ideal))).astype(int)
     while counts.sum() < n:

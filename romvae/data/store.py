@@ -12,9 +12,10 @@ import xarray as xr
 
 from romvae.atomic import atomic_file, atomic_folder, check_target, require_space
 from romvae.canonical import blocks, canonical
-from romvae.check import check_snapshots
+from romvae.check import check_dims, check_snapshots
 from romvae.data import hdf5_store, netcdf_store, zarr_store
 from romvae.data.layout import check_storable
+from romvae.data.transposed import canonical_on_disk
 from romvae.errors import ConfigError, DataError, OutputError
 
 __all__ = ["Format", "format_of", "open_snapshots", "write_snapshots"]
@@ -60,13 +61,9 @@ def format_of(path: Path | str) -> Format:
         if target.is_dir():
             if zarr_store.is_store(target):
                 return "zarr"
-            raise DataError(
-                f"{path}: is a folder without zarr.json, {wanted}. Give the path of the store itself"
-            )
+            raise DataError(f"{path}: is a folder without zarr.json, {wanted}. Give the path of the store itself")
         if not target.exists():
-            raise DataError(
-                f"{path}: does not exist, {wanted}. Check the path, or make one with romvae simulate"
-            )
+            raise DataError(f"{path}: does not exist, {wanted}. Check the path, or make one with romvae simulate")
         with target.open("rb") as file:
             head = file.read(8)
     except PermissionError as error:
@@ -76,12 +73,8 @@ def format_of(path: Path | str) -> Format:
     if hdf5_store.is_store(target):
         return "netcdf" if target.suffix in (".nc", ".nc4") else "hdf5"
     if head.startswith(b"CDF"):
-        raise DataError(
-            f"{path}: is netCDF-3, {wanted}. Convert it with ds.to_netcdf(..., engine='h5netcdf')"
-        )
-    raise DataError(
-        f"{path}: is no store (it starts with {head!r}), {wanted}. Convert it with romvae.write_snapshots"
-    )
+        raise DataError(f"{path}: is netCDF-3, {wanted}. Convert it with ds.to_netcdf(..., engine='h5netcdf')")
+    raise DataError(f"{path}: is no store (it starts with {head!r}), {wanted}. Convert it with romvae.write_snapshots")
 
 
 def open_snapshots(path: Path | str, *, check: bool = True) -> xr.Dataset:
@@ -103,8 +96,10 @@ def open_snapshots(path: Path | str, *, check: bool = True) -> xr.Dataset:
     source = str(path)
     ds = _STORES[format_of(path)].read(Path(path), source)
     try:
-        check_snapshots(ds, source, values=check)
-        return canonical(ds)
+        check_dims(ds, source)
+        opened = canonical_on_disk(ds)
+        check_snapshots(opened, source, values=check)
+        return opened
     except BaseException:
         ds.close()
         raise
@@ -132,9 +127,7 @@ def write_snapshots(ds: xr.Dataset, path: Path | str, *, overwrite: bool = False
         raise ConfigError(f"{path}: suffix is {target.suffix!r}, expected one of {', '.join(_SUFFIXES)}")
     check_target(target, overwrite)
     if target.is_dir() and any(target.iterdir()) and not zarr_store.is_store(target):
-        raise OutputError(
-            f"{path}: is a folder that is no Zarr store and is not replaced. Choose another path"
-        )
+        raise OutputError(f"{path}: is a folder that is no Zarr store and is not replaced. Choose another path")
     ds = canonical(ds)
     check_snapshots(ds, source=str(path))
     check_storable(ds, str(path))
@@ -151,14 +144,10 @@ def write_snapshots(ds: xr.Dataset, path: Path | str, *, overwrite: bool = False
 def _verify(ds: xr.Dataset, written: xr.Dataset, source: str) -> None:
     """Compares what was read back with what was to be written, block by block."""
     if set(ds.variables) != set(written.variables) or not _same_attrs(ds.attrs, written.attrs):
-        raise OutputError(
-            f"{source}: what was read back has other variables or attributes. Nothing was written"
-        )
+        raise OutputError(f"{source}: what was read back has other variables or attributes. Nothing was written")
     for name in map(str, ds.variables):
         meant, found = ds[name], written[name]
-        same = (
-            meant.dims == found.dims and meant.shape == found.shape and _same_attrs(meant.attrs, found.attrs)
-        )
+        same = meant.dims == found.dims and meant.shape == found.shape and _same_attrs(meant.attrs, found.attrs)
         if not same or not all(_same_values(meant.isel(part), found.isel(part)) for part in blocks(ds, name)):
             raise OutputError(f"{source}: {name!r} read back differs from what was written. Check the disk")
 

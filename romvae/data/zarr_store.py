@@ -25,6 +25,7 @@ from romvae.errors import DataError
 __all__ = ["complete", "is_store", "read", "write"]
 
 _SHARD_BYTES = 2**28
+_COUNTED = 10**6  # beyond this many chunks, the first missing one is enough to know
 _ABSENT = 2**64 - 1  # Zarr v3 specification, sharding codec: offset and length of an empty inner chunk
 
 
@@ -77,8 +78,7 @@ def read(path: Path, source: str, *, require: bool = True) -> xr.Dataset:
         ds = xr.open_zarr(path, chunks=None, consolidated=False, **READING)
     except (OSError, ValueError, KeyError) as error:
         raise DataError(
-            f"{source}: is no Zarr store of labelled arrays ({_first_line(error)}). "
-            "Write it with xarray or romvae"
+            f"{source}: is no Zarr store of labelled arrays ({_first_line(error)}). Write it with xarray or romvae"
         ) from error
     return unmarked(ds, source, require=require)
 
@@ -114,17 +114,17 @@ def _check_chunks(array: zarr.Array, folder: Path, where: str, ours: bool) -> No
     missing: tuple[int, ...] | None = None
     present = 0
     expected = math.prod(math.ceil(n / c) for n, c in zip(array.shape, array.chunks, strict=True))
-    for index, stored in _chunks(array, folder, where):
-        present += stored
-        if not stored and missing is None:
-            missing = index
-            if expected > 10**6:
+    for first, stored in _shards(array, folder, where):
+        present += int(stored.sum())
+        if missing is None and not stored.all():
+            missing = tuple(int(i) + f for i, f in zip(np.argwhere(~stored)[0], first, strict=True))
+            if expected > _COUNTED:
                 break
     if missing is None:
         return
     names = getattr(array.metadata, "dimension_names", None) or [f"dim {i}" for i in range(array.ndim)]
     start = ", ".join(f"{n} {i * c}" for n, i, c in zip(names, missing, array.chunks, strict=True))
-    count = "" if expected > 10**6 else f"; {present} of {expected} are there"
+    count = "" if expected > _COUNTED else f"; {present} of {expected} are there"
     advice = (
         "Write or simulate it again"
         if ours
@@ -133,23 +133,21 @@ def _check_chunks(array: zarr.Array, folder: Path, where: str, ours: bool) -> No
     raise DataError(f"{where}: the chunk at {start or 'its only value'} is missing{count}. {advice}")
 
 
-def _chunks(array: zarr.Array, folder: Path, where: str) -> Iterator[tuple[tuple[int, ...], bool]]:
-    """Index of every chunk (inner chunk, where sharded) inside the array, and whether it is stored."""
+def _shards(array: zarr.Array, folder: Path, where: str) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
+    """Index of the first chunk of every shard, and which of its chunks inside the array are stored.
+
+    An array without shards counts as one with a chunk per shard.
+    """
     outer = array.shards or array.chunks
     per_shard = tuple(s // c for s, c in zip(outer, array.chunks, strict=True))
     total = tuple(math.ceil(n / c) for n, c in zip(array.shape, array.chunks, strict=True))
     for shard in product(*(range(math.ceil(n / s)) for n, s in zip(array.shape, outer, strict=True))):
         file = folder / array.metadata.encode_chunk_key(shard)
-        if array.shards is None:
-            yield shard, file.is_file()
-            continue
-        stored = (
-            _shard_index(array, file, per_shard, where) if file.is_file() else np.zeros(per_shard, dtype=bool)
-        )
-        for inner in product(*map(range, per_shard)):
-            index = tuple(s * p + i for s, p, i in zip(shard, per_shard, inner, strict=True))
-            if all(i < n for i, n in zip(index, total, strict=True)):
-                yield index, bool(stored[inner])
+        stored = np.full(per_shard, file.is_file())
+        if array.shards is not None and file.is_file():
+            stored = _shard_index(array, file, per_shard, where)
+        first = tuple(s * p for s, p in zip(shard, per_shard, strict=True))
+        yield first, stored[tuple(slice(n - f) for n, f in zip(total, first, strict=True))]
 
 
 def _shard_index(array: zarr.Array, file: Path, per_shard: tuple[int, ...], where: str) -> np.ndarray:
@@ -168,9 +166,7 @@ def _shard_index(array: zarr.Array, file: Path, per_shard: tuple[int, ...], wher
     stored = (offset != _ABSENT) | (length != _ABSENT)
     inside = (offset <= size) & (length <= size) & (offset + length <= size)
     if len(raw) != nbytes or not inside[stored].all():
-        raise DataError(
-            f"{where}: shard {file.name} in {file.parent} is cut off or damaged. Copy or simulate it again"
-        )
+        raise DataError(f"{where}: shard {file.name} in {file.parent} is cut off or damaged. Copy or simulate it again")
     return stored.reshape(per_shard)
 
 

@@ -55,8 +55,7 @@ class LinearDynamics(LatentDynamics):
         super().__init__()
         if latent < 1 or parameters < 0:
             raise ConfigError(
-                f"LinearDynamics: latent={latent}, parameters={parameters}, expected at least 1 and 0. "
-                "Correct them."
+                f"LinearDynamics: latent={latent}, parameters={parameters}, expected at least 1 and 0. Correct them."
             )
         if ridge < 0:
             raise ConfigError(f"LinearDynamics: ridge is {ridge}, expected 0 or more. Try 1e-6.")
@@ -255,8 +254,7 @@ def _fractional(A: Tensor, offset: Tensor, power: float, what: str) -> tuple[Ten
     error = float((rebuilt - A64).norm() / A64.norm())
     if not error < 1e-8:
         raise NumericsError(
-            f"LinearDynamics: {what}: cannot diagonalise the map: error {error:.1e}, expected below 1e-8. "
-            f"{advice}"
+            f"LinearDynamics: {what}: cannot diagonalise the map: error {error:.1e}, expected below 1e-8. {advice}"
         )
     fraction = (vectors @ torch.diag_embed(raised) @ inverse).real
     drift = torch.einsum("bij,bj,bjk,bk->bi", vectors, growth, inverse, d64.to(values.dtype))

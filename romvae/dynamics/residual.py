@@ -97,10 +97,9 @@ class ResidualDynamics(LatentDynamics):
         last = len(self.weights) - 1
         for k, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             y = torch.baddbmm(bias, h, weight)
-            if k == last:
-                h = y
-            else:
-                h = F.silu(y) if k == 0 else h + F.silu(y)
+            if k < last:
+                y = F.silu(y) if k == 0 else h + F.silu(y)
+            h = y
         return z + ratio * (h + torch.bmm(state, self.linear)) * self.scale
 
     def rollout(self, z0: Tensor, c: Tensor, dt: float, steps: int) -> Tensor:

@@ -24,16 +24,23 @@ class Conv(nn.Module):
         sides: Boundary kinds of each spatial axis; their number is the dimension.
         kernel: Kernel size, the same along every axis.
         stride: Stride, the same along every axis.
+        given: Prescribed values beyond sides of kind `value`, see `BoundaryPad`.
     """
 
     def __init__(
-        self, channels_in: int, channels_out: int, sides: Sequence[Sides], kernel: int = 3, stride: int = 1
+        self,
+        channels_in: int,
+        channels_out: int,
+        sides: Sequence[Sides],
+        kernel: int = 3,
+        stride: int = 1,
+        given: Tensor | None = None,
     ) -> None:
         super().__init__()
         lower = (kernel - stride) // 2 if kernel > stride else 0
         self.kernel, self.stride, self.lower = kernel, stride, lower
         upper = kernel - 1 - lower
-        self.pad = BoundaryPad(sides, [(lower, upper)] * len(sides), channels_in)
+        self.pad = BoundaryPad(sides, [(lower, upper)] * len(sides), channels_in, given)
         self.conv = _CONVS[len(sides)](channels_in, channels_out, kernel, stride)
 
     def forward(self, x: Tensor) -> Tensor:

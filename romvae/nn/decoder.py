@@ -64,10 +64,9 @@ class FieldDecoder(nn.Module):
         self.smooth: nn.Sequential | None = None
         if smooth:
             kernel = 5 if layout.ndim == 1 else 3
-            self.smooth = nn.Sequential(
-                Conv(layout.fields, smooth, sides, kernel), nn.SiLU(), Conv(smooth, layout.fields, sides, kernel)
-            )
-            _zero(self.smooth[-1].conv)
+            last = Conv(smooth, layout.fields, sides, kernel)
+            _zero(last.conv)
+            self.smooth = nn.Sequential(Conv(layout.fields, smooth, sides, kernel, given=layout.given), nn.SiLU(), last)
         self.linear = nn.Linear(layout.latent, layout.points) if linear else None
 
     def forward(self, z: Tensor) -> Tensor:

@@ -32,7 +32,9 @@ class Encoder(nn.Module):
         super().__init__()
         self.layout = layout
         first, sides = layout.channels[0], layout.sides
-        layers: list[nn.Module] = [Conv(layout.fields, first, sides, kernel=layout.patch, stride=layout.patch)]
+        layers: list[nn.Module] = [
+            Conv(layout.fields, first, sides, kernel=layout.patch, stride=layout.patch, given=layout.given)
+        ]
         width = first
         for level, channels in enumerate(layout.channels):
             if level:
@@ -40,9 +42,8 @@ class Encoder(nn.Module):
             layers.extend(ResidualBlock(channels, sides) for _ in range(layout.blocks))
             width = channels
         self.trunk = nn.Sequential(*layers)
-        self.head = nn.Sequential(nn.SiLU(), nn.Flatten(), nn.Linear(layout.flat, 2 * layout.latent))
-        last = self.head[-1]
-        assert isinstance(last, nn.Linear)
+        last = nn.Linear(layout.flat, 2 * layout.latent)
+        self.head = nn.Sequential(nn.SiLU(), nn.Flatten(), last)
         nn.init.zeros_(last.bias)
         with torch.no_grad():
             last.weight.mul_(0.1)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
 from romvae.nn.padding import Sides
 
 __all__ = ["Layout"]
@@ -25,6 +28,8 @@ class Layout:
         patch: Points per axis in one patch.
         channels: Channels of each level, finest first.
         blocks: Residual blocks per level.
+        values: For sides of kind `value`, the prescribed value of each field in normalised units, by axis and side;
+            empty where no side is.
     """
 
     fields: int
@@ -34,6 +39,12 @@ class Layout:
     patch: int
     channels: tuple[int, ...]
     blocks: int = 2
+    values: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...] = ()
+
+    @property
+    def given(self) -> Tensor | None:
+        """`values` as a tensor `(axis, side, field)`, for the layers whose channels are the fields."""
+        return torch.tensor(self.values) if self.values else None
 
     @property
     def ndim(self) -> int:
@@ -68,6 +79,7 @@ class Layout:
         patch: int | None = None,
         channels: int | None = None,
         blocks: int = 2,
+        values: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...] = (),
     ) -> Layout:
         """Chooses patch and levels for a grid so that a step on a CPU stays cheap.
 
@@ -83,7 +95,7 @@ class Layout:
         while max(size) > 8 and len(widths) < 6:
             size = [-(-n // 2) for n in size]
             widths.append(min(widths[-1] * 2, 4 * channels))
-        return cls(fields, tuple(shape), tuple(sides), latent, patch, tuple(widths), blocks)
+        return cls(fields, tuple(shape), tuple(sides), latent, patch, tuple(widths), blocks, values)
 
 
 def _patch(shape: tuple[int, ...]) -> int:

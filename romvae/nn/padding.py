@@ -56,7 +56,12 @@ def _ghost(x: Tensor, dim: int, width: int, kind: str, upper: bool, value: Tenso
 
 
 def pad_axis(
-    x: Tensor, dim: int, lower: int, upper: int, sides: Sides, values: tuple[Tensor | None, Tensor | None] = (None, None)
+    x: Tensor,
+    dim: int,
+    lower: int,
+    upper: int,
+    sides: Sides,
+    values: tuple[Tensor | None, Tensor | None] = (None, None),
 ) -> Tensor:
     """Pads one axis by `lower` and `upper` layers according to the kinds in `sides`.
 
@@ -84,16 +89,23 @@ def pad_axis(
 class BoundaryPad(nn.Module):
     """Pads every spatial axis by its boundary conditions; axes are padded one after the other.
 
-    On a side of kind `value` the ghost layers hold a learned constant per channel (it starts at zero): inside a
-    network the features have no physical value that one could prescribe.
+    On a side of kind `value` the ghost layers hold the given values where the channels are the fields themselves, and
+    a learned constant per channel (it starts at zero) inside a network, where nothing physical could be prescribed.
 
     Arguments:
         sides: Kinds of the lower and upper side of each spatial axis.
         widths: Layers to add before and after each axis.
         channels: Channels of the input; needed where a side is of kind `value`.
+        given: Prescribed values, shape `(axis, side, channel)`; None learns them.
     """
 
-    def __init__(self, sides: Sequence[Sides], widths: Sequence[tuple[int, int]], channels: int) -> None:
+    def __init__(
+        self,
+        sides: Sequence[Sides],
+        widths: Sequence[tuple[int, int]],
+        channels: int,
+        given: Tensor | None = None,
+    ) -> None:
         super().__init__()
         for axis, pair in enumerate(sides):
             if ("periodic" in pair) and pair[0] != pair[1]:
@@ -103,8 +115,18 @@ class BoundaryPad(nn.Module):
                     raise ValueError(f"axis {axis}: unknown boundary kind {kind!r}; choose from {', '.join(KINDS)}")
         self.sides = tuple(tuple(pair) for pair in sides)
         self.widths = tuple(tuple(pair) for pair in widths)
-        given = any("value" in pair for pair in sides)
-        self.ghost = nn.Parameter(torch.zeros(len(self.sides), 2, channels)) if given else None
+        used = any(
+            kind == "value" and width > 0
+            for pair, both in zip(sides, widths, strict=True)
+            for kind, width in zip(pair, both, strict=True)
+        )
+        self.ghost: Tensor | None
+        if not used:
+            self.ghost = None
+        elif given is None:
+            self.ghost = nn.Parameter(torch.zeros(len(self.sides), 2, channels))
+        else:
+            self.register_buffer("ghost", given.clone())
         self._circular = len(self.sides) <= 3 and all(pair[0] == "periodic" for pair in sides)
         self._flat = [w for pair in reversed(self.widths) for w in pair]
 

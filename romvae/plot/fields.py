@@ -63,9 +63,7 @@ class FieldScale:
         The deviation's limit is the 99.8 % quantile: a few points at a shock would otherwise hide the rest.
         """
         values = np.stack([example[f"truth_{field}"].values, example[f"mean_{field}"].values])
-        deviations = np.concatenate(
-            [np.abs(values[1] - values[0]).ravel(), example[f"std_{field}"].values.ravel()]
-        )
+        deviations = np.concatenate([np.abs(values[1] - values[0]).ravel(), example[f"std_{field}"].values.ravel()])
         # The truth sets the scale: a forecast that runs away must not squeeze it into one colour.
         low, high = _range(values[0])
         if low < 0 < high and min(-low, high) > 0.1 * max(-low, high):
@@ -154,9 +152,7 @@ def interval_lines(example: xr.Dataset, field: str, step: int) -> Figure:
     return figure
 
 
-def draw_panel(
-    figure: Figure, axes: Axes, values: xr.DataArray, quantity: Quantity, scale: FieldScale
-) -> AxesImage:
+def draw_panel(figure: Figure, axes: Axes, values: xr.DataArray, quantity: Quantity, scale: FieldScale) -> AxesImage:
     """Draw a map and its colour bar at fixed places, so that panels beside each other line up."""
     figure.set_layout_engine("none")
     axes.set_position((0.21, 0.33, 0.74, 0.64))
@@ -274,9 +270,7 @@ def colour_bar(
             image, ax=axes, location="bottom", extend=extend[below, above], fraction=0.06, pad=0.02, aspect=18
         )
     else:
-        bar = figure.colorbar(
-            image, cax=figure.add_axes(place), orientation="horizontal", extend=extend[below, above]
-        )
+        bar = figure.colorbar(image, cax=figure.add_axes(place), orientation="horizontal", extend=extend[below, above])
     bar.ax.xaxis.set_major_locator(MaxNLocator(3, steps=_STEPS))
     bar.ax.tick_params(labelsize=8, pad=2)
     bar.set_label(with_units("", values.attrs.get("units")).strip(), fontsize=8, labelpad=1)

@@ -103,13 +103,11 @@ def coverage_over_time(
         centres, half = 0.5 * (edges[1:] + edges[:-1]), 0.5 * np.diff(edges)
         spread = np.asarray(errors, float) if len(errors) == len(fifths) else np.zeros(len(fifths))
         axes.hlines(fifths, centres - half, centres + half, color=INK, lw=2.2)
-        axes.errorbar(
-            centres, fifths, yerr=spread, fmt="o", color=INK, ms=5, capsize=4, label="fifth ± standard error"
-        )
+        axes.errorbar(centres, fifths, yerr=spread, fmt="o", color=INK, ms=5, capsize=4, label="fifth ± standard error")
         lowest = np.concatenate([coverage, np.asarray(fifths) - spread])
     axes.axhline(level, color=GREY, ls="--", lw=1.6, label=f"meant: {level:.0%}".replace("%", " %"))
     finite = lowest[np.isfinite(lowest)]
-    axes.set_ylim(max(0.0, min(0.7, float(finite.min()) - 0.05)) if finite.size else 0.0, 1.0)
+    axes.set_ylim(max(0.0, min(0.7, float(finite.min()) - 0.05)) if finite.size else 0.0, 1.01)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
     axes.set(xlabel=_lead_label(series), ylabel="values inside the interval")
     axes.margins(x=0.01)
@@ -160,9 +158,7 @@ def spread_skill(parts: xr.Dataset) -> Figure:
     if "std_decoder" in parts:
         axes.plot(time, parts["std_decoder"], color=DECODER, ls="-.", label="decoder noise (code too small)")
     if "std_dynamics" in parts:
-        axes.plot(
-            time, parts["std_dynamics"], color=DYNAMICS, ls="--", label="dynamics spread (forecast unsure)"
-        )
+        axes.plot(time, parts["std_dynamics"], color=DYNAMICS, ls="--", label="dynamics spread (forecast unsure)")
     axes.plot(time, parts["std"], color=ROM, lw=2.4, label="total predicted std")
     axes.plot(
         time,
@@ -174,9 +170,7 @@ def spread_skill(parts: xr.Dataset) -> Figure:
         markevery=_every(time),
         label="error actually made",
     )
-    axes.set(
-        xlabel=_lead_label(parts), ylabel=with_units("RMS over points", parts["rmse"].attrs.get("units"))
-    )
+    axes.set(xlabel=_lead_label(parts), ylabel=with_units("RMS over points", parts["rmse"].attrs.get("units")))
     axes.set_ylim(bottom=0)
     axes.margins(x=0)
     handles, labels = axes.get_legend_handles_labels()

@@ -46,10 +46,8 @@ def training_curves(history: Mapping[str, Mapping[str, Sequence[float]]]) -> Fig
         history: Per stage one or more curves of the same length (`loss`, `validation`, ...), and `step`,
             the step of each value (1, 2, ... where absent). Long curves are shown as means over a few steps.
     """
-    stages = {
-        name: curves for name, curves in history.items() if any(len(each) > 1 for each in curves.values())
-    }
-    figure, panels = new_figure(4.6, 0.4 + 1.7 * max(1, len(stages)), columns=1)
+    stages = {name: curves for name, curves in history.items() if any(len(each) > 1 for each in curves.values())}
+    figure, panels = new_figure(4.6, 0.6 + 1.35 * max(1, len(stages)), columns=1)
     panels[0].remove()
     for row, (name, curves) in enumerate(stages.items()):
         axes = figure.add_subplot(len(stages), 1, row + 1)
@@ -59,9 +57,7 @@ def training_curves(history: Mapping[str, Mapping[str, Sequence[float]]]) -> Fig
         step = _thin(np.asarray(curves.get("step", np.arange(1, length + 1)), dtype=float))
         for (key, values), dashes in zip(lines.items(), ("-", "--", ":", "-.") * len(lines), strict=False):
             if values.shape == step.shape:
-                axes.plot(
-                    step, values, dashes, color=ROM if dashes == "-" else GREY, lw=1.4, label=plain(key)
-                )
+                axes.plot(step, values, dashes, color=ROM if dashes == "-" else GREY, lw=1.4, label=plain(key))
         finite = np.concatenate([values[np.isfinite(values)] for values in lines.values()] or [np.zeros(0)])
         if finite.size and finite.min() > 0 and finite.max() > 20 * finite.min():
             axes.set_yscale("log")

@@ -72,9 +72,7 @@ def _maps(example: xr.Dataset, field: str, steps: np.ndarray) -> list[Panel]:
             image.set_data(plane(values, step).values)
 
         title = TITLES[quantity]
-        panels.append(
-            Panel(title, f"Map of {plain(field)}, {title.lower()}", _record(figure, [image], update, steps))
-        )
+        panels.append(Panel(title, f"Map of {plain(field)}, {title.lower()}", _record(figure, [image], update, steps)))
     return panels
 
 

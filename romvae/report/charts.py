@@ -38,7 +38,7 @@ def error_charts(series: xr.Dataset) -> list[Picture]:
             "ROM against the baselines",
             "Thick blue line: the ROM over all held-out trajectories; the shaded band holds the middle 80 "
             "% of them. Lower is better. A baseline below the blue line does better than the ROM at that "
-            "lead time. At lead time zero the ROM pays for compression only.",
+            "lead time. At the start the ROM pays for little more than compression.",
             "Line chart of relative L2 error over lead time for the ROM and its baselines. The ROM's "
             f"error goes from {percent(float(values[0]))} to {percent(float(values[-1]))}.",
         )
@@ -129,35 +129,35 @@ def model_charts(metrics: Mapping[str, Any], series: xr.Dataset, info: Mapping[s
                 plot.stage_seconds(stages),
                 "Where the time went",
                 "Wall-clock time per stage on the machine named at the end of this page.",
-                "Bar chart of seconds per stage: "
-                + ", ".join(f"{plain(k)} {v:.3g} s" for k, v in stages.items()),
+                "Bar chart of seconds per stage: " + ", ".join(f"{plain(k)} {v:.3g} s" for k, v in stages.items()),
             )
         )
     return pictures
 
 
 def _spread_parts(series: xr.Dataset, examples: xr.Dataset, field: str) -> xr.Dataset:
-    """Root mean squares over lead time: from the series where there is one field, else from the examples."""
+    """Root mean squares over lead time: over all held-out trajectories or the examples.
+
+    The series are means over fields, which say little about one field of several: then the examples serve.
+    """
     truth = examples[f"truth_{field}"]
-    others = [name for name in truth.dims if name != TIME]
-    arrays = {
-        "rmse": examples[f"mean_{field}"] - truth,
-        "std": examples[f"std_{field}"],
-        "std_decoder": examples.get(f"std_decoder_{field}"),
-        "std_dynamics": examples.get(f"std_dynamics_{field}"),
-    }
-    parts = xr.Dataset({name: np.sqrt((a**2).mean(others)) for name, a in arrays.items() if a is not None})
-    parts["rmse"].attrs["units"] = truth.attrs.get("units", "1")
-    parts.attrs["scope"] = "the example trajectories"
-    single = len(field_names(examples)) == 1
-    same_times = series.sizes.get(TIME) == parts.sizes[TIME]
-    if single and same_times and all(_SPREAD_SERIES[str(name)] in series for name in parts.data_vars):
-        parts = parts.assign(
-            {name: (TIME, series[_SPREAD_SERIES[str(name)]].values) for name in parts.data_vars}
-        )
-        parts["rmse"].attrs["units"] = truth.attrs.get("units", "1")
-        parts.attrs["scope"] = "all held-out trajectories"
-    return parts
+    units = {"units": truth.attrs.get("units", "1")}
+    known = {name: series[key] for name, key in _SPREAD_SERIES.items() if key in series}
+    if len(field_names(examples)) == 1 and {"rmse", "std"} <= known.keys():
+        parts, scope = xr.Dataset(known), "all held-out trajectories"
+    else:
+        arrays = {
+            "rmse": examples[f"mean_{field}"] - truth,
+            "std": examples[f"std_{field}"],
+            "std_decoder": examples.get(f"std_decoder_{field}"),
+            "std_dynamics": examples.get(f"std_dynamics_{field}"),
+        }
+        others = [name for name in truth.dims if name != TIME]
+        present = {name: array.astype(float) for name, array in arrays.items() if array is not None}
+        parts = xr.Dataset({name: np.sqrt((array**2).mean(others)) for name, array in present.items()})
+        scope = "the example trajectories"
+    parts["rmse"] = parts["rmse"].assign_attrs(units)
+    return parts.assign_attrs(scope=scope)
 
 
 def _numbers(values: Any) -> list[float]:

@@ -25,12 +25,13 @@ _FRAME_BYTES = 1_700_000
 
 @dataclass(frozen=True)
 class Player:
-    """Pictures that play together: a label and one data address per frame and panel."""
+    """Pictures that play together: a label and one data address per frame and panel, and the frame shown first."""
 
     identity: str
     title: str
     caption: str
     panels: tuple[Picture, ...]
+    first: int
     labels: tuple[str, ...]
     frames: tuple[tuple[str, ...], ...]
 
@@ -47,14 +48,12 @@ class Block:
 
 def field_names(examples: xr.Dataset) -> list[str]:
     """Fields for which the examples hold truth, mean and spread."""
-    names = [
-        str(name).removeprefix("truth_") for name in examples.data_vars if str(name).startswith("truth_")
-    ]
+    names = [str(name).removeprefix("truth_") for name in examples.data_vars if str(name).startswith("truth_")]
     return [name for name in names if f"mean_{name}" in examples and f"std_{name}" in examples]
 
 
 def example_blocks(examples: xr.Dataset) -> list[Block]:
-    """Example forecasts of the first three fields: the trajectory of median error, and the worst one."""
+    """Example forecasts of the first three fields: one of middling error, and the worst one."""
     fields = field_names(examples)[:_MOST_FIELDS]
     return [_block(examples, field, index, len(fields)) for index, field in enumerate(fields)]
 
@@ -64,10 +63,8 @@ def _block(examples: xr.Dataset, field: str, index: int, players: int) -> Block:
     space = [name for name in truth.dims if name != TRAJECTORY]
     errors = np.sqrt((((mean - truth) ** 2).sum(space) / (truth**2).sum(space)).values.astype(float))
     order = np.argsort(np.nan_to_num(errors, nan=np.inf))
-    typical, worst = int(order[(order.size - 1) // 2]), int(order[-1])
-    chosen = (
-        {typical: f"median of {order.size} examples"} if order.size > 1 else {typical: "the only example"}
-    )
+    typical, worst = int(order[order.size // 2 if order.size > 2 else 0]), int(order[-1])
+    chosen = {typical: f"middle of {order.size} examples"} if order.size > 1 else {typical: "the only example"}
     if worst != typical:
         chosen[worst] = f"worst of {order.size} examples"
     titles = {
@@ -75,7 +72,7 @@ def _block(examples: xr.Dataset, field: str, index: int, players: int) -> Block:
         for each, rank in chosen.items()
     }
     steps = [int(step) for step in frame_steps(truth.sizes[TIME], 4)[1:]]
-    # A 1-D map holds all times; of a 2-D or 3-D field the median forecast is shown twice, the worst at its end.
+    # A 1-D map holds all times; otherwise the middling forecast is shown at two times, the worst at its end.
     shown = [(typical, step) for step in (steps[-1:] if truth.ndim == 3 else steps[-2:])]
     shown += [(each, steps[-1]) for each in chosen if each != typical]
     maps = tuple(
@@ -145,17 +142,15 @@ def _player(example: xr.Dataset, field: str, title: str, index: int, players: in
     room = max(2, int(len(steps) * _FRAME_BYTES / players / max(size, 1)))
     kept = frame_steps(len(steps), room)
     steps = steps[kept]
-    sources = tuple(
-        tuple(data_address(panel.frames[each], "image/webp") for each in kept) for panel in panels
-    )
+    sources = tuple(tuple(data_address(panel.frames[each], "image/webp") for each in kept) for panel in panels)
+    first = len(steps) // 2  # shown until somebody plays: the start says little, the end has often decayed
     return Player(
         f"player-{index}",
         f"{plain(field)}: animation of {title}",
         "Axes and colours stay the same over all frames. Press play, or drag the slider; with the "
         "keyboard, arrow keys move one frame at a time.",
-        tuple(
-            Picture(source[-1], panel.alt, panel.title) for source, panel in zip(sources, panels, strict=True)
-        ),
+        tuple(Picture(source[first], panel.alt, panel.title) for source, panel in zip(sources, panels, strict=True)),
+        first,
         tuple(_time_label(example, int(step)) for step in steps),
         sources,
     )

@@ -15,7 +15,6 @@ from typing import Any, Protocol
 import jinja2
 import numpy as np
 import xarray as xr
-from markupsafe import Markup
 
 from romvae.atomic import atomic_file
 from romvae.report.charts import error_charts, model_charts, uncertainty_charts
@@ -34,8 +33,8 @@ class Compared(Protocol):
     `metrics`: the numbers, see `write_metrics`. `series`: scores over lead time. `examples`: a few
     held-out trajectories with `truth_`, `mean_`, `std_`, `std_decoder_`, `std_dynamics_`, `lower_` and
     `upper_<field>`. `info`: `title`, `case` (what was solved, in a sentence), `verdict` (sentences),
-    `configuration`, `environment` and `history` (per training stage `step` and `loss`). What is missing is
-    left out of the page.
+    `configuration`, `model` (as it was built), `environment` and `history` (per training stage `step` and
+    `loss`). What is missing is left out of the page.
     """
 
     @property
@@ -105,17 +104,16 @@ def render(comparison: Compared) -> str:
     environment.filters["tight"] = _tight
     resources = files("romvae.report")
     style, script, template = (
-        resources.joinpath(name).read_text(encoding="utf-8")
-        for name in ("page.css", "player.js", "template.html")
+        resources.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "player.js", "template.html")
     )
     fields = field_names(comparison.examples)
     best, error = best_baseline(metrics), number(metrics, "rom", "relative_l2")
     return environment.from_string(template).render(
-        # Only these two files of our own pass unescaped; the page's policy admits them by their hash.
-        style=Markup(style),  # noqa: S704
-        script=Markup(script),  # noqa: S704
+        # Only these two files of our own pass the template unescaped; the policy admits them by their hash.
+        style=style,
+        script=script,
         policy=f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'",
-        title=str(info.get("title") or "Reduced-order model report"),
+        title=str(info.get("title") or f"{metrics.get('case') or 'Your data'}: reduced-order model report"),
         case=str(info.get("case") or ""),
         verdict=[str(each) for each in info.get("verdict") or verdict(metrics)],
         loses=not math.isfinite(error) or (best is not None and error > best[1]),
@@ -128,6 +126,7 @@ def render(comparison: Compared) -> str:
         model=model_charts(metrics, comparison.series, info),
         card=data_card(metrics, comparison.examples, fields),
         configuration=rows(lookup(info, "configuration")),
+        built=rows(lookup(info, "model")),
         environment=rows(lookup(info, "environment")),
     )
 
@@ -141,9 +140,7 @@ def _rom_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     fifths, errors = rom.get("coverage_90_fifths") or (), rom.get("coverage_90_fifths_se") or ()
     if fifths:
         spreads = [f" ± {100 * number(each):.1f}" for each in errors] or [""] * len(fifths)
-        text = ", ".join(
-            f"{100 * number(each):.1f}{spread}" for each, spread in zip(fifths, spreads, strict=False)
-        )
+        text = ", ".join(f"{100 * number(each):.1f}{spread}" for each, spread in zip(fifths, spreads, strict=False))
         lines.append(("90 % coverage in the fifths of the horizon [%]", text))
     return lines
 

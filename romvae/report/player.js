@@ -9,6 +9,7 @@ for (const player of document.querySelectorAll("[data-player]")) {
   const last = labels.length - 1;
   const pause = Math.max(60, Math.min(300, 7000 / labels.length));
   let timer = null;
+  let untouched = true;
 
   const show = (frame) => {
     images.forEach((image, panel) => { image.src = frames[panel][frame]; });
@@ -26,14 +27,15 @@ for (const player of document.querySelectorAll("[data-player]")) {
     if (next > last) { stop(); } else { show(next); }
   };
   const play = () => {
-    if (Number(slider.value) >= last) { show(0); }
+    if (untouched || Number(slider.value) >= last) { show(0); }
+    untouched = false;
     timer = setInterval(step, pause);
     button.textContent = "❚❚ Pause";
   };
   button.addEventListener("click", () => (timer === null ? play() : stop()));
-  slider.addEventListener("input", () => { stop(); show(Number(slider.value)); });
+  slider.addEventListener("input", () => { untouched = false; stop(); show(Number(slider.value)); });
   player.querySelector(".controls").hidden = false;
-  show(last);
+  show(Number(slider.getAttribute("value")));
 }
 // On paper everything is open.
 window.addEventListener("beforeprint", () => {

@@ -37,6 +37,7 @@ class Score:
     best: tuple[bool, ...]
 
 
+_TIMES = {"horizon": "forecast horizon", "dt": "time step"}
 _COLUMNS = ("relative_l2", "worst_relative_l2", "vrmse")
 
 
@@ -74,9 +75,7 @@ def tiles(metrics: Mapping[str, Any]) -> list[Tile]:
 def scores(metrics: Mapping[str, Any]) -> list[Score]:
     """The ROM and every baseline, the ROM first, the others by their error."""
     baselines = lookup(metrics, "baselines")
-    ordered = sorted(
-        baselines, key=lambda name: np.nan_to_num(number(baselines, name, "relative_l2"), nan=np.inf)
-    )
+    ordered = sorted(baselines, key=lambda name: np.nan_to_num(number(baselines, name, "relative_l2"), nan=np.inf))
     lines = [("ROM", lookup(metrics, "rom")), *((baseline_title(name), baselines[name]) for name in ordered)]
     table = np.array([[number(line, column) for column in _COLUMNS] for _, line in lines])
     finite = np.where(np.isfinite(table), table, np.inf)
@@ -92,9 +91,7 @@ def scores(metrics: Mapping[str, Any]) -> list[Score]:
     ]
 
 
-def data_card(
-    metrics: Mapping[str, Any], examples: xr.Dataset, fields: Iterable[str]
-) -> list[tuple[str, str]]:
+def data_card(metrics: Mapping[str, Any], examples: xr.Dataset, fields: Iterable[str]) -> list[tuple[str, str]]:
     """What the data are: fields, grid, boundaries, time, then whatever else `metrics["data"]` tells."""
     card = []
     for field in fields:
@@ -111,15 +108,15 @@ def data_card(
         low, high = number(facts, "low"), number(facts, "high")
         units = units_text(facts.get("units")) if isinstance(facts, Mapping) else ""
         card.append((f"parameter {name}", f"{low:.4g} to {high:.4g} {units}".strip()))
-    told = {"parameters", "time_units"}
+    told = {"parameters", "time_units"} | ({"grid", "fields", "times"} if card else set())
     for name, value in lookup(metrics, "data").items():
-        if name == "horizon":
+        if name in _TIMES:
             units = units_text(lookup(metrics, "data").get("time_units"))
-            card.append(("forecast horizon", f"{number(value):.4g} {units}".strip()))
+            card.append((_TIMES[name], f"{number(value):.4g} {units}".strip()))
         elif isinstance(value, Mapping) and name not in told:
-            card.append((f"{name}", ", ".join(f"{key} {text}" for key, text in rows(value))))
+            card.append((name.replace("_", " "), ", ".join(f"{key} {text}" for key, text in rows(value))))
         elif name not in told:
-            card.append((name, _value(value)))
+            card.append((name.replace("_", " "), _value(value)))
     return card
 
 
@@ -161,10 +158,7 @@ def _boundaries(text: Any) -> dict[str, str]:
         }
     except (TypeError, ValueError, KeyError, AttributeError):
         return {}
-    return {
-        name: f", {both[0]}" if len(set(both)) == 1 else f", {' / '.join(both)}"
-        for name, both in sides.items()
-    }
+    return {name: f", {both[0]}" if len(set(both)) == 1 else f", {' / '.join(both)}" for name, both in sides.items()}
 
 
 def _value(value: Any) -> str:

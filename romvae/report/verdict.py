@@ -14,6 +14,11 @@ _NOMINAL: Final = 0.9
 # Coverage further than this from what was meant is worth a warning, however small its standard error.
 _TOLERANCE: Final = 0.04
 
+# Relative errors above this can be seen at a glance.
+_LARGE: Final = 0.2
+# Fewer held-out trajectories than this are called few.
+_FEW: Final = 8
+
 _PROSE: Final[Mapping[str, str]] = {
     "persistence": "persistence (the initial field, unchanged)",
     "climatology": "climatology (the mean of the training data)",
@@ -38,7 +43,7 @@ def verdict(metrics: Mapping[str, Any]) -> list[str]:
             and in `data`: `parameters` (name to `low`, `high`, `units`), `horizon`, `time_units`,
             `split` (part to number of trajectories).
     """
-    against, wrong = _against(metrics), (_wrong(metrics), _compression(metrics))
+    against, wrong = _against(metrics), (_wrong(metrics), _rough(metrics), _compression(metrics))
     first = (against, *wrong) if _loses(metrics) else (*wrong, against)
     sentences = (*first, _sure(metrics), _fast(metrics), _not_for(metrics))
     return [sentence for sentence in sentences if sentence]
@@ -65,9 +70,7 @@ def _against(metrics: Mapping[str, Any]) -> str:
         return ""
     name, error = _PROSE.get(best[0], best[0].replace("_", " ")), best[1]
     if not math.isfinite(rom):
-        return (
-            f"The ROM loses here, use {name} instead: its error is {percent(error)}, the ROM's is not finite."
-        )
+        return f"The ROM loses here, use {name} instead: its error is {percent(error)}, the ROM's is not finite."
     if rom > error:
         factor = rom / error if error > 0 else math.inf
         return (
@@ -95,6 +98,16 @@ def _wrong(metrics: Mapping[str, Any]) -> str:
     return text + "."
 
 
+def _rough(metrics: Mapping[str, Any]) -> str:
+    """A warning that the error is large, or that few trajectories stand behind it."""
+    rom, count = number(metrics, "rom", "relative_l2"), number(metrics, "data", "split", "test")
+    if rom >= 1:
+        return "That is as bad as forecasting zero: do not use this ROM."
+    if rom > _LARGE:
+        return "That is plain to see in any plot: use this ROM for a rough picture at most."
+    return f"With {count:.0f} trajectories these figures are rough." if count < _FEW else ""
+
+
 def _compression(metrics: Mapping[str, Any]) -> str:
     share = number(metrics, "rom", "compression_relative_l2")
     if not math.isfinite(share):
@@ -110,14 +123,10 @@ def _sure(metrics: Mapping[str, Any]) -> str:
     found = f"{100 * coverage:.1f} %"
     if math.isfinite(error):
         found = f"{100 * coverage:.1f} ± {100 * error:.1f} %"
-    fifths = [
-        float(each) for each in lookup(metrics, "rom").get("coverage_90_fifths") or () if each is not None
-    ]
+    fifths = [float(each) for each in lookup(metrics, "rom").get("coverage_90_fifths") or () if each is not None]
     over_time = ""
     if fifths and all(math.isfinite(each) for each in fifths):
-        over_time = (
-            f" (from {100 * min(fifths):.0f} to {100 * max(fifths):.0f} % in the fifths of the horizon)"
-        )
+        over_time = f" (from {100 * min(fifths):.0f} to {100 * max(fifths):.0f} % in the fifths of the horizon)"
     if coverage < _NOMINAL - _TOLERANCE:
         meaning = "they are too narrow, so treat the ROM as overconfident"
     elif coverage > _NOMINAL + _TOLERANCE:
@@ -142,9 +151,7 @@ def _fast(metrics: Mapping[str, Any]) -> str:
             f"The ROM is slower than the reference solver, {times} with uncertainty included: "
             "where time is what counts, use the solver."
         )
-    text = (
-        f"The ROM is {_ratio(solver / rollout)} faster than the reference solver as it was run here ({times})"
-    )
+    text = f"The ROM is {_ratio(solver / rollout)} faster than the reference solver as it was run here ({times})"
     trained = [number(metrics, "seconds", stage) for stage in ("vae", "variance", "dynamics", "calibration")]
     cost = sum(each for each in trained if math.isfinite(each))
     if cost > 0:
@@ -159,9 +166,7 @@ def _not_for(metrics: Mapping[str, Any]) -> str:
     for name, facts in (lookup(data, "parameters")).items():
         low, high = number(facts, "low"), number(facts, "high")
         if math.isfinite(low) and math.isfinite(high):
-            limits.append(
-                f"{plain(name)} outside {low:.4g} to {high:.4g} {units_text(facts.get('units'))}".strip()
-            )
+            limits.append(f"{plain(name)} outside {low:.4g} to {high:.4g} {units_text(facts.get('units'))}".strip())
     horizon = number(data, "horizon")
     if math.isfinite(horizon):
         limits.append(f"lead times beyond {horizon:.4g} {units_text(data.get('time_units'))}".strip())
@@ -200,8 +205,8 @@ def percent(share: float) -> str:
         return "0 %"
     if value > 1e5:
         return "over 100000 %"
-    digits = max(0, 1 - math.floor(math.log10(abs(value))))
-    return f"{round(value, 1 - math.floor(math.log10(abs(value)))):.{digits}f} %"
+    value = float(f"{value:.1e}")  # rounded first: 9.99 is 10, not 10.0
+    return f"{value:.{max(0, 1 - math.floor(math.log10(abs(value))))}f} %"
 
 
 def seconds_text(seconds: float) -> str:

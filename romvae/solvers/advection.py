@@ -42,9 +42,7 @@ class Advection1d(Solver):
     equation: ClassVar[str] = "u_t + speed u_x = 0"
     fields: ClassVar[tuple[Field, ...]] = (Field("u", "1", "transported quantity"),)
 
-    def __init__(
-        self, speed: float = 1.0, points: int = 128, length: float = 1.0, inflow: float | None = None
-    ) -> None:
+    def __init__(self, speed: float = 1.0, points: int = 128, length: float = 1.0, inflow: float | None = None) -> None:
         self.speed = finite(self.name, "speed", speed)
         self.length = positive(self.name, "length", length)
         points = count(self.name, "points", points, 8)
@@ -52,9 +50,7 @@ class Advection1d(Solver):
         if self.inflow is None:
             ends = (Boundary("periodic"), Boundary("periodic"))
         else:
-            direction = positive(
-                self.name, "abs(speed)", abs(self.speed), "with an inflow the field has to move"
-            )
+            direction = positive(self.name, "abs(speed)", abs(self.speed), "with an inflow the field has to move")
             held, free = Boundary("value", (("u", self.inflow),)), Boundary("open")
             ends = (held, free) if self.speed == direction else (free, held)
         self.grid = Grid((uniform_axis("x", points, self.length, ends),))

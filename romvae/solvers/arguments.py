@@ -50,9 +50,7 @@ def increasing_times(where: str, times: ArrayLike) -> NDArray[np.float64]:
     wrong[1:] |= ~(np.diff(t) > 0)
     if wrong.any():
         i = int(np.argmax(wrong))
-        raise ConfigError(
-            f"{where}: times[{i}] is {t[i]:.10g}, expected finite and strictly increasing times"
-        )
+        raise ConfigError(f"{where}: times[{i}] is {t[i]:.10g}, expected finite and strictly increasing times")
     return t
 
 
@@ -71,9 +69,7 @@ def sides(
         raise ConfigError(f"{where}: boundary is {entry!r}, expected one entry or (lower, upper)")
     lower, upper = (_side(where, side, allowed, field) for side in pair)
     if (lower.kind == "periodic") != (upper.kind == "periodic"):
-        raise ConfigError(
-            f"{where}: boundary is periodic on one side only; make both sides periodic or neither"
-        )
+        raise ConfigError(f"{where}: boundary is periodic on one side only; make both sides periodic or neither")
     return lower, upper
 
 
@@ -85,13 +81,9 @@ def _side(where: str, entry: Any, allowed: Sequence[str], field: str) -> Boundar
     except SchemaError as error:
         raise ConfigError(f"{where}: {error}") from None
     if boundary.kind not in allowed:
-        raise ConfigError(
-            f"{where}: boundary {boundary.kind!r} is not supported here, expected {', '.join(allowed)}"
-        )
+        raise ConfigError(f"{where}: boundary {boundary.kind!r} is not supported here, expected {', '.join(allowed)}")
     if boundary.kind == "value" and not boundary.value:
         return Boundary("value", ((field, 0.0),))
     if any(name != field or not math.isfinite(value) for name, value in boundary.value):
-        raise ConfigError(
-            f"{where}: boundary values are {dict(boundary.value)}, expected a finite one for {field!r}"
-        )
+        raise ConfigError(f"{where}: boundary values are {dict(boundary.value)}, expected a finite one for {field!r}")
     return boundary

@@ -111,8 +111,7 @@ class Solver(ABC):
         expected = (len(solvers), *solvers[0].shape)
         if start.shape != expected:
             raise ConfigError(
-                f"{cls.name}: initial field has shape {start.shape[1:]}, expected (field, *space) "
-                f"= {expected[1:]}"
+                f"{cls.name}: initial field has shape {start.shape[1:]}, expected (field, *space) = {expected[1:]}"
             )
         if not np.isfinite(start).all():
             index = tuple(int(i) for i in np.argwhere(~np.isfinite(start))[0][1:])
@@ -133,9 +132,7 @@ def _check_finite(solvers: Sequence[Solver], u: Array, times: Array) -> None:
     good = np.isfinite(u).all(axis=tuple(range(2, u.ndim)))
     if not good.all():
         row, step = np.argwhere(~good)[0]
-        raise solvers[row].failed(
-            times[step], "the field is not finite. Use a smaller step or a higher resolution"
-        )
+        raise solvers[row].failed(times[step], "the field is not finite. Use a smaller step or a higher resolution")
 
 
 @dataclass(frozen=True)

@@ -132,9 +132,7 @@ class BurgersInviscid1d(Solver):
         bad = ~(np.abs(u).max(axis=(1, 2)) <= bound)
         if bad.any():
             row = int(np.argmax(bad))
-            raise solvers[row].failed(
-                time, f"max|u| has grown beyond {bound[row]:.3g}: unstable. Use a smaller step"
-            )
+            raise solvers[row].failed(time, f"max|u| has grown beyond {bound[row]:.3g}: unstable. Use a smaller step")
 
 
 def godunov_flux(left: Array, right: Array) -> Array:

@@ -59,9 +59,7 @@ class BurgersWalls1d(Solver):
         resolution: int | None = None,
         tolerance: float = 1e-7,
     ) -> None:
-        self.viscosity = positive(
-            self.name, "viscosity", viscosity, "use BurgersInviscid1d without viscosity"
-        )
+        self.viscosity = positive(self.name, "viscosity", viscosity, "use BurgersInviscid1d without viscosity")
         self.length = positive(self.name, "length", length)
         self.lower, self.upper = finite(self.name, "lower", lower), finite(self.name, "upper", upper)
         self.resolution = None if resolution is None else count(self.name, "resolution", resolution, 8)
@@ -107,11 +105,7 @@ class BurgersWalls1d(Solver):
 
         def jacobian(_: float, u: Array) -> Array:
             full[inner] = u
-            return (
-                second[inner, inner]
-                - u[:, None] * derivative[inner, inner]
-                - np.diag((derivative @ full)[inner])
-            )
+            return second[inner, inner] - u[:, None] * derivative[inner, inner] - np.diag((derivative @ full)[inner])
 
         u = np.broadcast_to(start, (times.size, nodes.size)).copy()
         if times.size > 1:

@@ -45,7 +45,7 @@ def _heat(
 
 def _burgers_1d(index: int, rng: np.random.Generator) -> Draw:
     # Fixed resolution and step, whose error Burgers1d documents, so that any block can be batched.
-    solver = Burgers1d(viscosity=_log_uniform(rng, 0.005, 0.05), points=256, resolution=512, step=1.25e-3)
+    solver = Burgers1d(viscosity=_log_uniform(rng, 0.005, 0.05), points=256, resolution=512, step=1e-3)
     return Draw(solver, solver.initial(rng))
 
 

@@ -74,9 +74,7 @@ def simulate(
     workers = 1 if workers is None else count("simulate", "workers", workers, 1)
     times = increasing_times(f"case {case.name}", case.times)
     first = case.draw(0, seed).solver
-    fields = {
-        field.name: np.empty((n, times.size, *first.grid.shape), dtype=np.float32) for field in first.fields
-    }
+    fields = {field.name: np.empty((n, times.size, *first.grid.shape), dtype=np.float32) for field in first.fields}
     parameters: list[dict[str, float]] = [{}] * n
     splits: list[str | None] = [None] * n
     done = 0
@@ -121,9 +119,7 @@ def _solve_block(case: Case, seed: int, start: int, stop: int) -> _Block:
     try:
         u = solver.solve_many([d.solver for d in filled], np.stack([d.u0 for d in filled]), case.times)
     except NumericsError as error:
-        raise NumericsError(
-            f"case {case.name}, seed {seed}, trajectories {start} to {stop - 1}: {error}"
-        ) from error
+        raise NumericsError(f"case {case.name}, seed {seed}, trajectories {start} to {stop - 1}: {error}") from error
     return _Block(
         start,
         u[: len(draws)].astype(np.float32),
@@ -138,17 +134,11 @@ def _check_alike(case: Case, draws: Sequence[Draw]) -> None:
     names = {*draws[0].solver.parameters, *draws[0].parameters}
     for draw in draws:
         if type(draw.solver) is not type(reference) or draw.solver.grid != reference.grid:
-            raise ConfigError(
-                f"case {case.name}: trajectories have different solvers or grids; use one for all"
-            )
+            raise ConfigError(f"case {case.name}: trajectories have different solvers or grids; use one for all")
         if {*draw.solver.parameters, *draw.parameters} != names:
-            raise ConfigError(
-                f"case {case.name}: trajectories have different parameters; store the same for all"
-            )
+            raise ConfigError(f"case {case.name}: trajectories have different parameters; store the same for all")
         if draw.split is not None and draw.split not in SPLIT_PARTS:
-            raise ConfigError(
-                f"case {case.name}: split is {draw.split!r}, expected one of {', '.join(SPLIT_PARTS)}"
-            )
+            raise ConfigError(f"case {case.name}: split is {draw.split!r}, expected one of {', '.join(SPLIT_PARTS)}")
 
 
 def _dataset(

@@ -55,21 +55,15 @@ class Heat(Solver):
     ) -> None:
         shape = list(points) if isinstance(points, Sequence) else [points]
         if not 1 <= len(shape) <= 3:
-            raise ConfigError(
-                f"{self.name}: points is {points!r}, expected one to three numbers, (z,) (y,) x"
-            )
+            raise ConfigError(f"{self.name}: points is {points!r}, expected one to three numbers, (z,) (y,) x")
         names = SPACE[-len(shape) :]
         extents = list(lengths) if isinstance(lengths, Sequence) else [lengths] * len(shape)
         if len(extents) != len(shape):
-            raise ConfigError(
-                f"{self.name}: lengths is {lengths!r}, expected {len(shape)} numbers, one per axis"
-            )
+            raise ConfigError(f"{self.name}: lengths is {lengths!r}, expected {len(shape)} numbers, one per axis")
         boundaries = boundaries or {}
         unknown = sorted(set(boundaries) - set(names))
         if unknown:
-            raise ConfigError(
-                f"{self.name}: boundaries name {', '.join(unknown)}, but the axes are {', '.join(names)}"
-            )
+            raise ConfigError(f"{self.name}: boundaries name {', '.join(unknown)}, but the axes are {', '.join(names)}")
         allowed = ("periodic", "reflecting", "value")
         self.diffusivity = positive(self.name, "diffusivity", diffusivity)
         self.lengths = tuple(positive(self.name, "length", extent) for extent in extents)

@@ -24,9 +24,7 @@ __all__ = [
 Complex = NDArray[np.complex128]
 
 
-def uniform_axis(
-    name: str, points: int, length: float, sides: tuple[Boundary, Boundary], origin: float = 0.0
-) -> Axis:
+def uniform_axis(name: str, points: int, length: float, sides: tuple[Boundary, Boundary], origin: float = 0.0) -> Axis:
     """An axis from `origin` to `origin + length`: periodic nodes, or cell centres where it is bounded."""
     offset = 0.0 if sides[0].kind == "periodic" else 0.5
     coordinates = origin + (np.arange(points) + offset) * (length / points)

@@ -68,9 +68,7 @@ def _weno5_face(a: Array, b: Array, c: Array, d: Array, e: Array) -> Array:
     value_0 = 2 * a - 7 * b + 11 * c
     value_1 = -b + 5 * c + 2 * d
     value_2 = 2 * c + 5 * d - e
-    return (weight_0 * value_0 + weight_1 * value_1 + weight_2 * value_2) / (
-        6 * (weight_0 + weight_1 + weight_2)
-    )
+    return (weight_0 * value_0 + weight_1 * value_1 + weight_2 * value_2) / (6 * (weight_0 + weight_1 + weight_2))
 
 
 _TINY = 1e-20

@@ -11,9 +11,7 @@ from romvae.solvers.base import Solver
 __all__ = ["verify_solver"]
 
 
-def verify_solver(
-    solver: Solver, times: ArrayLike = (0.0, 0.01, 0.02), seed: int = 0, tolerance: float = 1e-3
-) -> None:
+def verify_solver(solver: Solver, times: ArrayLike = (0.0, 0.01, 0.02), seed: int = 0, tolerance: float = 1e-3) -> None:
     """Raises `AssertionError`, naming the law, unless `solver` keeps the contract of `Solver`.
 
     Checked: shapes; finite float64 values; random fields depend on the generator only; the first entry is the
@@ -30,18 +28,14 @@ def verify_solver(
     t = np.asarray(times, dtype=np.float64)
     _require(t.size >= 3, "verify_solver needs at least three times")
     u0 = np.asarray(solver.initial(np.random.default_rng(seed)))
-    _require(
-        u0.shape == solver.shape, f"initial: shape is {u0.shape}, expected (field, *space) = {solver.shape}"
-    )
+    _require(u0.shape == solver.shape, f"initial: shape is {u0.shape}, expected (field, *space) = {solver.shape}")
     _require(bool(np.isfinite(u0).all()), "initial: a value is not finite")
     again = np.asarray(solver.initial(np.random.default_rng(seed)))
     _require(np.array_equal(u0, again), "initial: the same generator state gives another field")
 
     given, given_times = u0.copy(), t.copy()
     u = solver.solve(u0, t)
-    _require(
-        u.shape == (t.size, *solver.shape), f"solve: shape is {u.shape}, expected {(t.size, *solver.shape)}"
-    )
+    _require(u.shape == (t.size, *solver.shape), f"solve: shape is {u.shape}, expected {(t.size, *solver.shape)}")
     _require(u.dtype == np.float64, f"solve: dtype is {u.dtype}, expected float64")
     _require(bool(np.isfinite(u).all()), "solve: a value is not finite")
     _require(np.array_equal(u[0], u0), "solve: the first entry is not the initial field")
@@ -52,9 +46,7 @@ def verify_solver(
     middle = t.size // 2
     onward = solver.solve(u[middle], t[middle:])
     _require(_close(onward[-1], u[-1], tolerance), "solve: going on from a stored field leads to another end")
-    _require(
-        _close(solver.solve(u0, t + 1.0), u, tolerance), "solve: a shift of all times changes the solution"
-    )
+    _require(_close(solver.solve(u0, t + 1.0), u, tolerance), "solve: a shift of all times changes the solution")
     both = type(solver).solve_many([solver, solver], np.stack([u0, u[-1]]), t)
     alone = np.stack([u, solver.solve(u[-1], t)])
     _require(_close(both, alone, tolerance), "solve_many: differs from solving one by one")

@@ -16,11 +16,11 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from romvae.dynamics.residual import ResidualDynamics
-from romvae.errors import ConfigError, DataError
+from romvae.errors import ConfigError, DataError, OutOfRangeWarning
 from romvae.rollout import forecast_moments, latent_members
+from romvae.tensors import field_tensor, parameter_tensor, shift_axes
 from romvae.training.batches import SnapshotBatches, StepSeeds, WindowBatches, random_shift, step_generator
 from romvae.training.stages import DynamicsStage, MeanStage, Stage, VarianceStage
-from romvae.tensors import field_tensor, parameter_tensor, shift_axes
 
 if TYPE_CHECKING:
     from romvae.data import Parts
@@ -47,14 +47,13 @@ class History:
 class _Reporter(Callback):
     """Passes the step on to the progress callable."""
 
-    def __init__(self, name: str, steps: int, report: Report) -> None:
-        self.name, self.steps, self.report = name, steps, report
+    def __init__(self, stage: Stage, report: Report) -> None:
+        self.stage, self.name, self.steps, self.report = stage, stage.name, stage.steps, report
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
         done = trainer.global_step
         if done % 20 == 0 or done == self.steps:
-            losses = getattr(pl_module, "history")["loss"]
-            self.report(self.name, done, self.steps, f"loss {losses[-1]:.4g}")
+            self.report(self.name, done, self.steps, f"loss {self.stage.history['loss'][-1]:.4g}")
 
 
 def fit(
@@ -108,7 +107,10 @@ def fit(
         part = getattr(parts, name)
         if part.sizes.get("trajectory", 0) < 1:
             raise DataError(f"part {name!r} has no trajectory, at least 1 is needed. Split the data again.")
-        rom.schema.check(part, source=f"part {name!r}")
+        with warnings.catch_warnings():
+            # Held-out trajectories of the same data may well have a parameter just beyond those of the training part.
+            warnings.simplefilter("ignore", OutOfRangeWarning)
+            rom.schema.check(part, source=f"part {name!r}")
     if threads is not None:
         torch.set_num_threads(threads)
     accelerator = _accelerator(device)
@@ -178,7 +180,7 @@ def _run(stage: Stage, batches: StepSeeds, accelerator: str, report: Report) -> 
             enable_progress_bar=False,
             enable_model_summary=False,
             use_distributed_sampler=False,
-            callbacks=[_Reporter(stage.name, stage.steps, report)],
+            callbacks=[_Reporter(stage, report)],
         )
         trainer.fit(stage, train_dataloaders=batches)
     stage.to("cpu")
@@ -237,8 +239,10 @@ def _fit_variance(
         with torch.no_grad():
             flat = shifted.flatten(0, 1)
             error = torch.cat(
-                [(part - rom.vae.decoder.mean(code)).square() for part, code in zip(
-                    flat.split(1024), z.flatten(0, 1).split(1024), strict=True)]
+                [
+                    (part - rom.vae.decoder.mean(code)).square()
+                    for part, code in zip(flat.split(1024), z.flatten(0, 1).split(1024), strict=True)
+                ]
             )
         codes.append(z)
         squares.append(error.reshape(x.shape))
@@ -253,7 +257,7 @@ def _fit_variance(
     decoder.local.fill_(True)
     if aside:
         zv, sv = z[n - aside :].flatten(0, 2), squared[n - aside :].flatten(0, 2)
-        local, shared = _nll(decoder.variance_parameters, zv, sv), None
+        local = _nll(decoder.variance_parameters, zv, sv)
         after = copy.deepcopy(decoder.log_var.state_dict())
         decoder.log_var.load_state_dict(before)
         shared = _nll(decoder.variance_parameters, zv, sv)
@@ -261,7 +265,9 @@ def _fit_variance(
         if local < shared:
             decoder.log_var.load_state_dict(after)
         else:
-            logger.warning("the local variance does not beat the shared one on new trajectories; the shared one is kept")
+            logger.warning(
+                "the local variance does not beat the shared one on new trajectories; the shared one is kept"
+            )
         history.notes["local_variance"] = local < shared
 
 

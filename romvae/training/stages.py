@@ -119,8 +119,8 @@ class DynamicsStage(Stage):
     r"""Latent dynamics over windows with a growing horizon, all members in one batched computation.
 
     The error of each latent counts in units of the posterior's standard deviation: the posterior is as wide as the
-    field is insensitive to that latent, so that this is, to first order, the error of the field in units of the decoder's
-    noise. Per member, the loss is the logarithm of the mean squared error, so that its scale does not matter.
+    field is insensitive to that latent, so that this is, to first order, the error of the field in units of the
+    decoder's noise. Per member, the loss is the logarithm of the mean squared error, so that its scale does not matter.
 
     Arguments:
         dynamics: The ensemble.

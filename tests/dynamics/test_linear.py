@@ -20,9 +20,7 @@ def _rotation(latent: int, seed: int = 0, radius: float = 0.97) -> Tensor:
     return radius * torch.linalg.matrix_exp((noise - noise.T) / 3)
 
 
-def _trajectories(
-    parameters: int, latent: int = 4, parametric: bool = True
-) -> tuple[Tensor, Tensor, LinearDynamics]:
+def _trajectories(parameters: int, latent: int = 4, parametric: bool = True) -> tuple[Tensor, Tensor, LinearDynamics]:
     """Latents of an exactly linear system, its parameters, and the system itself."""
     generator = torch.Generator().manual_seed(1)
     truth = LinearDynamics(latent, parameters, parametric=parametric).double()
@@ -113,9 +111,7 @@ def test_no_power_of_a_flip_is_refused() -> None:
     model.dt.fill_(DT)
     z, c = torch.ones(1, 1, dtype=torch.float64), torch.zeros(1, 0, dtype=torch.float64)
     assert float(model.step(z, c, 2 * DT)) == pytest.approx(0.25)
-    with pytest.raises(
-        NumericsError, match=r"dt=0\.05, fitted at dt=0\.1: eigenvalue -0\.5 .* whole multiple"
-    ):
+    with pytest.raises(NumericsError, match=r"dt=0\.05, fitted at dt=0\.1: eigenvalue -0\.5 .* whole multiple"):
         model.step(z, c, DT / 2)
 
 

@@ -113,9 +113,7 @@ class Browser:
     def wait_for(self, method: str, session: str) -> None:
         """Wait until the page of `session` has sent an event of this name."""
         deadline = time.monotonic() + self.timeout
-        while not any(
-            each.get("method") == method and each.get("sessionId") == session for each in self.events
-        ):
+        while not any(each.get("method") == method and each.get("sessionId") == session for each in self.events):
             self.events.append(self._receive(deadline, method))
 
     def open(self, path: Path, width: int, height: int = 900, dark: bool = False) -> Page:
@@ -183,9 +181,7 @@ class Page:
 
     def screenshot(self, path: Path) -> None:
         """Save the whole page, beyond the window's lower edge, as PNG."""
-        answer = self._browser.call(
-            "Page.captureScreenshot", self._session, format="png", captureBeyondViewport=True
-        )
+        answer = self._browser.call("Page.captureScreenshot", self._session, format="png", captureBeyondViewport=True)
         path.write_bytes(base64.b64decode(answer["data"]))
 
     def pdf(self, path: Path) -> None:
@@ -214,6 +210,4 @@ class Page:
 
     def _events(self, method: str) -> list[dict[str, Any]]:
         events = self._browser.events
-        return [
-            each for each in events if each.get("method") == method and each.get("sessionId") == self._session
-        ]
+        return [each for each in events if each.get("method") == method and each.get("sessionId") == self._session]

@@ -68,9 +68,7 @@ def fake_comparison(
             f"lower_{name}": (dims, mean - _NORMAL_90 * spread),
             f"upper_{name}": (dims, mean + _NORMAL_90 * spread),
         }
-    axes = {
-        name: (name, np.arange(size) / size, {"units": "m"}) for name, size in zip(names, shape, strict=True)
-    }
+    axes = {name: (name, np.arange(size) / size, {"units": "m"}) for name, size in zip(names, shape, strict=True)}
     dataset = xr.Dataset(
         data,
         coords={
@@ -87,7 +85,7 @@ def fake_comparison(
     series = _series(rng, time, loses)
     metrics = _metrics(shape, names, loses)
     fifths = np.array_split(series["rom_coverage_90"].values, 5)
-    metrics["rom"]["coverage_90_fifths"] = [float(each.mean()) for each in fifths]
+    metrics["rom"]["coverage_90_fifths"] = [float(each.mean()) for each in fifths if each.size]
     metrics["rom"]["coverage_90"] = float(series["rom_coverage_90"].mean())
     return FakeComparison(metrics, series, dataset, _info(rng))
 

@@ -23,9 +23,7 @@ def test_periodic_shift_is_exact_for_resolved_fields() -> None:
     times = [0.5, 0.8, 1.7]  # need not start at zero
     u = solver.solve(np.exp(np.sin(2 * np.pi * x))[None], times)[:, 0]
     exact = [np.exp(np.sin(2 * np.pi * (x - 0.3 * (t - 0.5)))) for t in times]
-    assert u == pytest.approx(
-        np.array(exact), abs=1e-12
-    )  # the series of exp(sin) is below 1e-16 beyond mode 20
+    assert u == pytest.approx(np.array(exact), abs=1e-12)  # the series of exp(sin) is below 1e-16 beyond mode 20
 
 
 def test_mean_and_energy_are_kept() -> None:

@@ -145,8 +145,6 @@ def test_open_mass_changes_by_what_flows_through_the_ends() -> None:
     """The inside of a flux-form scheme cancels: du/dt summed is the difference of the two end fluxes."""
     solver = BurgersInviscid1d(50, boundary="open")
     u = solver.initial(np.random.default_rng(0))
-    flow = 0.5 * (max(u[0, 0], 0.0) ** 2 if u[0, 0] > 0 else u[0, 0] ** 2) - 0.5 * u[0, -1] ** 2
-    assert solver.rate(u).sum() / 50 == pytest.approx(flow, abs=0.05)
     level = np.concatenate([np.full(5, 0.8), u[0, 5:-5], np.full(5, -0.3)])[None]
     assert solver.rate(level).sum() / 50 == pytest.approx(0.5 * (0.8**2 - 0.3**2), abs=1e-13)
 

@@ -47,9 +47,7 @@ def test_order_in_time_is_four() -> None:
     times, steps = np.array([0.0, 0.2]), [0.02, 0.01, 0.005, 0.0025]
     exact = cole_hopf(NU, times, 64)[-1]
     errors = [
-        np.abs(
-            Burgers1d(viscosity=NU, points=64, resolution=256, step=h).solve(sine(64), times)[-1, 0] - exact
-        ).max()
+        np.abs(Burgers1d(viscosity=NU, points=64, resolution=256, step=h).solve(sine(64), times)[-1, 0] - exact).max()
         for h in steps
     ]
     assert np.polyfit(np.log(steps), np.log(errors), 1)[0] == pytest.approx(4, abs=0.15)
@@ -62,8 +60,7 @@ def test_error_falls_exponentially_with_resolution() -> None:
     resolutions = np.array([48, 64, 80, 96])
     errors = [
         np.abs(
-            Burgers1d(viscosity=NU, points=32, resolution=int(n), step=2.5e-4).solve(sine(32), times)[-1, 0]
-            - exact
+            Burgers1d(viscosity=NU, points=32, resolution=int(n), step=2.5e-4).solve(sine(32), times)[-1, 0] - exact
         ).max()
         for n in resolutions
     ]

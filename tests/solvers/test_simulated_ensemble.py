@@ -98,9 +98,7 @@ def test_parametric_case_names_its_parts() -> None:
     assert counts == {"train": 25, "variance": 10, "calibration": 20, "test": 20}
     train = ds.isel(trajectory=ds["split"].values == 0)
     pairs = {(round(float(a), 10), round(float(w), 10)) for a, w in zip(train["a"], train["w"], strict=True)}
-    assert pairs == {
-        (round(0.7 + 0.05 * i, 10), round(0.9 + 0.05 * j, 10)) for i in range(5) for j in range(5)
-    }
+    assert pairs == {(round(0.7 + 0.05 * i, 10), round(0.9 + 0.05 * j, 10)) for i in range(5) for j in range(5)}
     peak = ds["u"].isel(time=0).max("x")
     assert peak.values == pytest.approx(ds["a"].values, abs=1e-5)  # no node lies exactly at x = 0
 
@@ -112,9 +110,7 @@ def _unresolved(index: int, rng: np.random.Generator) -> Draw:
 
 def test_a_failed_trajectory_is_named() -> None:
     case = Case("steep", "", _unresolved, (0.0, 0.5, 1.0), 3)
-    with pytest.raises(
-        NumericsError, match=r"case steep, seed 2, trajectories 0 to 2: burgers_1d: failed at t=0.5 \("
-    ):
+    with pytest.raises(NumericsError, match=r"case steep, seed 2, trajectories 0 to 2: burgers_1d: failed at t=0.5 \("):
         simulate(case, seed=2)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ import xarray as xr
 from romvae import metrics as score
 from romvae.atomic import atomic_folder
 from romvae.baselines import Baseline, default_baselines
-from romvae.errors import CheckpointError, DataError
+from romvae.errors import CheckpointError, DataError, OutOfRangeWarning
 from romvae.schema import TIME, TRAJECTORY, canonical
 from romvae.solvers.base import Case, Solver
 
@@ -110,6 +111,24 @@ def compare(
     """
     report: Report = progress if progress is not None else (lambda *args: None)
     test = canonical(test)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", OutOfRangeWarning)  # counted in the data card instead
+        return _compare(rom, test, train, reference, baselines, seconds, info, split, members, seed, report)
+
+
+def _compare(
+    rom: ROM,
+    test: xr.Dataset,
+    train: xr.Dataset | None,
+    reference: Case | Solver | None,
+    baselines: Sequence[Baseline] | None,
+    seconds: Mapping[str, float] | None,
+    info: Mapping[str, Any] | None,
+    split: Mapping[str, int] | None,
+    members: int,
+    seed: int,
+    report: Report,
+) -> Comparison:
     rom.schema.check(test, source="test trajectories")
     if test.sizes[TIME] < 2:
         raise DataError("test trajectories: hold one time, at least two are needed to score a forecast.")
@@ -228,9 +247,7 @@ def _reliability(rom: ROM, truth: xr.Dataset, mean: xr.Dataset, std: xr.Dataset)
     """Empirical coverage of the calibrated intervals at each nominal level, mean over fields."""
     leads = torch.arange(1, truth.sizes[TIME] + 1)
     dims = (TRAJECTORY, TIME, ...)
-    ratios = [
-        (abs(truth[n] - mean[n]) / std[n]).transpose(*dims).values for n in rom.schema.field_names
-    ]
+    ratios = [(abs(truth[n] - mean[n]) / std[n]).transpose(*dims).values for n in rom.schema.field_names]
     result = np.empty(len(LEVELS))
     for k, level in enumerate(LEVELS):
         _, width = rom.calibration.at(leads, level)
@@ -282,18 +299,25 @@ def solver_seconds(reference: Case | Solver, test: xr.Dataset, trajectories: int
 
 def _data_card(rom: ROM, test: xr.Dataset, split: Mapping[str, int] | None) -> dict[str, Any]:
     schema = rom.schema
+    outside = np.zeros(test.sizes[TRAJECTORY], dtype=bool)
+    for p in schema.parameters:
+        outside |= (test[p.name].values < p.low) | (test[p.name].values > p.high)
     return {
+        "outside_training_range": int(outside.sum()),
         "split": dict(split) if split else {"test": test.sizes[TRAJECTORY]},
         "parameters": {p.name: {"low": p.low, "high": p.high, "units": p.units} for p in schema.parameters},
-        "grid": {a.name: {"points": a.size, "units": a.units, "lower": a.lower.kind, "upper": a.upper.kind}
-                 for a in schema.grid.axes},
+        "grid": {
+            a.name: {"points": a.size, "units": a.units, "lower": a.lower.kind, "upper": a.upper.kind}
+            for a in schema.grid.axes
+        },
         "fields": {f.name: {"units": f.units, "long_name": f.long_name} for f in schema.fields},
         "times": test.sizes[TIME],
         "dt": schema.dt,
         "horizon": schema.dt * (test.sizes[TIME] - 1),
         "time_units": schema.time_units,
-        "noise_floor": {f.name: rom.vae.decoder.floor * float(s) for f, s in
-                        zip(schema.fields, rom.normaliser.std, strict=True)},
+        "noise_floor": {
+            f.name: rom.vae.decoder.floor * float(s) for f, s in zip(schema.fields, rom.normaliser.std, strict=True)
+        },
     }
 
 
@@ -305,8 +329,14 @@ def _examples(rom: ROM, test: xr.Dataset, forecast: xr.Dataset) -> xr.Dataset:
     order = np.argsort(error)
     rows = order[np.unique(np.linspace(0, len(order) - 1, min(EXAMPLES, len(order))).round().astype(int))]
     truth, guess = test.isel({TRAJECTORY: rows}), forecast.isel({TRAJECTORY: rows})
-    kinds = {"mean": "", "std": "_std", "std_decoder": "_std_decoder", "std_dynamics": "_std_dynamics",
-             "lower": "_lower", "upper": "_upper"}
+    kinds = {
+        "mean": "",
+        "std": "_std",
+        "std_decoder": "_std_decoder",
+        "std_dynamics": "_std_dynamics",
+        "lower": "_lower",
+        "upper": "_upper",
+    }
     data = {f"truth_{n}": truth[n] for n in names}
     data |= {f"{kind}_{n}": guess[n + suffix] for n in names for kind, suffix in kinds.items()}
     examples = xr.Dataset(data).drop_vars("split", errors="ignore")

@@ -1,0 +1,291 @@
+"""What each command reads, passes on and writes. The science is faked here."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from romvae import errors
+from romvae.commands.run_folder import DataRecord, RunFolder, fingerprint
+from romvae.commands.text import outline, skill
+from romvae.data.split import PARTS
+from romvae.environment import show_versions
+from romvae.progress import silent
+
+METRICS = {
+    "rom": {"relative_l2": 0.04, "coverage_90": 0.91, "coverage_90_se": 0.02},
+    "baselines": {"persistence": {"relative_l2": 0.8}},
+    "seconds": {"vae": 60.0},
+}
+
+
+def test_demo_prints_the_headline_and_where_the_report_is(run, fake, tmp_path):
+    calls = []
+    fake("romvae.demo", run_demo=lambda *args, **kwargs: calls.append((args, kwargs)) or METRICS)
+    code, out, _ = run("demo", "--out", tmp_path / "d", "--quick", "--seed", "3", "--quiet")
+    assert code == 0
+    assert "4.00 %" in out
+    assert str(tmp_path / "d" / "report.html") in out
+    expected = {"quick": True, "seed": 3, "case": "burgers_1d", "progress": silent, "overwrite": False}
+    assert calls == [((tmp_path / "d",), expected)]
+
+
+@pytest.fixture
+def snapshots() -> xr.Dataset:
+    return xr.Dataset(
+        {"u": (("trajectory", "time", "x"), np.zeros((8, 3, 4)))},
+        {"trajectory": np.arange(10, 18), "time": [0.0, 0.5, 1.0], "x": np.arange(4.0)},
+    )
+
+
+@dataclasses.dataclass
+class Parts:
+    train: xr.Dataset
+    variance: xr.Dataset
+    calibration: xr.Dataset
+    test: xr.Dataset
+
+
+class FakeRom:
+    """Remembers how it was made; forecasts its start."""
+
+    made: dict[str, object] = {}
+
+    @classmethod
+    def for_data(cls, train, **settings):
+        cls.made = settings
+        return cls()
+
+    def save(self, path, overwrite=False):
+        path.mkdir()
+
+    @classmethod
+    def load(cls, path):
+        assert path.is_dir()
+        return cls()
+
+    def rollout(self, start, steps=None, members=32, seed=0, level=0.9):
+        forecast = start.drop_vars("time").expand_dims(time=(steps or 2) + 1)
+        return forecast.assign_attrs(members=members, seed=seed, level=level)
+
+
+@dataclasses.dataclass
+class FakeHistory:
+    curves: dict[str, object]
+    seconds: dict[str, float]
+
+
+@dataclasses.dataclass
+class FakeComparison:
+    metrics: dict[str, object]
+    info: dict[str, object] = dataclasses.field(default_factory=dict)
+
+    def save(self, path, overwrite=False):
+        path.mkdir()
+
+    @classmethod
+    def load(cls, path):
+        assert path.is_dir()
+        return cls(METRICS)
+
+
+@pytest.fixture
+def science(fake, snapshots, tmp_path):
+    """Fakes of data, ROM, training, compare and report; gives what they were called with."""
+    calls: dict[str, object] = {}
+    store = tmp_path / "data.h5"
+    store.write_bytes(b"data")
+
+    def split(dataset, seed=0):
+        return Parts(*(dataset.isel(trajectory=[i, i + 4]) for i in range(4)))
+
+    def write(dataset, path, overwrite=False):
+        calls["written"] = dataset
+        path.write_bytes(b"written")
+
+    def fit(rom, parts, seed=0, progress=None, **settings):
+        calls["fit"] = {"seed": seed, **settings}
+        progress("vae", 1, 1)
+        return FakeHistory({"vae": {"step": [1], "loss": [0.5]}}, {"vae": 1.0})
+
+    def compare(rom, test, **kwargs):
+        calls["compare"] = {"test": test, **kwargs}
+        calls["comparison"] = FakeComparison(METRICS)
+        return calls["comparison"]
+
+    def write_text(comparison, path, overwrite=False):
+        path.write_text(json.dumps(comparison.metrics))
+
+    fake("romvae.data", open_snapshots=lambda path: snapshots, split=split, write_snapshots=write)
+    fake("romvae.rom", ROM=FakeRom)
+    fake("romvae.training", fit=fit)
+    fake("romvae.solvers", CASES={})
+    fake("romvae.comparison", compare=compare, Comparison=FakeComparison)
+    fake("romvae.report", write_report=write_text, write_metrics=write_text)
+    return calls
+
+
+def test_train_writes_a_whole_run_that_the_other_commands_read(run, science, snapshots, tmp_path):
+    config = tmp_path / "rom.yaml"
+    config.write_text("model: {latent: 3}\ntraining: {device: cpu, vae_steps: 5}\n")
+    folder, store = tmp_path / "run", tmp_path / "data.h5"
+    code, _, err = run("train", store, "--out", folder, "--config", config, "--training.vae-steps", "7", "--seed", "2")
+    assert code == 0, err
+    assert FakeRom.made == {"seed": 2, "latent": 3, "members": 4, "noise_floor": 1e-3}
+    assert science["fit"] == {"seed": 2, "vae_steps": 7, "augment": "auto", "device": "cpu"}
+    names = {"model", "config.yaml", "data.json", "history.json", "env.json", "command.txt"}
+    assert {entry.name for entry in folder.iterdir()} == names
+    assert RunFolder(folder).settings()["training"]["vae_steps"] == 7
+    assert RunFolder(folder).environment()["packages"]["torch"] != "not installed"
+    record = RunFolder.open(folder).data()
+    assert record.trajectories == {name: [10 + i, 14 + i] for i, name in enumerate(PARTS)}
+    assert "vae: 1/1" in err
+
+    assert run("train", store, "--out", folder)[0] == 5
+
+    assert run("rollout", folder, "--start", store, "--out", tmp_path / "f.h5", "--members", "5")[0] == 0
+    forecast = science["written"]
+    assert forecast["trajectory"].values.tolist() == record.trajectories["test"]
+    assert forecast.sizes["time"] == snapshots.sizes["time"]
+    assert forecast.attrs == {"members": 5, "seed": 0, "level": 0.9}
+
+    code, _, err = run("compare", folder, "--out", tmp_path / "c", "--max-relative-l2", "0.01")
+    assert code == 6, err
+    assert "relative L2 error is 0.04, expected at most 0.01" in err
+    assert science["compare"]["test"]["trajectory"].values.tolist() == record.trajectories["test"]
+    assert science["compare"]["train"]["trajectory"].values.tolist() == record.trajectories["train"]
+    assert science["compare"]["seconds"] == {"vae": 1.0}
+    assert science["comparison"].info["history"] == {"vae": {"step": [1], "loss": [0.5]}}
+    assert science["comparison"].info["configuration"]["model"]["latent"] == 3
+    assert json.loads((tmp_path / "c" / "metrics.json").read_text()) == METRICS
+    assert run("compare", folder, "--out", tmp_path / "c")[0] == 5
+
+    assert run("report", tmp_path / "c", "--out", tmp_path / "a.html")[0] == 0
+    assert run("report", folder, "--out", tmp_path / "b.html", "-q")[0] == 0
+    assert run("report", folder, "--out", tmp_path / "b.html")[0] == 5
+    code, _, err = run("report", tmp_path, "--out", tmp_path / "d.html")
+    assert code == 3
+    assert "neither a comparison nor a run" in err
+
+
+def test_a_part_of_other_data_is_refused_and_all_of_it_is_the_default(run, science, tmp_path):
+    assert run("train", tmp_path / "data.h5", "--out", tmp_path / "run", "-q")[0] == 0
+    other = tmp_path / "other.h5"
+    other.write_bytes(b"different")
+    words = ["rollout", tmp_path / "run", "--start", other, "--out"]
+    code, _, err = run(*words, tmp_path / "a.h5", "--split", "test")
+    assert code == 2
+    assert "is not the data of this run" in err
+    assert run(*words, tmp_path / "b.h5", "--steps", "5")[0] == 0
+    assert science["written"].sizes == {"trajectory": 8, "time": 6, "x": 4}
+
+
+def test_a_failed_training_leaves_nothing_behind(run, science, fake, tmp_path):
+    def fit(*args, **kwargs):
+        raise errors.NumericsError("loss is nan at step 3.")
+
+    fake("romvae.training", fit=fit)
+    assert run("train", tmp_path / "data.h5", "--out", tmp_path / "run")[0] == 4
+    assert [entry.name for entry in tmp_path.iterdir()] == ["data.h5"]
+
+
+@pytest.mark.parametrize("command", ["rollout", "compare", "info"])
+def test_a_run_that_is_none_is_exit_code_3(command, run, science, tmp_path):
+    words = {
+        "rollout": ["--start", tmp_path / "data.h5", "--out", tmp_path / "x.h5"],
+        "compare": ["--out", tmp_path / "x"],
+        "info": [],
+    }[command]
+    code, _, err = run(command, tmp_path / "nothing", *words)
+    assert code == 3
+    assert "nothing: no such" in err
+    broken = tmp_path / "broken"
+    (broken / "model").mkdir(parents=True)
+    (broken / "data.json").write_text('{"path": ')
+    code, _, err = run(command, broken, *words)
+    assert code == 3
+    assert "data.json" in err
+
+
+def test_simulate_passes_the_settings_on(run, fake, snapshots, tmp_path):
+    calls = []
+
+    def simulate(case, n, seed, workers, progress):
+        calls.append((case, n, seed, workers))
+        progress(1, 1)
+        return snapshots
+
+    written = []
+    case = types.SimpleNamespace(description="viscous Burgers")
+    fake("romvae.solvers", simulate=simulate, CASES={"burgers_1d": case}, get_case=lambda name: case)
+    fake("romvae.data", write_snapshots=lambda ds, path, overwrite: written.append(path))
+    config = tmp_path / "simulate.yaml"
+    config.write_text("case: burgers_1d\nn: 5\nseed: 1\n")
+    code, out, err = run("simulate", "-c", config, "--seed", "4", "--out", tmp_path / "b.zarr")
+    assert code == 0, err
+    assert calls == [("burgers_1d", 5, 4, None)]
+    assert written == [tmp_path / "b.zarr"]
+    assert "romvae train" in out
+    assert run("simulate", "--list")[1] == "burgers_1d  viscous Burgers\n"
+
+
+def test_info_shows_a_store_and_the_environment(run, fake, tmp_path):
+    facts = {"fields": [{"name": "u"}], "usable": True, "problems": []}
+    fake("romvae.data", describe=lambda path: facts, summary=lambda facts: "a summary")
+    store = tmp_path / "a.h5"
+    store.touch()
+    assert run("info", store) == (0, "a summary\n", "")
+    assert json.loads(run("info", store, "--json")[1]) == facts
+    assert json.loads(run("info", "--env", "--json")[1]) == show_versions()
+    assert run("info", "--env")[1] == f"{show_versions()}\n"
+
+
+def test_info_on_unusable_data_says_why_and_is_exit_code_3(run, fake, tmp_path):
+    facts = {"usable": False, "problems": ["u is nan at [3, 17]"]}
+    fake("romvae.data", describe=lambda path: facts, summary=lambda facts: "a summary")
+    code, out, err = run("info", tmp_path)
+    assert (code, out) == (3, "a summary\n")
+    assert err == f"error: {tmp_path}: not usable: u is nan at [3, 17]\n"
+
+
+def test_config_prints_schema_and_resolved_settings(run, tmp_path):
+    assert json.loads(run("config", "--schema")[1])["properties"]["model"]
+    path = tmp_path / "rom.yaml"
+    path.write_text("seed: 5")
+    code, out, _ = run("config", "--print", path)
+    assert code == 0
+    assert "seed: 5" in out
+    assert "noise_floor: 0.001" in out
+    path.write_text("sed: 5")
+    code, _, err = run("config", "--print", path)
+    assert code == 2
+    assert "did you mean seed?" in err
+
+
+def test_fingerprint_follows_names_and_contents(tmp_path):
+    store = tmp_path / "a.zarr"
+    store.mkdir()
+    (store / "c").write_bytes(b"1")
+    first = fingerprint(store)
+    assert fingerprint(store.rename(tmp_path / "b.zarr")) == first
+    (tmp_path / "b.zarr" / "c").write_bytes(b"2")
+    assert fingerprint(tmp_path / "b.zarr") != first
+
+
+def test_a_missing_trajectory_is_named(snapshots):
+    record = DataRecord("x.h5", "", 0, {"test": [10, 99]})
+    with pytest.raises(errors.DataError, match=r"x\.h5: trajectory 99 is missing"):
+        record.select(snapshots, "test")
+
+
+def test_texts_of_results():
+    assert outline({"a": 1, "b": {"c": [1.0, 2.0]}, "d": [], "e": [{"f": 1}]}) == (
+        "a: 1\nb:\n  c: 1, 2\nd: none\ne:\n  - f 1"
+    )
+    assert "persistence" in skill(METRICS)
+    assert "standard error over trajectories 2.00 %" in skill(METRICS)
