@@ -55,6 +55,7 @@ def run_demo(
     case: str = "burgers_1d",
     progress: Report | None = None,
     overwrite: bool = False,
+    workers: int | None = None,
 ) -> dict[str, Any]:
     """Runs a case from simulation to report.
 
@@ -65,6 +66,7 @@ def run_demo(
         case: Name of a case.
         progress: Called as `progress(stage, done, total, note)`.
         overwrite: Whether an earlier demo in `out` may be replaced.
+        workers: Processes for the simulation, see `romvae.simulate`.
 
     Returns:
         What `metrics.json` holds.
@@ -84,7 +86,7 @@ def run_demo(
     n = sum(recipe.split.values()) if recipe.split else None
     if recipe.split is None or case == "burgers_1d_parametric":
         n = named.n_trajectories
-    snapshots = simulate(named, n, seed, progress=lambda done, total: report("simulate", done, total))
+    snapshots = simulate(named, n, seed, workers, progress=lambda done, total: report("simulate", done, total))
     seconds = {"simulate": time.perf_counter() - begin}
     out.mkdir(parents=True, exist_ok=True)
     parts = split(snapshots, seed=seed, fractions=recipe.split)

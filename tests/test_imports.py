@@ -24,7 +24,7 @@ FORBIDDEN = {
     ("solvers", "metrics", "plot", "report", "settings", "settings_file", "progress"): {"torch", "lightning"},
     ("distributions", "nn", "vae", "dynamics"): {"xarray", "lightning", "h5py", "zarr", "h5netcdf"},
     ("data", "rom", "rollout", "calibration", "checkpoint", "tensors"): {"lightning"},
-    ("compare", "baselines", "normalise", "demo", "version"): {"lightning"},
+    ("comparison", "baselines", "normalise", "demo", "version"): {"lightning"},
     ("cli", "commands", "environment"): {"lightning"},
 }
 # Parts that stay free of torch also through what they import from romvae.

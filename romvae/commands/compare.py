@@ -57,9 +57,7 @@ def compare(
         print(f"\nreport:  {out / 'report.html'}\nmetrics: {out / 'metrics.json'}")
     error = comparison.metrics["rom"]["relative_l2"]
     if max_relative_l2 is not None and not error <= max_relative_l2:
-        raise QualityError(
-            f"{run}: relative L2 error is {error:.4g}, expected at most {max_relative_l2:.4g}."
-        )
+        raise QualityError(f"{run}: relative L2 error is {error:.4g}, expected at most {max_relative_l2:.4g}.")
 
 
 def compare_run(run: RunFolder, data: Path | None, members: int, seed: int, progress: Progress) -> Comparison:

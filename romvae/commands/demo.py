@@ -30,9 +30,12 @@ def demo(
     """
     check_output(out, overwrite, ("metrics.json", "report.html"))
     from romvae.demo import run_demo
+    from romvae.environment import available_cpus
 
     with terminal_progress(quiet) as progress:
-        metrics = run_demo(out, quick=quick, seed=seed, case=case, progress=progress, overwrite=overwrite)
+        metrics = run_demo(
+            out, quick=quick, seed=seed, case=case, progress=progress, overwrite=overwrite, workers=available_cpus()
+        )
     print(skill(metrics))
     print(f"\nreport:  {out / 'report.html'}\nmetrics: {out / 'metrics.json'}")
     print("\nNext, step by step or with your own data:")

@@ -10,9 +10,7 @@ from cyclopts import Parameter
 __all__ = ["Config", "Members", "Out", "Overwrite", "Quiet", "Seed"]
 
 Out = Annotated[Path, Parameter(name=["--out", "-o"])]
-Config = Annotated[
-    Path | None, Parameter(name=["--config", "-c"], help="YAML file of settings; flags win over it.")
-]
+Config = Annotated[Path | None, Parameter(name=["--config", "-c"], help="YAML file of settings; flags win over it.")]
 Overwrite = Annotated[bool, Parameter(help="Replace an output that exists already.")]
 Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], help="Show no progress.")]
 Seed = Annotated[int, Parameter(help="Same seed, same machine and threads: same result.")]

@@ -37,9 +37,7 @@ def check_output(path: Path, overwrite: bool, expected: tuple[str, ...] = ()) ->
     while not place.exists():
         place = place.parent
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-        raise OutputError(
-            f"{path}: cannot be written, {place} is not a writable folder. Choose another --out."
-        )
+        raise OutputError(f"{path}: cannot be written, {place} is not a writable folder. Choose another --out.")
 
 
 def check_store(path: Path, overwrite: bool) -> None:

@@ -33,8 +33,6 @@ def report(path: Path, /, *, out: Out, overwrite: Overwrite = False, quiet: Quie
         with terminal_progress(quiet) as progress:
             comparison = compare_run(RunFolder.open(path), None, 32, 0, progress)
     else:
-        raise DataError(
-            f"{path}: holds neither a comparison nor a run. Expected a folder of romvae compare or train."
-        )
+        raise DataError(f"{path}: holds neither a comparison nor a run. Expected a folder of romvae compare or train.")
     write_report(comparison, out, overwrite=overwrite)
     print(out)

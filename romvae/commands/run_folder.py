@@ -93,9 +93,7 @@ class RunFolder:
             raise CheckpointError(f"{path}: no such folder. Expected a run that romvae train wrote.")
         for name in ("model", "data.json"):
             if not (path / name).exists():
-                raise CheckpointError(
-                    f"{path}: {name} is missing, so this is no run that romvae train finished."
-                )
+                raise CheckpointError(f"{path}: {name} is missing, so this is no run that romvae train finished.")
         return cls(path)
 
     def write(self, settings: str, data: DataRecord, history: dict[str, Any], command: str) -> None:
@@ -127,13 +125,9 @@ class RunFolder:
             trajectories: dict[str, list[int]] = {
                 name: [int(i) for i in record["trajectories"][name]] for name in PARTS
             }
-            return DataRecord(
-                str(record["path"]), str(record["fingerprint"]), int(record["seed"]), trajectories
-            )
+            return DataRecord(str(record["path"]), str(record["fingerprint"]), int(record["seed"]), trajectories)
         except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(
-                f"{self.path / 'data.json'}: is damaged ({error}). Train the run again."
-            ) from None
+            raise CheckpointError(f"{self.path / 'data.json'}: is damaged ({error}). Train the run again.") from None
 
     def history(self) -> dict[str, Any]:
         """Losses and seconds per stage."""
@@ -156,9 +150,7 @@ class RunFolder:
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{path}: cannot be read as JSON ({error}). Train the run again.") from None
         if not isinstance(value, dict):
-            raise CheckpointError(
-                f"{path}: holds a {type(value).__name__}, expected an object. Train the run again."
-            )
+            raise CheckpointError(f"{path}: holds a {type(value).__name__}, expected an object. Train the run again.")
         return value
 
 

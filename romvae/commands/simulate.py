@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from romvae.commands.options import Config, Overwrite, Quiet
 from romvae.commands.outputs import check_store
+from romvae.environment import available_cpus
 from romvae.errors import ConfigError
 from romvae.progress import stage, terminal_progress
 from romvae.settings import SimulateSettings
@@ -37,7 +38,7 @@ def simulate(
         out: store to write: a folder NAME.zarr, or a file NAME.h5 or NAME.nc.
         n: number of trajectories; by default the case's own.
         seed: trajectory i depends on (seed, i) only.
-        workers: processes; the result is the same for any number.
+        workers: processes, by default one per processor; the result is the same for any number.
         list_cases: show the cases and stop.
     """
     if list_cases:
@@ -58,7 +59,11 @@ def simulate(
     solvers.get_case(settings.case)
     with terminal_progress(quiet) as progress:
         snapshots = solvers.simulate(
-            settings.case, settings.n, settings.seed, settings.workers, stage(progress, "simulate")
+            settings.case,
+            settings.n,
+            settings.seed,
+            settings.workers or available_cpus(),
+            stage(progress, "simulate"),
         )
     write_snapshots(snapshots, out, overwrite=overwrite)
     print(f"{out}: {dict(snapshots.sizes)}")

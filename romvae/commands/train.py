@@ -37,9 +37,7 @@ def train(
         out: folder of the run: the model, its settings, its losses and the environment.
         settings: single settings, on top of those of the file.
     """
-    chosen = load_settings(
-        TrainSettings, config, settings.model_dump(exclude_unset=True) if settings else None
-    )
+    chosen = load_settings(TrainSettings, config, settings.model_dump(exclude_unset=True) if settings else None)
     check_output(out, overwrite, ("data.json",))
     from romvae.data import open_snapshots, split
 

@@ -38,13 +38,13 @@ class Compared(Protocol):
     """
 
     @property
-    def metrics(self) -> Mapping[str, Any]: ...  # noqa: D102
+    def metrics(self) -> Mapping[str, Any]: ...
     @property
-    def series(self) -> xr.Dataset: ...  # noqa: D102
+    def series(self) -> xr.Dataset: ...
     @property
-    def examples(self) -> xr.Dataset: ...  # noqa: D102
+    def examples(self) -> xr.Dataset: ...
     @property
-    def info(self) -> Mapping[str, Any]: ...  # noqa: D102
+    def info(self) -> Mapping[str, Any]: ...
 
 
 def write_report(comparison: Compared, out: Path, *, overwrite: bool = False) -> Path:

@@ -49,14 +49,13 @@ def test_round_trip_is_identical(ndim: int, suffix: str, tmp_path: Path) -> None
     assert [entry.name for entry in tmp_path.iterdir()] == [f"a{suffix}"]
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_copy_of_an_opened_store_is_identical(suffix: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("suffix", "other"), [(".zarr", ".h5"), (".h5", ".nc"), (".nc", ".zarr")])
+def test_a_copy_of_an_opened_store_is_identical(suffix: str, other: str, tmp_path: Path) -> None:
     path = write_snapshots(_full(2), tmp_path / f"a{suffix}")
-    for other in SUFFIXES:
-        with open_snapshots(path) as ds:
-            copy = write_snapshots(ds, tmp_path / f"b{other}")
-        with open_snapshots(copy) as back:
-            xr.testing.assert_identical(back, _full(2))
+    with open_snapshots(path) as ds:
+        copy = write_snapshots(ds, tmp_path / f"b{other}")
+    with open_snapshots(copy) as back:
+        xr.testing.assert_identical(back, _full(2))
 
 
 def test_long_trajectories_take_several_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
