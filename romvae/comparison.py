@@ -180,8 +180,18 @@ def _errors(truth: xr.Dataset, guess: xr.Dataset) -> dict[str, float]:
     return {
         "relative_l2": _pooled(score.relative_l2(truth, guess)),
         "worst_relative_l2": float(score.over_fields(score.worst_relative_l2(truth, guess)).max()),
+        "worst_nrmse": float(score.over_fields(_snapshot_nrmse(truth, guess), root_mean_square=True).max()),
         "vrmse": float(score.over_fields(score.vrmse(truth, guess)).mean()),
     }
+
+
+def _snapshot_nrmse(truth: xr.Dataset, guess: xr.Dataset) -> xr.Dataset:
+    """Root mean square error of each snapshot over the root mean square of all held-out values.
+
+    Where fields may be close to zero, a relative error of a single snapshot says nothing; this one does.
+    """
+    space = [d for d in truth.dims if d not in (TRAJECTORY, TIME)]
+    return score.rmse(truth, guess, space) / score.rmse(truth, truth * 0)
 
 
 def _over_time(truth: xr.Dataset, guess: xr.Dataset) -> xr.DataArray:
@@ -324,8 +334,8 @@ def _data_card(rom: ROM, test: xr.Dataset, split: Mapping[str, int] | None) -> d
 def _examples(rom: ROM, test: xr.Dataset, forecast: xr.Dataset) -> xr.Dataset:
     """Held-out trajectories from the best to the worst forecast, evenly by rank."""
     names = list(rom.schema.field_names)
-    space = [d for d in test[names].dims if d != TRAJECTORY]
-    error = score.over_fields(score.relative_l2(test[names], forecast[names], space), root_mean_square=True).values
+    each = score.over_fields(_snapshot_nrmse(test[names], forecast[names]), root_mean_square=True)
+    error = ((each**2).mean(TIME) ** 0.5).values
     order = np.argsort(error)
     rows = order[np.unique(np.linspace(0, len(order) - 1, min(EXAMPLES, len(order))).round().astype(int))]
     truth, guess = test.isel({TRAJECTORY: rows}), forecast.isel({TRAJECTORY: rows})
@@ -340,6 +350,6 @@ def _examples(rom: ROM, test: xr.Dataset, forecast: xr.Dataset) -> xr.Dataset:
     data = {f"truth_{n}": truth[n] for n in names}
     data |= {f"{kind}_{n}": guess[n + suffix] for n in names for kind, suffix in kinds.items()}
     examples = xr.Dataset(data).drop_vars("split", errors="ignore")
-    examples["relative_l2"] = (TRAJECTORY, error[rows])
+    examples["nrmse"] = (TRAJECTORY, error[rows])
     examples.attrs = {"level": 0.9, "boundary_conditions": test.attrs.get("boundary_conditions", "{}")}
     return examples

@@ -61,7 +61,9 @@ def example_blocks(examples: xr.Dataset) -> list[Block]:
 def _block(examples: xr.Dataset, field: str, index: int, players: int) -> Block:
     truth, mean = examples[f"truth_{field}"], examples[f"mean_{field}"]
     space = [name for name in truth.dims if name != TRAJECTORY]
-    errors = np.sqrt((((mean - truth) ** 2).sum(space) / (truth**2).sum(space)).values.astype(float))
+    # Over the typical size of all of them: a field close to zero would have a large relative error for no reason.
+    size = float((truth.astype(float) ** 2).sum(space).mean()) or 1.0
+    errors = np.sqrt(((mean - truth).astype(float) ** 2).sum(space).values / size)
     order = np.argsort(np.nan_to_num(errors, nan=np.inf))
     typical, worst = int(order[order.size // 2 if order.size > 2 else 0]), int(order[-1])
     chosen = {typical: f"middle of {order.size} examples"} if order.size > 1 else {typical: "the only example"}

@@ -38,13 +38,13 @@ class Score:
 
 
 _TIMES = {"horizon": "forecast horizon", "dt": "time step"}
-_COLUMNS = ("relative_l2", "worst_relative_l2", "vrmse")
+_COLUMNS = ("relative_l2", "worst_nrmse", "vrmse")
 
 
 def tiles(metrics: Mapping[str, Any]) -> list[Tile]:
     """Error, coverage, gain over the best baseline and speed; what was not measured is left out."""
     found = []
-    error, worst = number(metrics, "rom", "relative_l2"), number(metrics, "rom", "worst_relative_l2")
+    error, worst = number(metrics, "rom", "relative_l2"), number(metrics, "rom", "worst_nrmse")
     if not math.isnan(error):
         note = f"worst moment {percent(worst)}" if math.isfinite(worst) else "relative L2"
         found.append(Tile("Forecast error", percent(error), note))

@@ -37,7 +37,7 @@ def verdict(metrics: Mapping[str, Any]) -> list[str]:
     measured gets no sentence.
 
     Arguments:
-        metrics: As in `metrics.json`: `rom.relative_l2`, `rom.worst_relative_l2`,
+        metrics: As in `metrics.json`: `rom.relative_l2`, `rom.worst_nrmse`,
             `rom.compression_relative_l2`, `rom.coverage_90`, `rom.coverage_90_se`, `rom.coverage_90_fifths`,
             `baselines.<name>.relative_l2`, `seconds.rollout` and `seconds.solver` (both per trajectory),
             and in `data`: `parameters` (name to `low`, `high`, `units`), `horizon`, `time_units`,
@@ -92,9 +92,9 @@ def _wrong(metrics: Mapping[str, Any]) -> str:
     count = number(metrics, "data", "split", "test")
     held_out = f"the {count:.0f} held-out trajectories" if math.isfinite(count) else "held-out trajectories"
     text = f"On {held_out} the forecast is on average {percent(rom)} off (relative L2 error)"
-    worst = number(metrics, "rom", "worst_relative_l2")
+    worst = number(metrics, "rom", "worst_nrmse")
     if math.isfinite(worst):
-        text += f", and {percent(worst)} at the worst moment of the worst trajectory"
+        text += f", and at the worst moment of the worst trajectory {percent(worst)} of the typical size of the field"
     return text + "."
 
 

@@ -61,8 +61,8 @@ def _metrics(**rom: Any) -> dict[str, Any]:
 def test_a_winning_rom_states_its_error_first_then_the_best_baseline() -> None:
     sentences = verdict(_metrics())
     assert sentences[0] == (
-        "On the 32 held-out trajectories the forecast is on average 3.2 % off (relative L2 error), and 12 % "
-        "at the worst moment of the worst trajectory."
+        "On the 32 held-out trajectories the forecast is on average 3.2 % off (relative L2 error), and "
+        "at the worst moment of the worst trajectory 12 % of the typical size of the field."
     )
     text = " ".join(sentences)
     assert "POD with linear dynamics, is 17 % off: the ROM's error is 5.4 times smaller." in text
