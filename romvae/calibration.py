@@ -12,6 +12,8 @@ from romvae.errors import DataError
 __all__ = ["Calibration", "conformal_quantile"]
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
+FEW = 50
+"""With fewer calibration trajectories the factors are smoothed over neighbouring lead times."""
 
 
 def conformal_quantile(scores: Tensor, level: float, n: int) -> Tensor:
@@ -36,7 +38,8 @@ class Calibration(nn.Module):
 
     The variance factor is :math:`s^2 = \overline{r^2 / \sigma^2}` over points and calibration trajectories, the exact
     minimiser of the Gaussian likelihood under a scaling. The half-width of the interval of a level is the
-    split-conformal quantile of :math:`|r| / (s \sigma)`. Both are interpolated in the lead time between the stored
+    split-conformal quantile of :math:`|r| / (s \sigma)`. With few trajectories both are averaged over neighbouring lead
+    times. Both are interpolated in the lead time between the stored
     ones and held constant beyond the last.
 
     The statement it makes: marginally over points and trajectories from the distribution of the calibration ones, the
@@ -85,8 +88,10 @@ class Calibration(nn.Module):
         scores = (ratio / factor.sqrt()[..., None, None]).flatten(2)
         widths = torch.stack([conformal_quantile(scores, float(level), n) for level in self.levels])
         self.lead = lead.double()
-        self.variance_factor = _smooth(factor.log()).exp().float()
-        self.half_width = _smooth(widths.double().log().movedim(0, -1)).exp().movedim(-1, 0).float()
+        if n < FEW:
+            factor = _smooth(factor.log()).exp()
+            widths = _smooth(widths.double().log().movedim(0, -1)).exp().movedim(-1, 0)
+        self.variance_factor, self.half_width = factor.float(), widths.float()
         self.trajectories = torch.tensor(n)
         return self
 

@@ -302,11 +302,10 @@ def _one_step_error(dynamics: ResidualDynamics, mean: Tensor, c: Tensor) -> None
     dynamics.std.copy_((step - z[:, 1:].flatten(0, 1)).square().mean((0, 1)).sqrt().clamp_min(1e-6))
 
 
-def _lead_grid(steps: int, count: int = 24) -> Tensor:
-    """Lead times at which to calibrate: dense at the start, then even."""
+def _lead_grid(steps: int, stride: int, count: int = 24) -> Tensor:
+    """Lead times at which to calibrate: every one in the first large steps, where the error changes fast, then even."""
     even = torch.linspace(0, steps, count).round().long()
-    early = torch.tensor([k for k in (0, 1, 2, 3, 5, 8) if k <= steps])
-    return torch.cat([even, early]).unique()
+    return torch.cat([even, torch.arange(min(steps, 4 * stride) + 1)]).unique()
 
 
 @torch.no_grad()
@@ -314,7 +313,7 @@ def _calibrate(rom: ROM, ds: xr.Dataset, seed: int, report: Report, members: int
     """Rolls out the calibration trajectories from their first field and fits the factors."""
     x, c = _tensors(rom, ds)
     steps = x.shape[1] - 1
-    leads = _lead_grid(steps)
+    leads = _lead_grid(steps, rom.dynamics.stride)
     generator = step_generator(seed, 0)
     size = x[0, 0, 0].numel()
     pick = torch.randperm(size, generator=generator)[:points].sort().values
