@@ -32,6 +32,7 @@ __all__ = [
     "parameters_of",
     "snapshots",
     "space_of",
+    "undeclared_of",
 ]
 
 TRAJECTORY = "trajectory"
@@ -61,6 +62,15 @@ def fields_of(ds: xr.Dataset) -> list[str]:
 def parameters_of(ds: xr.Dataset) -> list[str]:
     """The coordinates that are declared as physical parameters of a trajectory."""
     return [str(name) for name, c in ds.coords.items() if c.attrs.get("romvae_role") == "parameter"]
+
+
+def undeclared_of(ds: xr.Dataset) -> list[str]:
+    """Numbers that belong to trajectories, such as a parameter would, but that have no declared role."""
+    return [
+        str(name)
+        for name, c in ds.coords.items()
+        if c.dims == (TRAJECTORY,) and c.dtype.kind == "f" and "romvae_role" not in c.attrs
+    ]
 
 
 def canonical(ds: xr.Dataset) -> xr.Dataset:

@@ -22,8 +22,9 @@ from romvae.canonical import (
     fields_of,
     parameters_of,
     space_of,
+    undeclared_of,
 )
-from romvae.errors import DataError, SchemaError
+from romvae.errors import AssumptionWarning, DataError, SchemaError
 
 __all__ = ["LARGEST", "check_dims", "check_snapshots", "read_block", "uniform_step"]
 
@@ -211,6 +212,7 @@ def _warn_missing(ds: xr.Dataset, boundaries: Mapping[str, object], where: str) 
     if unitless:
         warnings.warn(
             f"{where}no units for {', '.join(unitless)}: taken as dimensionless. Set the attribute 'units'",
+            AssumptionWarning,
             stacklevel=3,
         )
     unbounded = [axis for axis in space_of(ds) if axis not in boundaries]
@@ -218,5 +220,14 @@ def _warn_missing(ds: xr.Dataset, boundaries: Mapping[str, object], where: str) 
         warnings.warn(
             f"{where}no boundary condition for {', '.join(unbounded)}: taken as open. Set the attribute "
             "'boundary_conditions'",
+            AssumptionWarning,
+            stacklevel=3,
+        )
+    undeclared = undeclared_of(ds)
+    if undeclared:
+        warnings.warn(
+            f"{where}no role declared for {', '.join(undeclared)}: taken as no parameter. Set the attribute "
+            "romvae_role='parameter' where the dynamics depend on it",
+            AssumptionWarning,
             stacklevel=3,
         )

@@ -12,6 +12,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from types import FrameType
 from typing import Any, NoReturn, TextIO
 
@@ -74,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if message and debug:
             traceback.print_exc()
         if message:
-            print(f"error: {' '.join(message.split())}", file=sys.stderr)
+            _say(f"error: {' '.join(message.split())}")
         return code
     return 0
 
@@ -128,6 +129,9 @@ def _flag_message(error: ValidationError) -> str:
 
 
 def _set_up(debug: bool) -> None:
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller (`romvae info x >&-`)
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     logger = logging.getLogger("romvae")
     logger.setLevel(logging.DEBUG if debug else logging.WARNING)
     if not logger.handlers:
@@ -137,11 +141,17 @@ def _set_up(debug: bool) -> None:
     signal.signal(signal.SIGTERM, _terminate)
 
 
+def _say(line: str) -> None:
+    """A line on standard error; where its reader has gone, nobody misses it."""
+    with suppress(BrokenPipeError):
+        print(line, file=sys.stderr)
+
+
 class _StderrHandler(logging.Handler):
     """`warning: text` on whatever standard error is at that moment."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(f"{record.levelname.lower()}: {record.getMessage()}", file=sys.stderr)
+        _say(f"{record.levelname.lower()}: {record.getMessage()}")
 
 
 def _show_warning(
@@ -154,7 +164,7 @@ def _show_warning(
 ) -> None:
     """One line for a warning that romvae raises; those of other packages are shown with --debug."""
     if category.__module__.partition(".")[0] == "romvae":
-        print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
+        _say(f"warning: {' '.join(str(message).split())}")
 
 
 def _terminate(signum: int, frame: FrameType | None) -> NoReturn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "AssumptionWarning",
     "CheckpointError",
     "ConfigError",
     "DataError",
@@ -59,6 +60,10 @@ class QualityError(RomvaeError):
     """A result is worse than the bound that the user asked for."""
 
     exit_code = 6
+
+
+class AssumptionWarning(UserWarning):
+    """The data leave something out and romvae assumes it: units, a boundary condition, what a coordinate means."""
 
 
 class OutOfRangeWarning(UserWarning):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_format
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +11,7 @@ from cyclopts import Parameter
 
 from romvae.commands.options import Members, Overwrite, Quiet, Seed
 from romvae.commands.outputs import check_output
-from romvae.commands.run_folder import RunFolder
+from romvae.commands.run_folder import RunFolder, fingerprint
 from romvae.commands.text import skill
 from romvae.errors import ConfigError, QualityError
 from romvae.progress import Progress, terminal_progress
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from romvae.comparison import Comparison
 
 __all__ = ["compare", "compare_run"]
+
+logger = logging.getLogger("romvae.commands")
 
 
 def compare(
@@ -69,6 +72,12 @@ def compare_run(run: RunFolder, data: Path | None, members: int, seed: int, prog
     record = run.data()
     path = data or Path(record.path)
     snapshots = open_snapshots(path)
+    if fingerprint(path) != record.fingerprint:
+        logger.warning(
+            "%s: is not the data of this run byte for byte, so whether its test trajectories were held out is not "
+            "known. A copy in another format is fine; otherwise train again.",
+            path,
+        )
     test = record.select(snapshots, "test", str(path))
     train = record.select(snapshots, "train", str(path))
     from romvae.comparison import compare as measure

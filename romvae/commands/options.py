@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 
 __all__ = ["Config", "Members", "Out", "Overwrite", "Quiet", "Seed"]
 
@@ -13,5 +13,8 @@ Out = Annotated[Path, Parameter(name=["--out", "-o"])]
 Config = Annotated[Path | None, Parameter(name=["--config", "-c"], help="YAML file of settings; flags win over it.")]
 Overwrite = Annotated[bool, Parameter(help="Replace an output that exists already.")]
 Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], help="Show no progress.")]
-Seed = Annotated[int, Parameter(help="Same seed, same machine and threads: same result.")]
+Seed = Annotated[
+    int,
+    Parameter(help="Same seed, same machine and threads: same result.", validator=validators.Number(gte=0, lt=2**32)),
+]
 Members = Annotated[int, Parameter(help="Latent members per forecast.")]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from romvae.commands.options import Members, Out, Overwrite, Seed
 from romvae.commands.outputs import check_store
 from romvae.commands.run_folder import RunFolder, fingerprint
-from romvae.errors import ConfigError
+from romvae.errors import AssumptionWarning, ConfigError, OutOfRangeWarning, OutputError
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -41,16 +42,21 @@ def rollout(
     """
     _check_ranges(steps, members, level)
     check_store(out, overwrite)
+    if out.resolve() == start.resolve():
+        raise OutputError(f"{out}: is the store to start from, never replaced by its forecast. Choose another --out.")
     folder = RunFolder.open(run)
     from romvae.data import open_snapshots, write_snapshots
 
     snapshots = _part(folder, open_snapshots(start), start, split)
     from romvae.rom import ROM
 
-    forecast = ROM.load(folder.model).rollout(
-        snapshots.isel(time=0), steps=steps, members=members, seed=seed, level=level
-    )
-    write_snapshots(forecast, out, overwrite=overwrite)
+    rom = ROM.load(folder.model)
+    rom.schema.check(snapshots, source=str(start))  # with its times: their step and units have to fit as well
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", OutOfRangeWarning)  # said by the check, with the name of the store
+        forecast = rom.rollout(snapshots.isel(time=0), steps=steps, members=members, seed=seed, level=level)
+        warnings.simplefilter("ignore", AssumptionWarning)
+        write_snapshots(forecast, out, overwrite=overwrite)
     print(f"{out}: {snapshots.sizes['trajectory']} forecasts of {forecast.sizes['time'] - 1} steps")
 
 

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from romvae.errors import CheckpointError, DataError
+from romvae.errors import CheckpointError, ConfigError, DataError
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -141,7 +141,11 @@ class RunFolder:
         """Resolved settings of the run."""
         from romvae.settings_file import read_settings_file
 
-        return read_settings_file(self.path / "config.yaml").data
+        try:
+            return read_settings_file(self.path / "config.yaml").data
+        except ConfigError as error:
+            path = self.path / "config.yaml"
+            raise CheckpointError(f"{path}: the settings of the run cannot be read. Train the run again.") from error
 
     def _json(self, name: str) -> dict[str, Any]:
         path = self.path / name

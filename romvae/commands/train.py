@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +14,7 @@ from cyclopts import Parameter
 from romvae.commands.options import Config, Out, Overwrite, Quiet
 from romvae.commands.outputs import check_output
 from romvae.commands.run_folder import DataRecord, RunFolder
+from romvae.errors import AssumptionWarning, DataError
 from romvae.progress import terminal_progress
 from romvae.settings import TrainSettings, to_yaml
 from romvae.settings_file import load_settings
@@ -46,8 +48,13 @@ def train(
     from romvae.rom import ROM
     from romvae.training import fit
 
-    parts = split(snapshots, seed=chosen.seed)
-    rom = ROM.for_data(parts.train, seed=chosen.seed, **chosen.model.chosen())
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", AssumptionWarning)  # said when the store was opened
+            parts = split(snapshots, seed=chosen.seed)
+            rom = ROM.for_data(parts.train, seed=chosen.seed, **chosen.model.chosen())
+    except DataError as error:
+        raise type(error)(f"{data}: {error}") from error
     with atomic_folder(out, overwrite=True) as folder:  # what may be replaced was checked above
         with terminal_progress(quiet) as progress:
             history = fit(rom, parts, seed=chosen.seed, progress=progress, **chosen.training.chosen())

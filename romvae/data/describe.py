@@ -18,6 +18,7 @@ from romvae.canonical import (
     fields_of,
     parameters_of,
     space_of,
+    undeclared_of,
 )
 from romvae.check import LARGEST, check_snapshots, read_block
 from romvae.data.split import MINIMUM, PARTS, split
@@ -186,14 +187,9 @@ def _unstated(ds: xr.Dataset, source: str) -> list[str]:
     missing = [f"units of {name!r}: taken as dimensionless" for name in names if "units" not in ds[name].attrs]
     declared = boundaries_of(ds, source)
     missing += [f"boundary condition of {a!r}: taken as open" for a in space_of(ds) if a not in declared]
-    undeclared = [
-        str(name)
-        for name, c in ds.coords.items()
-        if c.dims == (TRAJECTORY,) and c.dtype.kind == "f" and "romvae_role" not in c.attrs
-    ]
     return missing + [
         f"role of {name!r}: set its attribute romvae_role='parameter' if the dynamics depend on it"
-        for name in undeclared
+        for name in undeclared_of(ds)
     ]
 
 

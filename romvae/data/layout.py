@@ -39,7 +39,8 @@ _SMALL = 2**26
 
 def marked(attrs: Mapping[Any, Any], ds: xr.Dataset) -> dict[str, Any]:
     """The attributes of a file that is being written."""
-    return {**{str(k): v for k, v in attrs.items()}, MARKER: 0, VARIABLES: " ".join(map(str, ds.data_vars))}
+    names = " ".join(map(str, (*ds.data_vars, *ds.coords)))
+    return {**{str(k): v for k, v in attrs.items()}, MARKER: 0, VARIABLES: names}
 
 
 def unmarked(ds: xr.Dataset, source: str, *, require: bool = True) -> xr.Dataset:
@@ -60,9 +61,10 @@ def unmarked(ds: xr.Dataset, source: str, *, require: bool = True) -> xr.Dataset
             "Write or simulate it again (a copy made with xarray alone loses "
             "the marker: use romvae.write_snapshots)"
         )
-    missing = sorted(set(order) - set(map(str, ds.data_vars)))
+    missing = sorted(set(order) - set(map(str, ds.variables)))
     if missing:
         raise DataError(f"{source}: variable {missing[0]!r} is missing from the file. Write or simulate it again")
+    order = [name for name in order if name in ds.data_vars]
     ordered = ds.drop_vars(order).assign({name: ds[name].variable for name in order})
     texts = {name: _as_text(c.variable) for name, c in ds.coords.items() if _is_text(c.variable)}
     ordered = ordered.assign_coords(texts)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,9 +97,11 @@ def _solved(case: Case, n: int, seed: int, workers: int) -> Iterator[_Block]:
     if min(workers, len(starts)) == 1:
         yield from (_solve_block(case, seed, start, min(start + _BLOCK, n)) for start in starts)
         return
-    pool = ProcessPoolExecutor(min(workers, len(starts)), mp_context=multiprocessing.get_context("spawn"))
+    with _interrupts_held():
+        pool = ProcessPoolExecutor(min(workers, len(starts)), mp_context=multiprocessing.get_context("spawn"))
     try:
-        waiting = [pool.submit(_solve_block, case, seed, start, min(start + _BLOCK, n)) for start in starts]
+        with _interrupts_held():
+            waiting = [pool.submit(_solve_block, case, seed, start, min(start + _BLOCK, n)) for start in starts]
         for future in as_completed(waiting):
             yield future.result()
     except BrokenProcessPool as error:
@@ -107,6 +111,22 @@ def _solved(case: Case, n: int, seed: int, workers: int) -> Iterator[_Block]:
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Holds Ctrl-C back for a moment; processes started meanwhile leave it to this one for good.
+
+    Otherwise every worker answers it with a traceback of its own. Windows has no such mask.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _solve_block(case: Case, seed: int, start: int, stop: int) -> _Block:

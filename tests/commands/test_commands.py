@@ -14,7 +14,7 @@ from romvae import errors
 from romvae.commands.run_folder import DataRecord, RunFolder, fingerprint
 from romvae.commands.text import outline, skill
 from romvae.data.split import PARTS
-from romvae.environment import show_versions
+from romvae.environment import available_cpus, show_versions
 from romvae.progress import silent
 
 METRICS = {
@@ -31,7 +31,8 @@ def test_demo_prints_the_headline_and_where_the_report_is(run, fake, tmp_path):
     assert code == 0
     assert "4.00 %" in out
     assert str(tmp_path / "d" / "report.html") in out
-    expected = {"quick": True, "seed": 3, "case": "burgers_1d", "progress": silent, "overwrite": False}
+    expected = {"quick": True, "seed": 3, "case": "burgers_1d", "progress": silent}
+    expected |= {"overwrite": False, "workers": available_cpus()}
     assert calls == [((tmp_path / "d",), expected)]
 
 
@@ -55,6 +56,7 @@ class FakeRom:
     """Remembers how it was made; forecasts its start."""
 
     made: dict[str, object] = {}
+    schema = types.SimpleNamespace(check=lambda ds, source: None)
 
     @classmethod
     def for_data(cls, train, **settings):
@@ -228,7 +230,7 @@ def test_simulate_passes_the_settings_on(run, fake, snapshots, tmp_path):
     config.write_text("case: burgers_1d\nn: 5\nseed: 1\n")
     code, out, err = run("simulate", "-c", config, "--seed", "4", "--out", tmp_path / "b.zarr")
     assert code == 0, err
-    assert calls == [("burgers_1d", 5, 4, None)]
+    assert calls == [("burgers_1d", 5, 4, available_cpus())]
     assert written == [tmp_path / "b.zarr"]
     assert "romvae train" in out
     assert run("simulate", "--list")[1] == "burgers_1d  viscous Burgers\n"

@@ -298,3 +298,16 @@ def test_reading_does_not_change_a_store(tmp_path: Path) -> None:
             ds["u"].load()
             ds["u"][:] = 0
         assert {f: (f.stat().st_mtime_ns, f.read_bytes()) for f in files} == before
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_lost_parameter_is_missed(suffix: str, tmp_path: Path) -> None:
+    """Without it the dynamics would quietly be trained on less than there was."""
+    path = write_snapshots(mock_snapshots(1), tmp_path / f"a{suffix}")
+    if suffix == ".zarr":
+        shutil.rmtree(path / "viscosity")
+    else:
+        with h5py.File(path, "r+") as file:
+            del file["viscosity"]
+    with pytest.raises(DataError, match="variable 'viscosity' is missing from the file"):
+        open_snapshots(path)

@@ -1,0 +1,166 @@
+"""Real stores and a real (barely trained) run on the command line: bad input is one line, and nothing is lost."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+import xarray as xr
+
+from romvae.data import write_snapshots
+from romvae.errors import AssumptionWarning
+from romvae.testing import mock_snapshots
+
+SMALL = ["--model.latent", "3", "--model.channels", "4", "--model.hidden", "8", "--model.members", "2"]
+SHORT = ["--training.vae-steps", "3", "--training.variance-steps", "2", "--training.dynamics-steps", "3"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with `data.h5` and `run`, and the data themselves."""
+    from romvae import cli
+
+    folder = tmp_path_factory.mktemp("trained")
+    data = mock_snapshots(1, ("u",), trajectories=10, times=6)
+    write_snapshots(data, folder / "data.h5")
+    words = ["train", str(folder / "data.h5"), "--out", str(folder / "run"), "-q", *SMALL, *SHORT]
+    assert cli.main(words) == 0
+    return folder, data
+
+
+def _store(data: xr.Dataset, path: Path) -> Path:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AssumptionWarning)
+        return write_snapshots(data, path)
+
+
+def _with_units(data: xr.Dataset, name: str, units: str) -> xr.Dataset:
+    changed = data.copy(deep=True)
+    changed[name].attrs["units"] = units
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d.isel(time=slice(None, None, 2)), r"time step is 0\.2, but this ROM was trained at 0\.1"),
+        (lambda d: _with_units(d, "time", "h"), "'time' is in 'h'"),
+        (lambda d: _with_units(d, "u", "km"), "'u' is in 'km'"),
+        (lambda d: d.isel(x=slice(None, None, 2)), "'x' has .* points"),
+        (lambda d: d.rename(u="v"), "field 'u' is missing, found v"),
+    ],
+    ids=["dt", "time units", "units", "grid", "field"],
+)
+def test_a_start_that_does_not_fit_names_the_store(change, message, run, trained, tmp_path):
+    folder, data = trained
+    store = _store(change(data), tmp_path / "start.h5")
+    code, out, err = run("rollout", folder / "run", "--start", store, "--out", tmp_path / "f.h5")
+    assert (code, out, err.count("\n")) == (3, "", 1)
+    assert err.startswith(f"error: {store}: ")
+    assert re.search(message, err), err
+    assert not (tmp_path / "f.h5").exists()
+
+
+def test_parameters_outside_the_training_range_are_one_warning_with_the_range(run, trained, tmp_path):
+    folder, data = trained
+    far = data.assign_coords(viscosity=("trajectory", data["viscosity"].values + 50, data["viscosity"].attrs))
+    store = _store(far, tmp_path / "far.h5")
+    code, _, err = run("rollout", folder / "run", "--start", store, "--out", tmp_path / "f.h5")
+    assert code == 0, err
+    assert err.count("\n") == 1
+    assert err.startswith(f"warning: {store}: parameter 'viscosity' is 5")
+    assert "outside the trained range" in err
+
+
+def test_a_forecast_never_replaces_the_store_it_starts_from(run, trained, tmp_path):
+    folder, _ = trained
+    store = Path(shutil.copy(folder / "data.h5", tmp_path / "data.h5"))
+    before = store.read_bytes()
+    code, _, err = run("rollout", folder / "run", "--start", store, "--out", store, "--overwrite")
+    assert code == 5
+    assert "the store to start from" in err
+    assert store.read_bytes() == before
+
+
+@pytest.mark.parametrize("command", ["rollout", "compare"])
+def test_a_seed_out_of_range_is_refused(command, run, trained, tmp_path):
+    folder, _ = trained
+    start = ["--start", folder / "data.h5"] if command == "rollout" else []
+    code, _, err = run(command, folder / "run", *start, "--out", tmp_path / "f.h5", "--seed", "-1")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "--seed" in err
+
+
+def test_other_data_than_those_of_the_run_are_compared_with_a_warning(run, trained, tmp_path):
+    folder, data = trained
+    words = ["compare", folder / "run", "-q", "--members", "2"]
+    code, _, err = run(*words, "--out", tmp_path / "same")
+    assert (code, err) == (0, "")
+    other = _store(data.assign(u=data["u"] * 1.01), tmp_path / "other.h5")
+    code, _, err = run(*words, "--out", tmp_path / "other", "--data", other)
+    assert code == 0
+    assert err.startswith(f"warning: {other}: is not the data of this run")
+
+
+def test_training_on_one_time_names_the_store(run, trained, tmp_path):
+    store = _store(trained[1].isel(time=[0]), tmp_path / "one.h5")
+    code, _, err = run("train", store, "--out", tmp_path / "run")
+    assert (code, err) == (3, f"error: {store}: holds a single time, expected at least two to know the time step\n")
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_is_assumed_is_said_once(run, trained, tmp_path):
+    bare = trained[1].copy()
+    bare.attrs = {}
+    bare["viscosity"].attrs = {"units": "1"}
+    store = _store(bare, tmp_path / "bare.h5")
+    code, _, err = run("train", store, "--out", tmp_path / "run", "-q", *SMALL, *SHORT)
+    assert code == 0
+    assert err.count("no boundary condition for x: taken as open") == 1
+    assert err.count("no role declared for viscosity: taken as no parameter") == 1
+
+
+def test_a_run_without_its_settings_is_a_damaged_run(run, trained, tmp_path):
+    shutil.copytree(trained[0] / "run", tmp_path / "run")
+    (tmp_path / "run" / "config.yaml").unlink()
+    code, _, err = run("info", tmp_path / "run")
+    assert code == 3
+    assert "config.yaml: the settings of the run cannot be read" in err
+
+
+def test_a_demo_that_was_interrupted_can_be_run_again(run, fake, tmp_path):
+    (tmp_path / "demo" / "data.zarr").mkdir(parents=True)
+    fake("romvae.demo", run_demo=lambda *args, **kwargs: {"rom": {"relative_l2": 0.1}})
+    assert run("demo", "--out", tmp_path / "demo")[0] == 5
+    assert run("demo", "--out", tmp_path / "demo", "--overwrite")[0] == 0
+
+
+def _shell(line: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    romvae = f"{sys.executable} -m romvae"
+    top = str(Path(__file__).parents[2])
+    return subprocess.run(
+        ["bash", "-c", line.replace("romvae", romvae, 1)],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": top},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_work_is_finished_though_nobody_reads_the_progress(tmp_path):
+    done = _shell("romvae simulate heat_1d --n 2 --workers 1 --out h.h5 2>&1 | true; exit ${PIPESTATUS[0]}", tmp_path)
+    assert done.returncode == 0
+    assert (tmp_path / "h.h5").exists()
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_closed_streams_are_no_error(closed, tmp_path):
+    done = _shell(f"romvae simulate --list {closed}", tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
