@@ -47,9 +47,7 @@ class PlainProgress:
         clock: monotonic time in seconds.
     """
 
-    def __init__(
-        self, stream: TextIO, interval: float = 10.0, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, stream: TextIO, interval: float = 10.0, clock: Callable[[], float] = time.monotonic) -> None:
         self.stream = stream
         self.interval = interval
         self.clock = clock
@@ -70,9 +68,7 @@ class PlainProgress:
         left = f", about {duration(elapsed * (total - done) / done)} left" if 0 < done < total else ""
         share = f" ({100 * done // total} %)" if total > 0 else ""
         tail = f", {note}" if note else ""
-        print(
-            f"{stage}: {done}/{total}{share}, {duration(elapsed)}{left}{tail}", file=self.stream, flush=True
-        )
+        print(f"{stage}: {done}/{total}{share}, {duration(elapsed)}{left}{tail}", file=self.stream, flush=True)
 
 
 @contextmanager
