@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+from pathlib import Path
+
 __all__ = [
     "AssumptionWarning",
     "CheckpointError",
@@ -13,6 +16,7 @@ __all__ = [
     "QualityError",
     "RomvaeError",
     "SchemaError",
+    "TrainingStoppedError",
 ]
 
 
@@ -68,3 +72,18 @@ class AssumptionWarning(UserWarning):
 
 class OutOfRangeWarning(UserWarning):
     """A parameter lies outside the range that the model was trained on."""
+
+
+class TrainingStoppedError(RomvaeError):
+    """A signal asked for a stop.
+
+    Arguments:
+        signum: The signal.
+        path: File of the training state, where one was written.
+    """
+
+    def __init__(self, signum: int, path: Path | None) -> None:
+        self.signum, self.path = signum, path
+        self.exit_code = 128 + signum
+        kept = "nothing was kept" if path is None else f"the state is in {path}"
+        super().__init__(f"training stopped by {signal.Signals(signum).name}; {kept}.")

@@ -59,9 +59,7 @@ class ModelSettings(Settings):
     """The networks: arguments of `ROM.for_data`."""
 
     latent: int | None = Field(None, ge=1, le=4096, description="size of the latent code")
-    patch: int | None = Field(
-        None, ge=1, le=64, description="grid points per axis that the stem merges into one"
-    )
+    patch: int | None = Field(None, ge=1, le=64, description="grid points per axis that the stem merges into one")
     channels: int | None = Field(None, ge=1, le=4096, description="channels of the convolutional trunk")
     blocks: int | None = Field(None, ge=0, le=64, description="residual blocks per level")
     hidden: int | None = Field(None, ge=1, le=16384, description="width of the latent dynamics")
@@ -80,24 +78,16 @@ class TrainingSettings(Settings):
     dynamics_steps: int | None = Field(None, ge=1, le=10**8, description="steps for the latent dynamics")
     learning_rate: float | None = Field(None, gt=0, le=1, description="largest step size of the optimiser")
     batch_size: int | None = Field(None, ge=1, le=65536, description="snapshots, or windows, per step")
-    horizon: int | None = Field(
-        None, ge=1, le=10000, description="longest window of the dynamics, in time steps"
-    )
-    augment: Literal["auto", "none"] = Field(
-        "auto", description="symmetric copies where grid and boundary allow"
-    )
+    horizon: int | None = Field(None, ge=1, le=10000, description="longest window of the dynamics, in time steps")
+    augment: Literal["auto", "none"] = Field("auto", description="symmetric copies where grid and boundary allow")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU where there is one")
-    threads: int | None = Field(
-        None, ge=1, le=1024, description="CPU threads; another number gives other weights"
-    )
+    threads: int | None = Field(None, ge=1, le=1024, description="CPU threads; another number gives other weights")
 
 
 class TrainSettings(Settings):
     """Everything that `romvae train` can be told."""
 
-    seed: int = Field(
-        0, ge=0, lt=2**32, description="seed of the split, the initial weights and the training"
-    )
+    seed: int = Field(0, ge=0, lt=2**32, description="seed of the split, the initial weights and the training")
     model: ModelSettings = Field(ModelSettings(), description="the networks")
     training: TrainingSettings = Field(TrainingSettings(), description="the optimisation")
 
@@ -105,14 +95,10 @@ class TrainSettings(Settings):
 class SimulateSettings(Settings):
     """Everything that `romvae simulate` can be told."""
 
-    case: str | None = Field(
-        None, min_length=1, description="name of a case; romvae simulate --list shows them"
-    )
+    case: str | None = Field(None, min_length=1, description="name of a case; romvae simulate --list shows them")
     n: int | None = Field(None, ge=1, le=10**7, description="number of trajectories")
     seed: int = Field(0, ge=0, lt=2**32, description="trajectory i depends on (seed, i) only")
-    workers: int | None = Field(
-        None, ge=1, le=4096, description="processes; the result is the same for any number"
-    )
+    workers: int | None = Field(None, ge=1, le=4096, description="processes; the result is the same for any number")
 
 
 AnySettings = TypeVar("AnySettings", bound=Settings)
@@ -164,9 +150,7 @@ def describe_errors(
         else:
             reason = item["msg"].removeprefix("Input ").removeprefix("Value error, ")
             what = (
-                f"{key} = {_brief(item['input'])}: {reason}"
-                if key and not isinstance(item["input"], dict)
-                else reason
+                f"{key} = {_brief(item['input'])}: {reason}" if key and not isinstance(item["input"], dict) else reason
             )
         sentences.append(f"{where}: {what}" if where else what)
     return "; ".join(sentences)

@@ -29,9 +29,7 @@ class _StrictLoader(yaml.SafeLoader):
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.events.AliasEvent):
             event = self.get_event()
-            raise yaml.MarkedYAMLError(
-                problem="aliases (*name) are not allowed", problem_mark=event.start_mark
-            )
+            raise yaml.MarkedYAMLError(problem="aliases (*name) are not allowed", problem_mark=event.start_mark)
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
@@ -85,13 +83,9 @@ def read_settings_file(path: Path | str) -> SettingsFile:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not valid YAML: {str(error).splitlines()[0]}.") from None
     if data is None:
-        raise ConfigError(
-            f"{path}: empty. Expected settings; romvae config --example prints a file to start from."
-        )
+        raise ConfigError(f"{path}: empty. Expected settings; romvae config --example prints a file to start from.")
     if not isinstance(data, dict):
-        raise ConfigError(
-            f"{path}: holds a {type(data).__name__}, expected a mapping of settings (key: value)."
-        )
+        raise ConfigError(f"{path}: holds a {type(data).__name__}, expected a mapping of settings (key: value).")
     return SettingsFile(data, dict(_marks(node)))
 
 
@@ -120,7 +114,5 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
     merged = dict(below)
     for key, value in above.items():
         old = merged.get(key)
-        merged[key] = (
-            _merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
-        )
+        merged[key] = _merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
     return merged

@@ -13,14 +13,12 @@ import pytest
 
 TOP = Path(__file__).parents[1]
 FILES = sorted((TOP / "romvae").rglob("*.py"))
-NAMES = {
-    file: ".".join(file.relative_to(TOP).with_suffix("").parts).removesuffix(".__init__") for file in FILES
-}
+NAMES = {file: ".".join(file.relative_to(TOP).with_suffix("").parts).removesuffix(".__init__") for file in FILES}
 MODULES = {name: file for file, name in NAMES.items()}
 
 # What a part may never import, whether at the top of a file, inside a function or for type checking only.
 FORBIDDEN = {
-    ("schema", "grid", "boundary", "canonical", "check", "atomic", "errors"): {"torch", "lightning"},
+    ("schema", "grid", "boundary", "canonical", "check", "atomic", "lock", "errors"): {"torch", "lightning"},
     ("solvers", "metrics", "plot", "report", "settings", "settings_file", "progress"): {"torch", "lightning"},
     ("distributions", "nn", "vae", "dynamics"): {"xarray", "lightning", "h5py", "zarr", "h5netcdf"},
     ("data", "rom", "rollout", "calibration", "checkpoint", "tensors"): {"lightning"},
@@ -83,16 +81,12 @@ def part(name: str) -> str:
 
 @pytest.mark.parametrize("file", FILES, ids=list(NAMES.values()))
 def test_each_part_keeps_to_its_libraries(file):
-    forbidden = {
-        library for parts, some in FORBIDDEN.items() if part(NAMES[file]) in parts for library in some
-    }
+    forbidden = {library for parts, some in FORBIDDEN.items() if part(NAMES[file]) in parts for library in some}
     assert forbidden.isdisjoint(name.partition(".")[0] for name in imports(file))
 
 
 def test_only_training_imports_lightning():
-    using = {
-        part(NAMES[file]) for file in FILES if "lightning" in {i.partition(".")[0] for i in imports(file)}
-    }
+    using = {part(NAMES[file]) for file in FILES if "lightning" in {i.partition(".")[0] for i in imports(file)}}
     assert using <= {"training"}
 
 
@@ -110,9 +104,7 @@ def test_torch_free_parts_reach_no_torch_through_romvae(start):
             continue
         seen.add(name)
         found = set(imports(MODULES[name], top_level_only=True))
-        assert "torch" not in {item.partition(".")[0] for item in found}, (
-            f"{start} imports torch through {name}"
-        )
+        assert "torch" not in {item.partition(".")[0] for item in found}, f"{start} imports torch through {name}"
         waiting += found
         waiting += [name.rpartition(".")[0]] if "." in name else []  # importing a module runs its packages
 
@@ -120,9 +112,7 @@ def test_torch_free_parts_reach_no_torch_through_romvae(start):
 def test_every_imported_library_is_declared():
     project = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     declared = {_distribution(requirement) for requirement in project["dependencies"]}
-    found = {name.partition(".")[0] for file in FILES for name in imports(file)} - set(
-        sys.stdlib_module_names
-    )
+    found = {name.partition(".")[0] for file in FILES for name in imports(file)} - set(sys.stdlib_module_names)
     assert {DISTRIBUTIONS.get(name, name) for name in found - {"romvae"}} <= declared
 
 
@@ -157,10 +147,5 @@ def test_no_module_is_named_after_nothing():
 def test_unsafe_calls_do_not_occur():
     forbidden = ("pickle.load", "yaml.load(", "weights_only=False", "allow_pickle=True", "eval(")
     text = {name: file.read_text(encoding="utf-8") for name, file in MODULES.items()}
-    found = [
-        (name, call)
-        for name, code in text.items()
-        for call in forbidden
-        if call in code.replace(".eval(", "")
-    ]
+    found = [(name, call) for name, code in text.items() for call in forbidden if call in code.replace(".eval(", "")]
     assert not found

@@ -111,9 +111,7 @@ class TestIntervals:
 
     def test_reliability_takes_scaled_quantiles(self, perfect: Forecast) -> None:
         truth, mean, std = perfect
-        curve = metrics.reliability(
-            truth, mean, std / 2, half_width=lambda p: float(2 * stats.norm.ppf(0.5 + p / 2))
-        )
+        curve = metrics.reliability(truth, mean, std / 2, half_width=lambda p: float(2 * stats.norm.ppf(0.5 + p / 2)))
         np.testing.assert_allclose(curve, metrics.reliability(truth, mean, std), atol=1e-12)
         assert float(metrics.reliability(truth, mean, std / 2).sel(level=0.9)) < 0.65
 
@@ -150,9 +148,7 @@ class TestIntervals:
     def test_interval_score_is_least_for_the_true_interval(self, perfect: Forecast) -> None:
         truth, mean, std = perfect
         half = stats.norm.ppf(0.95) * std
-        scores = [
-            float(metrics.interval_score(truth, mean - k * half, mean + k * half, 0.9)) for k in (0.7, 1, 1.4)
-        ]
+        scores = [float(metrics.interval_score(truth, mean - k * half, mean + k * half, 0.9)) for k in (0.7, 1, 1.4)]
         assert scores[1] == min(scores)
 
 
@@ -217,9 +213,7 @@ class TestPredictive:
     @pytest.mark.parametrize("scale", [1e-6, 1e6])
     def test_change_of_units(self, scale: float, perfect: Forecast) -> None:
         scaled: Forecast = (scale * perfect[0], scale * perfect[1], scale * perfect[2])
-        assert float(metrics.gaussian_crps(*scaled)) == pytest.approx(
-            scale * float(metrics.gaussian_crps(*perfect))
-        )
+        assert float(metrics.gaussian_crps(*scaled)) == pytest.approx(scale * float(metrics.gaussian_crps(*perfect)))
         shift = float(metrics.gaussian_nll(*scaled)) - float(metrics.gaussian_nll(*perfect))
         assert shift == pytest.approx(np.log(scale), rel=1e-9)
         unitless: list[Callable[..., xr.DataArray]]
@@ -243,9 +237,7 @@ class TestResampling:
         one = metrics.bootstrap_over_trajectories(metrics.rmse, u, u + 1, resamples=20, seed=3)
         assert one == pytest.approx((1, 1, 1))
         v = _field(1)
-        repeated = [
-            metrics.bootstrap_over_trajectories(metrics.rmse, u, v, resamples=20, seed=3) for _ in range(2)
-        ]
+        repeated = [metrics.bootstrap_over_trajectories(metrics.rmse, u, v, resamples=20, seed=3) for _ in range(2)]
         assert repeated[0] == repeated[1]
         with pytest.raises(ConfigError, match="level is 90"):
             metrics.bootstrap_over_trajectories(metrics.rmse, u, v, level=90)
@@ -296,9 +288,7 @@ class TestMatching:
         truth = _field()
         same = [truth] * (others - 1)
         moved = truth.assign_coords(time=truth.time + np.where(np.arange(10) >= 4, 1e-9, 0))
-        with pytest.raises(
-            SchemaError, match=r"time\[4\] is 0.40000000\d+, expected 0.4\. .* nothing is interpolated"
-        ):
+        with pytest.raises(SchemaError, match=r"time\[4\] is 0.40000000\d+, expected 0.4\. .* nothing is interpolated"):
             metric(truth, *same, moved)
         with pytest.raises(SchemaError, match="x has 15 values, expected 16"):
             metric(truth, *same, truth.isel(x=slice(15)))
@@ -313,9 +303,7 @@ class TestMatching:
 
     def test_other_coordinates_have_no_say(self, metric: Callable[..., Any], others: int) -> None:
         arrays = [abs(_field(i)) for i in range(1 + others)]
-        labelled = [
-            array.assign_coords(c=("trajectory", np.arange(6.0) + i)) for i, array in enumerate(arrays)
-        ]
+        labelled = [array.assign_coords(c=("trajectory", np.arange(6.0) + i)) for i, array in enumerate(arrays)]
         xr.testing.assert_identical(metric(*labelled), metric(*arrays))
 
     def test_nan_is_never_skipped(self, metric: Callable[..., Any], others: int) -> None:

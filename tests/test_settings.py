@@ -53,9 +53,7 @@ def test_chosen_leaves_out_what_follows_from_the_data():
 
 
 def test_exponents_without_a_point_are_numbers(write):
-    assert (
-        load_settings(TrainSettings, write("training: {learning_rate: 1e-4}")).training.learning_rate == 1e-4
-    )
+    assert load_settings(TrainSettings, write("training: {learning_rate: 1e-4}")).training.learning_rate == 1e-4
 
 
 @pytest.mark.parametrize(

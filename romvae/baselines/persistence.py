@@ -28,6 +28,4 @@ class Persistence(Baseline):
         """The start at all times; see `Baseline.rollout`."""
         times = check_times(times)
         start = self.stack.start(start)
-        return self.stack.dataset(
-            np.repeat(self.stack.array(start)[:, None], len(times), axis=1), start, times
-        )
+        return self.stack.dataset(np.repeat(self.stack.array(start)[:, None], len(times), axis=1), start, times)

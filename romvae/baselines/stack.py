@@ -70,9 +70,7 @@ class FieldStack:
                 )
         if TIME in ds.dims:
             if ds.sizes[TIME] != 1:
-                raise SchemaError(
-                    f"baseline: the start has {ds.sizes[TIME]} times, expected 1. Select isel(time=0)."
-                )
+                raise SchemaError(f"baseline: the start has {ds.sizes[TIME]} times, expected 1. Select isel(time=0).")
             ds = ds.isel({TIME: 0})
         if TRAJECTORY not in ds.dims:
             ds = ds.expand_dims(TRAJECTORY)
@@ -100,9 +98,7 @@ class FieldStack:
             return np.zeros((ds.sizes[TRAJECTORY], 0))
         return np.stack(columns, axis=-1).astype(np.float64)
 
-    def dataset(
-        self, values: NDArray[np.floating], start: xr.Dataset, times: NDArray[np.float64]
-    ) -> xr.Dataset:
+    def dataset(self, values: NDArray[np.floating], start: xr.Dataset, times: NDArray[np.float64]) -> xr.Dataset:
         """An array `(trajectory, time, field, point)` as fields on the start's trajectories and `times`."""
         dims = (TRAJECTORY, TIME, *self.space)
         shaped = values.reshape(*values.shape[:3], *self.shape)

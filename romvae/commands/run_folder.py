@@ -8,6 +8,8 @@
 | `history.json` | losses and seconds per stage |
 | `env.json` | machine, threads and package versions |
 | `command.txt` | the command as typed |
+| `training.state` | while the training is under way: all that is needed to continue it to the bit |
+| `running.json` | while a process trains: which one |
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from romvae.atomic import atomic_file
 from romvae.errors import CheckpointError, ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -82,27 +85,38 @@ class RunFolder:
         """Folder of the saved ROM."""
         return self.path / "model"
 
+    @property
+    def state(self) -> Path:
+        """File of the training state while the training is under way."""
+        return self.path / "training.state"
+
     @classmethod
-    def open(cls, path: Path) -> RunFolder:
+    def open(cls, path: Path, finished: bool = True) -> RunFolder:
         """The run at `path`.
 
+        Arguments:
+            path: its folder.
+            finished: whether the training has to be complete.
+
         Raises:
-            CheckpointError: no such folder, or it holds no complete run.
+            CheckpointError: no such folder, or it holds no run, or none that is complete.
         """
         if not path.exists():
             raise CheckpointError(f"{path}: no such folder. Expected a run that romvae train wrote.")
-        for name in ("model", "data.json"):
-            if not (path / name).exists():
-                raise CheckpointError(f"{path}: {name} is missing, so this is no run that romvae train finished.")
+        if not (path / "data.json").exists():
+            raise CheckpointError(f"{path}: data.json is missing, so this is no run of romvae train.")
+        if finished and not (path / "model").exists():
+            raise CheckpointError(
+                f"{path}: model is missing, the training has not finished. Continue it: romvae train --resume {path}"
+            )
         return cls(path)
 
-    def write(self, settings: str, data: DataRecord, history: dict[str, Any], command: str) -> None:
-        """Write everything but the model.
+    def begin(self, settings: str, data: DataRecord, command: str) -> None:
+        """Writes what is known before the training starts; `data.json` comes last and makes the folder a run.
 
         Arguments:
             settings: resolved settings as YAML.
-            data: what the run was made from.
-            history: losses and seconds per stage.
+            data: what the run is made from.
             command: command line that made the run.
         """
         from romvae.environment import show_versions
@@ -110,11 +124,20 @@ class RunFolder:
         self._write("config.yaml", settings)
         self._write("command.txt", command + "\n")
         self._write("env.json", json.dumps(show_versions(), indent=2) + "\n")
-        self._write("history.json", json.dumps(history) + "\n")
         self._write("data.json", json.dumps(asdict(data), indent=1) + "\n")
 
+    def record(self, history: dict[str, Any]) -> None:
+        """Writes losses and seconds per stage."""
+        self._write("history.json", json.dumps(history) + "\n")
+
+    def finish(self) -> None:
+        """Removes the training state, once the model is in place."""
+        for file in (self.state, self.state.with_name(self.state.name + ".previous")):
+            file.unlink(missing_ok=True)
+
     def _write(self, name: str, text: str) -> None:
-        (self.path / name).write_text(text, encoding="utf-8")
+        with atomic_file(self.path / name, overwrite=True) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
     def data(self) -> DataRecord:
         """Which data the run was made from."""

@@ -1,70 +1,180 @@
-"""`romvae train`: a ROM from a store of snapshots."""
+"""`romvae train`: a ROM from a store of snapshots, begun or continued."""
 
 from __future__ import annotations
 
+import os
 import shlex
+import shutil
+import signal
+import subprocess
 import sys
+import uuid
 import warnings
-from dataclasses import asdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from romvae.commands.options import Config, Out, Overwrite, Quiet
+from romvae.commands.options import Config, Overwrite, Quiet
 from romvae.commands.outputs import check_output
-from romvae.commands.run_folder import DataRecord, RunFolder
-from romvae.errors import AssumptionWarning, DataError
+from romvae.commands.run_folder import DataRecord, RunFolder, fingerprint
+from romvae.errors import AssumptionWarning, ConfigError, DataError, OutputError, TrainingStoppedError
+from romvae.lock import locked
 from romvae.progress import terminal_progress
 from romvae.settings import TrainSettings, to_yaml
 from romvae.settings_file import load_settings
+
+if TYPE_CHECKING:
+    from romvae.data import Parts
+    from romvae.rom import ROM
 
 __all__ = ["train"]
 
 
 def train(
-    data: Path,
+    data: Path | None = None,
     /,
     *,
-    out: Out,
+    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
+    resume: Path | None = None,
     config: Config = None,
     settings: Annotated[TrainSettings | None, Parameter(name="*")] = None,
+    checkpoint_every: float = 30.0,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train a reduced-order model on a store of snapshots.
+    """Train a reduced-order model on a store of snapshots, or continue a training that was stopped.
 
     Arguments:
-        data: store of snapshots; romvae info shows whether it is usable.
+        data: store of snapshots; romvae info shows whether it is usable. With --resume, where the data are now.
         out: folder of the run: the model, its settings, its losses and the environment.
+        resume: folder of a run that was stopped; it continues to the bit, with the settings it was begun with.
         settings: single settings, on top of those of the file.
+        checkpoint_every: seconds between two writes of the training state.
     """
-    chosen = load_settings(TrainSettings, config, settings.model_dump(exclude_unset=True) if settings else None)
-    check_output(out, overwrite, ("data.json",))
+    if not checkpoint_every >= 0:
+        raise ConfigError(f"--checkpoint-every = {checkpoint_every}: should be at least 0.")
+    given = settings.model_dump(exclude_unset=True) if settings else {}
+    if resume is not None:
+        if out is not None or config is not None or given or overwrite:
+            raise ConfigError("--resume takes its settings from the run. Leave out --out, --config and all settings.")
+        run, path, chosen = _stopped(resume, data)
+    else:
+        if data is None or out is None:
+            missing = "DATA" if data is None else "--out"
+            raise ConfigError(f"{missing} is missing. Give DATA and --out, or --resume with the folder of a run.")
+        run, path, chosen = RunFolder(out), data, load_settings(TrainSettings, config, given)
+        _check_target(out, overwrite)
     from romvae.data import open_snapshots, split
 
-    snapshots = open_snapshots(data)
-    from romvae.atomic import atomic_folder
+    snapshots = open_snapshots(path)
+    _check_device(chosen.training.device)
     from romvae.rom import ROM
+
+    with _naming(path):
+        parts = split(snapshots, seed=chosen.seed)
+        rom = ROM.for_data(parts.train, seed=chosen.seed, **chosen.model.chosen())
+    aside = None
+    if resume is None:
+        aside = _set_aside(run.path)
+        run.path.mkdir(parents=True, exist_ok=True)
+        run.begin(
+            settings=to_yaml(chosen, "settings of this run; romvae train DATA --config takes this file"),
+            data=DataRecord.of(path, parts, chosen.seed),
+            command=shlex.join(["romvae", *sys.argv[1:]]),
+        )
+    with locked(run.path):
+        _fit(run, rom, parts, chosen, checkpoint_every, quiet)
+    if aside is not None:
+        shutil.rmtree(aside)
+    print(f"{run.path}: trained on {len(parts.train['trajectory'])} trajectories")
+    print(f"Next: romvae compare {run.path} --out {run.path}_comparison")
+
+
+def _fit(run: RunFolder, rom: ROM, parts: Parts, chosen: TrainSettings, every: float, quiet: bool) -> None:
     from romvae.training import fit
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", AssumptionWarning)  # said when the store was opened
-            parts = split(snapshots, seed=chosen.seed)
-            rom = ROM.for_data(parts.train, seed=chosen.seed, **chosen.model.chosen())
-    except DataError as error:
-        raise type(error)(f"{data}: {error}") from error
-    with atomic_folder(out, overwrite=True) as folder:  # what may be replaced was checked above
         with terminal_progress(quiet) as progress:
-            history = fit(rom, parts, seed=chosen.seed, progress=progress, **chosen.training.chosen())
-        run = RunFolder(folder)
-        rom.save(run.model)
-        run.write(
-            settings=to_yaml(chosen, "settings of this run; romvae train DATA --config takes this file"),
-            data=DataRecord.of(data, parts, chosen.seed),
-            history=asdict(history),
-            command=shlex.join(["romvae", *sys.argv[1:]]),
+            history = fit(
+                rom,
+                parts,
+                seed=chosen.seed,
+                progress=progress,
+                checkpoint=run.state,
+                checkpoint_every=every,
+                **chosen.training.chosen(),
+            )
+    except BaseException as error:
+        if isinstance(error, TrainingStoppedError) or not isinstance(error, Exception):  # asked to stop, not failed
+            print(f"Continue with: romvae train --resume {shlex.quote(str(run.path))}", file=sys.stderr)
+        if isinstance(error, TrainingStoppedError) and error.signum == getattr(signal, "SIGUSR1", None):
+            _requeue(os.environ.get("SLURM_JOB_ID"))
+        raise
+    run.record(history.to_dict())
+    rom.save(run.model, overwrite=True)
+    run.finish()
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Puts the name of the store in front of what is wrong with its data; assumptions were said when it was opened."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", AssumptionWarning)
+            yield
+    except DataError as error:
+        raise type(error)(f"{path}: {error}") from error
+
+
+def _stopped(folder: Path, data: Path | None) -> tuple[RunFolder, Path, TrainSettings]:
+    """The run to continue, its data and its settings."""
+    run = RunFolder.open(folder, finished=False)
+    if run.model.exists():
+        raise ConfigError(f"{folder}: its training has finished, there is nothing to continue.")
+    record = run.data()
+    path = data or Path(record.path)
+    if not path.exists():
+        raise DataError(f"{path}: the run's data are gone. Give their new place: romvae train DATA --resume {folder}")
+    if fingerprint(path) != record.fingerprint:
+        raise DataError(
+            f"{path}: differs from the data that the run was begun with, so it cannot be continued exactly. "
+            "Give the same data, or train anew."
         )
-    print(f"{out}: trained on {len(parts.train['trajectory'])} trajectories")
-    print(f"Next: romvae compare {out} --out {out}_comparison")
+    return run, path, load_settings(TrainSettings, folder / "config.yaml", None)
+
+
+def _check_target(out: Path, overwrite: bool) -> None:
+    if not overwrite and (out / "data.json").is_file() and not (out / "model").exists():
+        raise OutputError(f"{out}: holds a training that was stopped. Continue it with --resume {out}, or --overwrite.")
+    check_output(out, overwrite, ("data.json",))
+
+
+def _set_aside(out: Path) -> Path | None:
+    """Moves a run that is to be replaced out of the way; it goes when the new one is complete."""
+    if not out.exists() or not any(out.iterdir()):
+        return None
+    with locked(out):
+        aside = out.with_name(f"{out.name}.replaced-{uuid.uuid4().hex[:8]}")
+        os.replace(out, aside)
+    return aside
+
+
+def _requeue(job: str | None) -> None:
+    """Asks SLURM to run the job again; outside of SLURM nothing happens."""
+    if job is None:
+        return
+    try:
+        subprocess.run(["scontrol", "requeue", job], check=True, capture_output=True)  # noqa: S603, S607
+    except (OSError, subprocess.CalledProcessError) as error:
+        print(f"warning: the job could not be requeued: {error}", file=sys.stderr)
+
+
+def _check_device(device: str) -> None:
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        reason = "this torch is built for CPU only" if torch.version.cuda is None else "no usable GPU or driver"
+        raise ConfigError(f"--training.device = cuda: {reason} (torch {torch.__version__}). Use auto or cpu.")

@@ -55,9 +55,7 @@ def rmse(truth: Fields, forecast: Fields, dims: Dims = None) -> Fields:
     return per_field("rmse", lambda u, v: mean_over((v - u) ** 2, dims) ** 0.5, truth, forecast)
 
 
-def nrmse(
-    truth: Fields, forecast: Fields, dims: Dims = None, by: Literal["std", "range", "rms"] = "std"
-) -> Fields:
+def nrmse(truth: Fields, forecast: Fields, dims: Dims = None, by: Literal["std", "range", "rms"] = "std") -> Fields:
     r"""RMSE over `dims`, divided by the truth's own size over `dims`.
 
     Arguments:

@@ -76,9 +76,7 @@ def _each_field(where: str, function: Metric, given: Sequence[Any]) -> xr.Datase
 def _matched(where: str, truth: xr.DataArray, others: Sequence[xr.DataArray]) -> list[xr.DataArray]:
     for other in others:
         if set(other.dims) != set(truth.dims):
-            raise SchemaError(
-                f"{where}: dims are {other.dims}, expected {truth.dims}. Select or expand them."
-            )
+            raise SchemaError(f"{where}: dims are {other.dims}, expected {truth.dims}. Select or expand them.")
         for dim in truth.dims:
             _check_coordinate(where, dim, truth, other)
     bare = [array.drop_vars(set(array.coords) - set(array.dims)) for array in (truth, *others)]

@@ -50,16 +50,12 @@ def gaussian_nll(truth: Fields, mean: Fields, std: Fields, dims: Dims = None) ->
 
     def one(u: xr.DataArray, m: xr.DataArray, s: xr.DataArray) -> xr.DataArray:
         variance = s**2
-        return mean_over(
-            (u - m) ** 2 / (2 * variance) + variance.copy(data=0.5 * np.log(2 * np.pi * variance)), dims
-        )
+        return mean_over((u - m) ** 2 / (2 * variance) + variance.copy(data=0.5 * np.log(2 * np.pi * variance)), dims)
 
     return per_field("gaussian_nll", one, truth, mean, std)
 
 
-def spread_skill(
-    truth: Fields, mean: Fields, std: Fields, dims: Dims = None, members: int | None = None
-) -> Fields:
+def spread_skill(truth: Fields, mean: Fields, std: Fields, dims: Dims = None, members: int | None = None) -> Fields:
     r"""Spread over error :math:`\sqrt{\langle s^2 \rangle} / \mathrm{RMSE}`, both over `dims`.
 
     1 is calibrated, less is overconfident.

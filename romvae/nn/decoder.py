@@ -84,6 +84,12 @@ class FieldDecoder(nn.Module):
             x = x + self.smooth(x)
         return x
 
+    def reset(self) -> None:
+        """Makes the convolutional part zero again, as it was at the start."""
+        _zero(self.head.conv)
+        if self.smooth is not None:
+            _zero(self.smooth[-1])
+
     @torch.no_grad()
     def start_from_pod(self, mean: Tensor, modes: Tensor, std: Tensor) -> None:
         """Sets the linear path to x = mean + sum_i std_i z_i modes_i; arguments as in `Encoder.start_from_pod`."""

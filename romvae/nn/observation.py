@@ -48,15 +48,18 @@ class LocalGaussian(nn.Module):
 
     def variance_parameters(self, z: Tensor) -> Tensor:
         """Local log-variance of shape `(batch, channel, *space)`."""
-        shared = self.log_var_shared.reshape(-1, *[1] * self.mean.layout.ndim)
-        low = 2 * math.log(self.floor)
-        return soft_clamp(self.log_var(z) + shared, low, math.log(4.0))
+        local = self.log_var(z)
+        return self._bounded(local + self.shared_log_var(local))
+
+    def shared_log_var(self, like: Tensor) -> Tensor:
+        """The shared log-variance of each field, in the shape of `like`."""
+        return self.log_var_shared.reshape(-1, *[1] * self.mean.layout.ndim).expand_as(like)
+
+    def _bounded(self, log_var: Tensor) -> Tensor:
+        return soft_clamp(log_var, 2 * math.log(self.floor), math.log(4.0))
 
     def forward(self, z: Tensor) -> Independent:
         """Distribution of the normalised snapshot given latents `(batch, latent)`; event `(channel, *space)`."""
         mean = self.mean(z)
-        if bool(self.local):
-            log_var = self.variance_parameters(z)
-        else:
-            log_var = self.log_var_shared.reshape(-1, *[1] * self.mean.layout.ndim).expand_as(mean)
+        log_var = self.variance_parameters(z) if bool(self.local) else self.shared_log_var(mean)
         return gaussian(mean, log_var, self.event_dims)

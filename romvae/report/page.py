@@ -79,8 +79,8 @@ def write_metrics(comparison: Compared, out: Path, *, overwrite: bool = False) -
             `compression_relative_l2`; `vrmse`; `crps` in field units; `coverage_90` with `coverage_90_se`,
             its standard error over trajectories; `coverage_90_fifths` and `coverage_90_fifths_se` over the
             horizon),
-            `baselines.<name>` (`relative_l2`, `worst_relative_l2`, `worst_nrmse`, `vrmse`), `seconds.<stage>` (wall clock;
-            `rollout` and `solver` per trajectory) and `data`.
+            `baselines.<name>` (`relative_l2`, `worst_relative_l2`, `worst_nrmse`, `vrmse`), `seconds.<stage>`
+            (wall clock; `rollout` and `solver` per trajectory) and `data`.
         out: A folder, which gets `metrics.json`, or a path ending in `.json`.
         overwrite: Replace a file that exists.
 

@@ -69,6 +69,7 @@ class SnapshotBatches(StepSeeds):
         steps, seed, start: As in `StepSeeds`.
         shift_axes: Periodic axes along which to shift at random.
         noise: Shape of the standard normal noise to add under the key `noise`, per sample.
+        group: Consecutive samples that belong to one trajectory; its number goes along under `trajectory`.
     """
 
     def __init__(
@@ -80,9 +81,11 @@ class SnapshotBatches(StepSeeds):
         start: int = 0,
         shift_axes: tuple[int, ...] = (),
         noise: tuple[int, ...] = (),
+        group: int = 1,
     ) -> None:
         super().__init__(steps, seed, start)
         self.x, self.batch_size, self.shift_axes, self.noise = x, min(batch_size, len(x)), shift_axes, noise
+        self.group = group
         self._epoch = -1
         self._order = torch.empty(0, dtype=torch.long)
 
@@ -101,8 +104,9 @@ class SnapshotBatches(StepSeeds):
         return torch.cat(parts)
 
     def batch(self, generator: torch.Generator, step: int) -> dict[str, Tensor]:
-        x = random_shift(self.x[self._take(step * self.batch_size)], self.shift_axes, generator)
-        out = {"x": x}
+        index = self._take(step * self.batch_size)
+        x = random_shift(self.x[index], self.shift_axes, generator)
+        out = {"x": x, "trajectory": index // self.group}
         if self.noise:
             out["noise"] = torch.randn(len(x), *self.noise, generator=generator)
         return out
@@ -164,6 +168,7 @@ class WindowBatches(StepSeeds):
         steps = torch.arange(1, horizon + 1) * self.stride
         pick = (copy[..., None], trajectory[..., None])
         out = {
+            "trajectory": trajectory,
             "z0": self.mean[copy, trajectory, begin] + self.std[copy, trajectory, begin] * noise,
             "c": self.c[trajectory],
             "target": self.mean[(*pick, begin[..., None] + steps)],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -14,6 +15,10 @@ from romvae.errors import NumericsError
 from romvae.vae import VAE, profiled_log_likelihood
 
 __all__ = ["DynamicsStage", "MeanStage", "Stage", "VarianceStage"]
+
+
+DIVERGED = 1e4
+"""A loss that exceeds the first one by this factor of its size is divergence, not training."""
 
 
 class Stage(LightningModule):
@@ -32,6 +37,25 @@ class Stage(LightningModule):
         super().__init__()
         self.steps, self.learning_rate, self.clip, self.weight_decay = steps, learning_rate, clip, weight_decay
         self.history: dict[str, list[float]] = {"step": [], "loss": []}
+        self.offset = 0
+        self._state: dict[str, Any] = {}
+        self._batch: dict[str, Tensor] = {}
+
+    @property
+    def done(self) -> int:
+        """Steps that are done, those before an interruption included."""
+        return self.offset + self.global_step
+
+    def continue_from(self, step: int, optimiser: dict[str, Any], history: dict[str, list[float]] | None) -> None:
+        """Goes on after `step` steps, with the optimiser's state of that moment."""
+        self.offset, self._state = step, optimiser
+        if history is not None:
+            self.history = {name: list(values[:step]) for name, values in history.items()}
+
+    def optimiser_state(self) -> dict[str, Any]:
+        """State of optimiser and schedule, for `continue_from`."""
+        optimiser, schedule = self.optimizers(), self.lr_schedulers()
+        return {"optimiser": _plain(optimiser), "schedule": _plain(schedule)}
 
     def trained(self) -> list[torch.nn.Parameter]:
         """The parameters that this stage changes."""
@@ -42,16 +66,28 @@ class Stage(LightningModule):
         raise TypeError(f"{type(self).__name__} has no loss; define loss(batch).")
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        self._batch = batch
         loss = self.loss(batch)
         value = float(loss.detach())
-        if value != value or value in (float("inf"), float("-inf")):
-            raise NumericsError(
-                f"stage {self.name}: the loss is {value} at step {self.global_step} of {self.steps}. "
-                f"Lower the learning rate (it is {self.learning_rate:g}) and look for outliers in the data."
-            )
-        self.history["step"].append(float(self.global_step))
+        if not math.isfinite(value):
+            raise self._failed(f"the loss is {value}")
+        first = self.history["loss"][0] if self.history["loss"] else value
+        if value > first + DIVERGED * (1 + abs(first)):
+            raise self._failed(f"the loss has grown from {first:.4g} to {value:.4g}")
+        self.history["step"].append(float(self.done))
         self.history["loss"].append(value)
         return loss
+
+    def _failed(self, what: str) -> NumericsError:
+        where = ""
+        if "trajectory" in self._batch:
+            numbers = self._batch["trajectory"].flatten().unique().tolist()
+            shown = ", ".join(str(n) for n in numbers[:8]) + (", ..." if len(numbers) > 8 else "")
+            where = f" (batch of the training part's trajectories {shown})"
+        return NumericsError(
+            f"stage {self.name}: {what} at step {self.done} of {self.steps}{where}. Lower --training.learning-rate "
+            f"(the peak is {self.learning_rate:g}), and look for outliers in the data."
+        )
 
     def configure_optimizers(self) -> Any:
         parameters = self.trained()
@@ -61,10 +97,21 @@ class Stage(LightningModule):
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimiser, self.learning_rate, total_steps=max(self.steps, 2), pct_start=0.1
         )
+        if self._state:
+            optimiser.load_state_dict(self._state["optimiser"])
+            schedule.load_state_dict(self._state["schedule"])
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def configure_gradient_clipping(self, optimizer: Any, *args: Any, **kwargs: Any) -> None:
-        torch.nn.utils.clip_grad_norm_(self.trained(), self.clip)
+        norm = float(torch.nn.utils.clip_grad_norm_(self.trained(), self.clip))
+        if not math.isfinite(norm):
+            raise self._failed(f"the gradient's norm is {norm}")
+
+
+def _plain(part: Any) -> dict[str, Any]:
+    """State as plain tensors, numbers, lists and dicts, so that it loads without executing code."""
+    state: dict[str, Any] = part.state_dict()
+    return {key: value for key, value in state.items() if not callable(value) and key != "_anneal_func"}
 
 
 class MeanStage(Stage):
@@ -88,7 +135,7 @@ class MeanStage(Stage):
         z = q.mean + q.stddev * batch["noise"]
         log_likelihood, var = profiled_log_likelihood(x - decoder.mean(z), decoder.floor)
         with torch.no_grad():
-            weight = 1.0 if self.global_step == 0 else 0.02
+            weight = 1.0 if self.done == 0 else 0.02
             decoder.log_var_shared.copy_(
                 torch.log((1 - weight) * decoder.log_var_shared.exp() + weight * var.to(decoder.log_var_shared.dtype))
             )

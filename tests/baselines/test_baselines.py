@@ -22,9 +22,7 @@ def baseline(request: pytest.FixtureRequest) -> Baseline:
 
 
 @pytest.mark.parametrize("ndim", [1, 2, 3])
-def test_a_forecast_stands_on_the_dims_and_coordinates_of_the_snapshots(
-    baseline: Baseline, ndim: int
-) -> None:
+def test_a_forecast_stands_on_the_dims_and_coordinates_of_the_snapshots(baseline: Baseline, ndim: int) -> None:
     ds = linear_waves(ndim)
     start = ds.isel(trajectory=slice(0, 3), time=0)
     forecast = baseline.fit(ds).rollout(start, ds.time)

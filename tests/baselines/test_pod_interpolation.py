@@ -38,17 +38,13 @@ def test_the_start_counts_by_its_parameters_only(gaussians: xr.Dataset, new_gaus
     )
 
 
-def test_units_of_parameters_and_fields_do_not_matter(
-    gaussians: xr.Dataset, new_gaussians: xr.Dataset
-) -> None:
+def test_units_of_parameters_and_fields_do_not_matter(gaussians: xr.Dataset, new_gaussians: xr.Dataset) -> None:
     def scaled(ds: xr.Dataset) -> xr.Dataset:
         speed = ds.speed.copy(data=1e6 * ds.speed.values)
         return ds.assign(u=ds.u.copy(data=1e-3 * ds.u.values)).assign_coords(speed=speed)
 
     one = PODInterpolation().fit(gaussians).rollout(new_gaussians.isel(time=0), gaussians.time)
-    two = (
-        PODInterpolation().fit(scaled(gaussians)).rollout(scaled(new_gaussians).isel(time=0), gaussians.time)
-    )
+    two = PODInterpolation().fit(scaled(gaussians)).rollout(scaled(new_gaussians).isel(time=0), gaussians.time)
     # Flat Gaussians: the RBF matrix has a condition number of 1e10 or more.
     np.testing.assert_allclose(1e3 * two.u, one.u, atol=1e-5)
 

@@ -47,13 +47,9 @@ def test_settings_are_chosen_by_the_held_out_error(gaussians: xr.Dataset, new_ga
     model = PODLinear(6).fit(gaussians)
     forecast = model.rollout(new_gaussians.isel(time=0), new_gaussians.time)
     persistence = (
-        new_gaussians.u.isel(time=0, drop=True)
-        .broadcast_like(new_gaussians.u)
-        .transpose(*new_gaussians.u.dims)
+        new_gaussians.u.isel(time=0, drop=True).broadcast_like(new_gaussians.u).transpose(*new_gaussians.u.dims)
     )
-    assert float(relative_l2(new_gaussians.u, forecast.u)) < 0.1 * float(
-        relative_l2(new_gaussians.u, persistence)
-    )
+    assert float(relative_l2(new_gaussians.u, forecast.u)) < 0.1 * float(relative_l2(new_gaussians.u, persistence))
     assert np.isfinite(model.choice["held_out_error"])
 
 

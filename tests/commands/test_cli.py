@@ -39,8 +39,8 @@ def test_help_lists_all_commands_in_order_and_the_exit_codes(run):
         (["trian", "x"], 'Did you mean "train"'),
         (["train", "x", "--otu", "y"], "Did you mean --out"),
         (["train", "x", "--out", "y", "--model.latnt", "3"], "Did you mean --model.latent"),
-        (["train"], "DATA requires an argument"),
-        (["train", "x"], "--out requires an argument"),
+        (["train"], "DATA is missing. Give DATA and --out, or --resume"),
+        (["train", "x"], "--out is missing. Give DATA and --out, or --resume"),
         (["train", "x", "y", "--out", "z"], "Unused Tokens"),
         (
             ["train", "x", "--out", "y", "--model.latent", "-2"],

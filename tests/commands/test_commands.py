@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import socket
+import sys
 import types
 
 import numpy as np
@@ -81,6 +84,9 @@ class FakeHistory:
     curves: dict[str, object]
     seconds: dict[str, float]
 
+    def to_dict(self):
+        return dataclasses.asdict(self)
+
 
 @dataclasses.dataclass
 class FakeComparison:
@@ -111,6 +117,8 @@ def science(fake, snapshots, tmp_path):
         path.write_bytes(b"written")
 
     def fit(rom, parts, seed=0, progress=None, **settings):
+        assert settings.pop("checkpoint").parent.is_dir()
+        assert settings.pop("checkpoint_every") == 30.0
         calls["fit"] = {"seed": seed, **settings}
         progress("vae", 1, 1)
         return FakeHistory({"vae": {"step": [1], "loss": [0.5]}}, {"vae": 1.0})
@@ -187,13 +195,84 @@ def test_a_part_of_other_data_is_refused_and_all_of_it_is_the_default(run, scien
     assert science["written"].sizes == {"trajectory": 8, "time": 6, "x": 4}
 
 
-def test_a_failed_training_leaves_nothing_behind(run, science, fake, tmp_path):
-    def fit(*args, **kwargs):
+def test_a_failed_training_can_be_continued_and_is_not_overwritten_by_accident(run, science, fake, tmp_path):
+    def failing(*args, **kwargs):
         raise errors.NumericsError("loss is nan at step 3.")
 
-    fake("romvae.training", fit=fit)
-    assert run("train", tmp_path / "data.h5", "--out", tmp_path / "run")[0] == 4
-    assert [entry.name for entry in tmp_path.iterdir()] == ["data.h5"]
+    store, folder = tmp_path / "data.h5", tmp_path / "run"
+    whole = sys.modules["romvae.training"].fit
+    fake("romvae.training", fit=failing)
+    assert run("train", store, "--out", folder, "--model.latent", "5", "--seed", "3")[0] == 4
+    assert sorted(entry.name for entry in folder.iterdir()) == ["command.txt", "config.yaml", "data.json", "env.json"]
+    code, _, err = run("compare", folder, "--out", tmp_path / "c")
+    assert code == 3
+    assert f"romvae train --resume {folder}" in err
+    code, _, err = run("train", store, "--out", folder)
+    assert code == 5
+    assert "--resume" in err
+    fake("romvae.training", fit=whole)
+    code, _, err = run("train", "--resume", folder)
+    assert code == 0, err
+    assert FakeRom.made["latent"] == 5
+    assert science["fit"]["seed"] == 3
+    assert (folder / "model").is_dir()
+    code, _, err = run("train", "--resume", folder)
+    assert code == 2
+    assert "has finished" in err
+
+
+def test_other_data_and_other_settings_are_refused_when_a_run_is_continued(run, science, fake, tmp_path):
+    def failing(*args, **kwargs):
+        raise errors.NumericsError("loss is nan at step 3.")
+
+    store, folder = tmp_path / "data.h5", tmp_path / "run"
+    fake("romvae.training", fit=failing)
+    run("train", store, "--out", folder)
+    for words in (["--model.latent", "3"], ["--seed", "1"], ["--out", tmp_path / "x"]):
+        code, _, err = run("train", "--resume", folder, *words)
+        assert code == 2, words
+        assert "takes its settings from the run" in err
+    store.write_bytes(b"other")
+    code, _, err = run("train", "--resume", folder)
+    assert code == 3
+    assert "differs from the data that the run was begun with" in err
+    store.unlink()
+    code, _, err = run("train", "--resume", folder)
+    assert code == 3
+    assert "data are gone" in err
+
+
+def test_a_run_that_is_replaced_is_kept_until_the_new_one_is_complete(run, science, fake, tmp_path):
+    def failing(*args, **kwargs):
+        raise errors.NumericsError("loss is nan at step 3.")
+
+    store, folder = tmp_path / "data.h5", tmp_path / "run"
+    whole = sys.modules["romvae.training"].fit
+    run("train", store, "--out", folder)
+    (folder / "mark").write_text("old")
+    fake("romvae.training", fit=failing)
+    assert run("train", store, "--out", folder, "--overwrite")[0] == 4
+    kept = [entry for entry in tmp_path.iterdir() if entry.name.startswith("run.replaced-")]
+    assert (kept[0] / "mark").read_text() == "old"
+    fake("romvae.training", fit=whole)
+    assert run("train", store, "--out", folder, "--overwrite")[0] == 0
+    assert not (folder / "mark").exists()
+
+
+def test_a_second_process_in_the_same_folder_is_refused(run, science, fake, tmp_path):
+    folder = tmp_path / "run"
+    seen = []
+
+    def second(*args, **kwargs):
+        (folder / "running.json").write_text(json.dumps({"host": socket.gethostname(), "pid": os.getppid()}))
+        seen.append(run("train", "--resume", folder))
+        return FakeHistory({}, {})
+
+    fake("romvae.training", fit=second)
+    run("train", tmp_path / "data.h5", "--out", folder)
+    code, _, err = seen[0]
+    assert code == 5
+    assert f"process {os.getppid()} trains here already" in err
 
 
 @pytest.mark.parametrize("command", ["rollout", "compare", "info"])

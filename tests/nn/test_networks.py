@@ -104,7 +104,7 @@ def test_local_variance_stays_between_floor_and_ceiling_and_starts_shared():
     torch.nn.init.normal_(decoder.log_var.head.conv.weight, std=100.0)
     std = decoder(z).stddev.detach()
     assert float(std.min()) >= 1e-2 * (1 - 1e-6)
-    assert float(std.max()) <= 2.0 + 1e-5
+    assert float(std.max()) <= 2.0 * (1 + 2e-5)  # softplus leaves exp(low - high) at the top
 
 
 def test_layout_prefers_patches_that_divide_the_grid():

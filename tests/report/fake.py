@@ -118,11 +118,17 @@ def _metrics(shape: tuple[int, ...], names: tuple[str, ...], loses: bool) -> dic
         "pod_linear": {"relative_l2": 0.172, "worst_relative_l2": 0.47, "worst_nrmse": 0.47, "vrmse": 0.176},
     }
     if loses:
-        baselines["pod_interpolation"] = {"relative_l2": 0.0012, "worst_relative_l2": 0.0031, "worst_nrmse": 0.0031, "vrmse": 0.0013}
+        baselines["pod_interpolation"] = {
+            "relative_l2": 0.0012,
+            "worst_relative_l2": 0.0031,
+            "worst_nrmse": 0.0031,
+            "vrmse": 0.0013,
+        }
     return {
         "rom": {
             "relative_l2": 0.0321,
-            "worst_relative_l2": 0.124, "worst_nrmse": 0.124,
+            "worst_relative_l2": 0.124,
+            "worst_nrmse": 0.124,
             "vrmse": 0.033,
             "crps": 0.0071,
             "compression_relative_l2": 0.0061,

@@ -1,0 +1,253 @@
+"""What a training run must not lose: its state on disk, written atomically, and continued to the bit."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+from romvae.atomic import atomic_file
+from romvae.errors import CheckpointError, ConfigError, TrainingStoppedError
+
+__all__ = ["STAGES", "History", "Session", "TrainingState", "read_state", "write_state"]
+
+logger = logging.getLogger("romvae.training")
+
+STAGES = ("vae", "variance", "dynamics", "calibration")
+FORMAT = 1
+_MAGIC = b"romvae-training-state\n"
+_DIGEST = 64
+
+
+@dataclass
+class History:
+    """What happened in training: loss curves and seconds per stage, and decisions taken from the data."""
+
+    curves: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON types."""
+        return {"curves": self.curves, "seconds": self.seconds, "notes": self.notes}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> History:
+        """The inverse of `to_dict`."""
+        return cls(dict(content["curves"]), dict(content["seconds"]), dict(content["notes"]))
+
+
+@dataclass
+class TrainingState:
+    """Everything that the rest of a training depends on; the order of samples follows from seed and step.
+
+    Arguments:
+        settings: What the run was started with; a continuation must agree.
+        stage: Stage that is under way.
+        step: Steps of it that are done.
+        model: State of the ROM.
+        optimiser: State of optimiser and schedule within the stage; empty at its start.
+        history: What happened so far.
+    """
+
+    settings: dict[str, Any]
+    stage: str
+    step: int
+    model: dict[str, torch.Tensor]
+    optimiser: dict[str, Any]
+    history: dict[str, Any]
+
+
+def write_state(state: TrainingState, path: Path) -> None:
+    """Writes the state with its SHA-256 beside the target and renames it; the one before is kept as `NAME.previous`."""
+    buffer = io.BytesIO()
+    torch.save({"format": FORMAT, **vars(state)}, buffer)
+    payload = buffer.getvalue()
+    with atomic_file(path, overwrite=True) as temporary:
+        digest = hashlib.sha256(payload).hexdigest().encode("ascii")
+        temporary.write_bytes(_MAGIC + digest + b"\n" + payload)
+        if path.exists():
+            os.replace(path, _previous(path))
+
+
+def read_state(path: Path) -> TrainingState:
+    """Reads the newest state that is whole; nothing in the file is executed.
+
+    Raises:
+        CheckpointError: Neither the state nor the one before it can be used.
+    """
+    problems = []
+    for candidate in (path, _previous(path)):
+        try:
+            state = _read(candidate)
+        except CheckpointError as error:
+            problems.append(str(error))
+            continue
+        if problems:
+            logger.warning("%s; continuing from %s", problems[0], candidate.name)
+        return state
+    raise CheckpointError(problems[0])
+
+
+def _read(path: Path) -> TrainingState:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file, so there is no training to continue. Train anew.") from None
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}.") from error
+    start = len(_MAGIC)
+    payload = content[start + _DIGEST + 1 :]
+    if not content.startswith(_MAGIC):
+        raise CheckpointError(f"{path}: is no training state of romvae. Train anew.")
+    if hashlib.sha256(payload).hexdigest().encode("ascii") != content[start : start + _DIGEST]:
+        raise CheckpointError(f"{path}: its checksum differs: truncated or damaged. Train anew.")
+    try:
+        fields = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+        version = fields.pop("format")
+        if version > FORMAT:
+            raise CheckpointError(f"{path}: format {version} was written by a newer romvae, this one reads {FORMAT}.")
+        return TrainingState(**fields)
+    except CheckpointError:
+        raise
+    except Exception as error:  # whatever torch makes of a hostile file, it is one refusal
+        reason = " ".join(str(error).split())[:160]
+        raise CheckpointError(f"{path}: cannot be loaded without executing code: {reason}") from error
+
+
+def _previous(path: Path) -> Path:
+    return path.with_name(path.name + ".previous")
+
+
+class Session:
+    """A training run that can be stopped at any moment and continued exactly.
+
+    Without a path nothing is kept. With one, the state is written at the end of every stage, every `every` seconds
+    within it, and when the process is asked to stop; a state that is already there is continued.
+
+    Arguments:
+        path: File of the training state; None keeps none.
+        settings: What the result depends on; compared with those of the state that is continued.
+        every: Seconds between two writes within a stage.
+
+    Raises:
+        ConfigError: The state was made with other settings.
+        CheckpointError: The state is there but cannot be used.
+    """
+
+    def __init__(self, path: Path | None, settings: Mapping[str, Any], every: float = 30.0) -> None:
+        self.path, self.settings, self.every = path, dict(settings), every
+        self.history = History()
+        self.found: TrainingState | None = None
+        self._signal: int | None = None
+        self._clock: tuple[str, float, float] | None = None
+        self._written = time.monotonic()
+        if path is not None and (path.exists() or _previous(path).exists()):
+            self.found = read_state(path)
+            self._agree(path, self.found.settings)
+            self.history = History.from_dict(self.found.history)
+
+    def _agree(self, path: Path, before: Mapping[str, Any]) -> None:
+        for name, value in self.settings.items():
+            if name == "threads":
+                if before.get(name) != value:
+                    logger.warning(
+                        "continuing with %s threads what was begun with %s: the result will differ in the last bits",
+                        value,
+                        before.get(name),
+                    )
+            elif before.get(name) != value:
+                raise ConfigError(
+                    f"{path}: was trained with {name} = {before.get(name)!r}, now it is {value!r}. "
+                    "Continue with the same settings, or train anew in another folder."
+                )
+
+    def begin(self, stage: str) -> None:
+        """Starts the clock of a stage; time spent on it before an interruption counts."""
+        self._clock = (stage, self.history.seconds.get(stage, 0.0), time.perf_counter())
+
+    def tick(self) -> None:
+        """Brings the seconds of the present stage up to date."""
+        if self._clock is not None:
+            stage, before, begin = self._clock
+            self.history.seconds[stage] = before + time.perf_counter() - begin
+
+    def finished(self, stage: str) -> bool:
+        """Whether the state on disk is past this stage."""
+        return self.found is not None and STAGES.index(self.found.stage) > STAGES.index(stage)
+
+    def within(self, stage: str) -> TrainingState | None:
+        """The state to continue within this stage, if any of its steps are done."""
+        state = self.found
+        return state if state is not None and state.stage == stage and state.step > 0 else None
+
+    def save(self, stage: str, step: int, model: Mapping[str, torch.Tensor], optimiser: Mapping[str, Any]) -> None:
+        """Writes the state now."""
+        if self.path is None:
+            return
+        self.tick()
+        tensors = {name: value.detach().cpu().clone() for name, value in model.items()}
+        state = TrainingState(self.settings, stage, step, tensors, dict(optimiser), self.history.to_dict())
+        write_state(state, self.path)
+        self._written = time.monotonic()
+
+    @property
+    def due(self) -> bool:
+        """Whether the state should be written at the next step."""
+        late = time.monotonic() - self._written >= self.every
+        return self.path is not None and (late or self._signal is not None)
+
+    def stop_if_asked(self, saved: bool) -> None:
+        """Ends the run if a signal asked for it.
+
+        Arguments:
+            saved: Whether the state on disk is the present one.
+
+        Raises:
+            TrainingStoppedError: A signal came in.
+        """
+        if self._signal is not None:
+            raise TrainingStoppedError(self._signal, self.path if saved else None)
+
+    @contextmanager
+    def signals(self) -> Iterator[None]:
+        """While it lasts, SIGINT, SIGTERM and SIGUSR1 ask for a stop after the present step; a second SIGINT stops."""
+        if self.path is None or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before: dict[int, Any] = {}
+
+        def ask(signum: int, frame: FrameType | None) -> None:
+            if self._signal is not None and signum == signal.SIGINT:
+                raise KeyboardInterrupt
+            self._signal = signum
+
+        names: list[int] = [signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else [])]
+        for number in names:
+            before[number] = signal.signal(number, ask)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def watched(self, report: Callable[..., None]) -> Callable[..., None]:
+        """`report`, which also ends the run between two units of a stage that has no steps of its own."""
+
+        def reporting(*args: Any) -> None:
+            report(*args)
+            self.stop_if_asked(saved=self.path is not None)
+
+        return reporting

@@ -1,0 +1,105 @@
+"""The local variance: fitted to the errors that the finished mean makes on trajectories it never saw."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from romvae.nn.observation import LocalGaussian
+from romvae.training.batches import StepSeeds
+from romvae.training.encoding import BLOCK, encode, shifted_copy
+from romvae.training.stages import Stage, VarianceStage
+from romvae.vae import VAE
+
+__all__ = ["fit_variance"]
+
+logger = logging.getLogger("romvae.training")
+
+COPIES = 4
+TIMES = 50
+"""Copies of each trajectory, and at most about so many of its times, whose errors are used."""
+
+
+def fit_variance(
+    vae: VAE,
+    x: Tensor,
+    axes: tuple[int, ...],
+    steps: int,
+    rate: float,
+    seed: int,
+    run: Callable[[Stage, StepSeeds], None],
+) -> dict[str, Any]:
+    """Fits the local variance; keeps it only where it beats the shared one on trajectories set aside for that.
+
+    Arguments:
+        vae: Its encoder and mean decoder are finished and stay as they are.
+        x: Normalised trajectories that the mean never saw, `(trajectory, time, channel, *space)`.
+        axes: Axes along which shifted copies are added.
+        steps: Training steps.
+        rate: Peak learning rate.
+        seed: Seed of copies and order.
+        run: Runs the stage.
+
+    Returns:
+        Notes: whether the local variance was kept, and the negative log-likelihoods it was judged by.
+    """
+    aside = max(1, len(x) // 5) if len(x) > 1 else 0
+    z, squared = _errors(vae, x[:, :: max(1, x.shape[1] // TIMES)], axes, seed)
+    decoder = vae.decoder
+    # The start is the shared variance on *new* trajectories; the errors on the training ones are smaller.
+    dims = [d for d in range(squared.ndim) if d != 3]
+    decoder.log_var_shared.copy_((squared.mean(dims) + decoder.floor**2).log().float())
+    fitted = len(x) - aside
+    run(
+        VarianceStage(vae, steps, rate),
+        _Pairs(z[:fitted].flatten(0, 2), squared[:fitted].flatten(0, 2), 128, steps, seed),
+    )
+    decoder.local.fill_(True)
+    if not aside:
+        return {"local_variance": True}
+    held, target = z[fitted:].flatten(0, 2), squared[fitted:].flatten(0, 2)
+    shared, local = _nll(decoder, held, target, shared=True), _nll(decoder, held, target, shared=False)
+    if not local < shared:
+        logger.warning("the local variance does not beat the shared one on new trajectories; the shared one is kept")
+        decoder.log_var.reset()
+    return {"local_variance": local < shared, "variance_nll": {"local": local, "shared": shared}}
+
+
+@torch.no_grad()
+def _errors(vae: VAE, x: Tensor, axes: tuple[int, ...], seed: int) -> tuple[Tensor, Tensor]:
+    """Codes `(trajectory, copy, time, latent)` and squared errors of the mean `(trajectory, copy, time, *field)`."""
+    codes, squares = [], []
+    for k in range(COPIES if axes else 1):
+        shifted = shifted_copy(x, axes, seed, k)
+        z, _ = encode(vae, shifted)
+        parts = zip(shifted.flatten(0, 1).split(BLOCK), z.flatten(0, 1).split(BLOCK), strict=True)
+        error = torch.cat([(fields - vae.decoder.mean(code)).square() for fields, code in parts])
+        codes.append(z)
+        squares.append(error.reshape(x.shape))
+    return torch.stack(codes, 1), torch.stack(squares, 1)
+
+
+@torch.no_grad()
+def _nll(decoder: LocalGaussian, z: Tensor, squared: Tensor, shared: bool) -> float:
+    """Negative log-likelihood per point, without its constant, at the local or at the shared variance."""
+    total = 0.0
+    for code, square in zip(z.split(BLOCK), squared.split(BLOCK), strict=True):
+        log_var = decoder.shared_log_var(square) if shared else decoder.variance_parameters(code)
+        total += float((log_var + square * torch.exp(-log_var)).sum())
+    return 0.5 * total / squared.numel()
+
+
+class _Pairs(StepSeeds):
+    """Random codes with their squared errors."""
+
+    def __init__(self, z: Tensor, squared: Tensor, batch_size: int, steps: int, seed: int) -> None:
+        super().__init__(steps, seed)
+        self.z, self.squared, self.batch_size = z, squared, batch_size
+
+    def batch(self, generator: torch.Generator, step: int) -> dict[str, Tensor]:
+        index = torch.randint(len(self.z), (min(self.batch_size, len(self.z)),), generator=generator)
+        return {"z": self.z[index], "squared": self.squared[index]}
