@@ -10,6 +10,7 @@ __all__ = [
     "CheckpointError",
     "ConfigError",
     "DataError",
+    "FewMembersWarning",
     "NumericsError",
     "OutOfRangeWarning",
     "OutputError",
@@ -68,6 +69,10 @@ class QualityError(RomvaeError):
 
 class AssumptionWarning(UserWarning):
     """The data leave something out and romvae assumes it: units, a boundary condition, what a coordinate means."""
+
+
+class FewMembersWarning(UserWarning):
+    """A forecast has too few members for its spread and interval to mean much."""
 
 
 class OutOfRangeWarning(UserWarning):

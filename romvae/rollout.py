@@ -36,8 +36,8 @@ def latent_members(
 ) -> Tensor:
     """Latent trajectories of an ensemble.
 
-    Every member starts from its own sample of the encoder's posterior (in antithetic pairs; a single member starts
-    from the mean) and follows one network of the dynamics ensemble, in turn.
+    Every member starts from its own sample of the encoder's posterior (a single member from its mean) and follows one
+    network of the dynamics ensemble, in turn.
 
     Arguments:
         vae: The trained encoder and decoder.
@@ -61,11 +61,10 @@ def latent_members(
     rounds = -(-members // networks)
     offsets = q.mean.new_zeros(rounds, networks, n, latent)
     if members > 1:
-        pairs = -(-rounds * networks // 2)
         for i in range(n):
             generator = torch.Generator().manual_seed((seed * 1_000_003 + first + i) % (1 << 63))
-            noise = torch.randn(pairs, latent, generator=generator).to(q.mean)
-            offsets[:, :, i] = torch.cat([noise, -noise])[: rounds * networks].reshape(rounds, networks, latent)
+            for k in range(rounds):  # one draw per round: more members leave the first ones as they are
+                offsets[k, :, i] = torch.randn(networks, latent, generator=generator).to(q.mean)
     z0 = q.mean + q.stddev * offsets
     z0 = z0.transpose(0, 1).reshape(networks, rounds * n, latent)
     path = dynamics.rollout(z0, c.repeat(rounds, 1), float(dynamics.dt), steps)

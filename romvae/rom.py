@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from romvae.boundary import Boundary
 from romvae.calibration import Calibration
 from romvae.dynamics.residual import ResidualDynamics
-from romvae.errors import ConfigError, DataError, SchemaError
+from romvae.errors import ConfigError, DataError, FewMembersWarning, SchemaError
 from romvae.nn.decoder import FieldDecoder
 from romvae.nn.encoder import Encoder
 from romvae.nn.layout import Layout
@@ -28,6 +29,8 @@ from romvae.vae import VAE
 
 __all__ = ["ROM"]
 
+FEW_MEMBERS = 8
+"""With fewer members than this a forecast warns that its spread is not to be trusted."""
 LINEAR_LIMIT = 2**25
 """Largest number of weights in the linear path of encoder or decoder; above it there is none."""
 
@@ -45,6 +48,7 @@ class ROM(nn.Module):
         dynamics: Time evolution of the latent.
         calibration: Factors on the forecast's variance; the identity before training.
         steps: Stored steps of a training trajectory: the horizon for which a forecast is calibrated.
+        seed: Seed of the initial weights, for the record.
     """
 
     def __init__(
@@ -56,9 +60,10 @@ class ROM(nn.Module):
         dynamics: ResidualDynamics,
         calibration: Calibration,
         steps: int,
+        seed: int = 0,
     ) -> None:
         super().__init__()
-        self.schema, self.steps = schema, steps
+        self.schema, self.steps, self.seed = schema, steps, seed
         self.normaliser, self.scaling = normaliser, scaling
         self.vae, self.dynamics, self.calibration = vae, dynamics, calibration
 
@@ -96,6 +101,12 @@ class ROM(nn.Module):
             SchemaError: The data are not canonical.
             DataError: A value is not finite, or a field is constant.
         """
+        sizes = {"latent": latent, "patch": patch, "channels": channels, "hidden": hidden, "depth": depth}
+        for name, value in {**sizes, "members": members, "noise_floor": noise_floor}.items():
+            if value is not None and not value > 0:
+                raise ConfigError(
+                    f"ROM.for_data: {name} is {value}, expected a positive number. Leave it out or raise it."
+                )
         check_snapshots(ds)
         ds = canonical(ds)
         schema = Schema.of(ds)
@@ -118,8 +129,8 @@ class ROM(nn.Module):
             "patch": patch,
             "channels": channels,
             "blocks": 1 if blocks is None else blocks,
-            "hidden": hidden or 192,
-            "depth": depth or 3,
+            "hidden": 192 if hidden is None else hidden,
+            "depth": 3 if depth is None else depth,
             "members": members,
             "noise_floor": noise_floor,
             "stride": largest_step(x),
@@ -146,7 +157,7 @@ class ROM(nn.Module):
             "noise_floor": self.vae.decoder.floor,
             "stride": dynamics.stride,
             "steps": self.steps,
-            "seed": 0,
+            "seed": self.seed,
         }
 
     # -- between physical fields and latents
@@ -234,6 +245,7 @@ class ROM(nn.Module):
 
         Warns:
             OutOfRangeWarning: A parameter lies outside the training range.
+            FewMembersWarning: There are too few members to trust the spread.
         """
         steps = self.steps if steps is None else steps
         for name, value in (("steps", steps), ("members", members)):
@@ -245,6 +257,13 @@ class ROM(nn.Module):
             raise DataError(
                 f"rollout: start holds {start.sizes[TIME]} times, expected one. Select the one to start from, "
                 "start.isel(time=0)."
+            )
+        if members < FEW_MEMBERS:
+            warnings.warn(
+                f"rollout: {members} members say little about the spread of a forecast, and its interval was "
+                "calibrated with 16. Use 16 or more for the uncertainty; the mean is fine.",
+                FewMembersWarning,
+                stacklevel=2,
             )
         single = TRAJECTORY not in start.dims
         x, c = self.normalised(start)
@@ -361,7 +380,7 @@ def _build(schema: Schema, normaliser: Normaliser, scaling: ParameterScaling, co
     thin, blocks = max(4, layout.channels[0] // 2), min(1, layout.blocks)
     small = Layout.for_grid(fields, shape, sides, latent, layout.patch, thin, blocks, values)
     linear = layout.latent * layout.points <= LINEAR_LIMIT
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng():
         torch.manual_seed(config["seed"])
         decoder = LocalGaussian(
             FieldDecoder(layout, linear), FieldDecoder(small, linear=False, smooth=0), config["noise_floor"]
@@ -377,7 +396,7 @@ def _build(schema: Schema, normaliser: Normaliser, scaling: ParameterScaling, co
             config["depth"],
             config["seed"],
         )
-    return ROM(schema, normaliser, scaling, vae, dynamics, Calibration(fields), config["steps"])
+    return ROM(schema, normaliser, scaling, vae, dynamics, Calibration(fields), config["steps"], config["seed"])
 
 
 def _boundary_values(schema: Schema, normaliser: Normaliser) -> tuple[tuple[tuple[float, ...], tuple[float, ...]], ...]:

@@ -18,9 +18,13 @@ __all__ = ["field_tensor", "largest_step", "parameter_tensor", "pod", "shift_axe
 def field_tensor(ds: xr.Dataset, schema: Schema, normaliser: Normaliser) -> Tensor:
     """Normalised snapshots, shape `(trajectory, time, channel, *space)`, float32."""
     dims = (TRAJECTORY, TIME, *schema.grid.names)
-    arrays = [np.asarray(ds[name].transpose(*dims).values, dtype=np.float32) for name in schema.field_names]
-    u = torch.from_numpy(np.stack(arrays, axis=2))
-    return normaliser(u.flatten(0, 1)).reshape(u.shape)
+    arrays = [ds[name].transpose(*dims) for name in schema.field_names]
+    first = arrays[0].shape
+    x = torch.empty(*first[:2], len(arrays), *first[2:])
+    for i in range(first[0]):  # centred in float64: a small deviation from a large mean would be lost in float32
+        u = np.stack([np.asarray(array[i].values, dtype=np.float64) for array in arrays], axis=1)
+        x[i] = normaliser(torch.from_numpy(u)).float()
+    return x
 
 
 def parameter_tensor(ds: xr.Dataset, schema: Schema, scaling: ParameterScaling) -> Tensor:
@@ -35,9 +39,9 @@ def shift_axes(x: Tensor, schema: Schema) -> tuple[int, ...]:
     """Periodic axes along which a shifted snapshot is as likely as the snapshot itself, judged from the data.
 
     A grid that is periodic says that shifts are allowed, not that they belong to the data: where all initial fields
-    are centred at one place, a shifted copy is foreign. If the distribution is invariant, the mean field over
-    trajectories has no structure along the axis beyond what n independent samples leave: its variance along the axis
-    is then at most about 1/n of the total.
+    are centred at one place, a shifted copy is foreign. If the distribution is invariant, neither the mean nor the
+    variance over trajectories has a structure along the axis beyond what n independent samples leave. Both are
+    necessary; higher moments are not looked at.
 
     Arguments:
         x: Normalised snapshots `(trajectory, time, channel, *space)`.
@@ -52,7 +56,10 @@ def shift_axes(x: Tensor, schema: Schema) -> tuple[int, ...]:
         other = [d for d in range(x.ndim) if d != 3 + axis and d not in (1, 2)]
         profile = x.double().mean(other)  # (time, channel, points)
         structure = float(profile.var(-1).mean())
-        if structure < max(4.0 / n, 0.02) * total and n >= 8:
+        spread = x.double().var(0).mean([d - 1 for d in other if d > 1]) if len(other) > 1 else x.double().var(0)
+        uneven = float((spread.var(-1) / spread.mean(-1).square().clamp_min(1e-300)).mean())
+        flat_mean = structure < max(4.0 / n, 0.02) * total
+        if n >= 8 and flat_mean and uneven < min(0.25, max(12.0 / n, 0.05)):
             axes.append(axis)
     return tuple(axes)
 

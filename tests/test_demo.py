@@ -97,5 +97,11 @@ def test_the_settings_beside_a_case_are_the_ones_of_the_demo(case):
     assert settings.training.model_dump(exclude_unset=True) == dict(RECIPES[case].training)
 
 
+def test_a_case_with_a_split_of_its_own_has_a_quick_demo(tmp_path):
+    metrics = run_demo(tmp_path / "out", quick=True, case="burgers_1d_parametric")
+    assert metrics["data"]["split"] == {"train": 25, "variance": 1, "calibration": 2, "test": 2}
+    assert "pod_interpolation" in metrics["baselines"]
+
+
 def test_every_case_has_its_folder():
     assert set(CASES) == {path.name for path in SIMULATIONS.iterdir() if path.is_dir()}

@@ -11,7 +11,16 @@ import torch
 import xarray as xr
 
 from romvae.data import split
-from romvae.errors import CheckpointError, ConfigError, DataError, OutOfRangeWarning, OutputError, SchemaError
+from romvae.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    FewMembersWarning,
+    OutOfRangeWarning,
+    OutputError,
+    SchemaError,
+)
+from romvae.rollout import latent_members
 from romvae.rom import ROM
 from romvae.testing import mock_snapshots
 from romvae.training import fit
@@ -41,7 +50,7 @@ def test_forecast_lies_on_the_snapshots_own_dims_and_its_variances_add_up(ndim, 
     start = data.isel(time=0, trajectory=slice(0, 3))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", OutOfRangeWarning)
-        forecast = rom.rollout(start, steps=5, members=6)
+        forecast = rom.rollout(start, steps=5, members=9)
     for name in fields:
         assert forecast[name].dims == data[name].dims
         assert forecast[name].sizes["time"] == 6
@@ -57,8 +66,8 @@ def test_forecast_lies_on_the_snapshots_own_dims_and_its_variances_add_up(ndim, 
 
 def test_one_trajectory_gives_what_it_gives_among_others(trained):
     rom, data = trained
-    together = rom.rollout(data.isel(time=0), steps=4, members=4, seed=3)
-    alone = rom.rollout(data.isel(time=0, trajectory=0), steps=4, members=4, seed=3)
+    together = rom.rollout(data.isel(time=0), steps=4, members=8, seed=3)
+    alone = rom.rollout(data.isel(time=0, trajectory=0), steps=4, members=8, seed=3)
     assert alone["u"].dims == ("time", "x")
     np.testing.assert_allclose(alone["u"], together["u"][0], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(alone["u_std"], together["u_std"][0], rtol=1e-3, atol=1e-6)
@@ -166,6 +175,43 @@ def test_refusals_name_what_was_found_and_what_to_do(trained):
         rom.rollout(bad)
     with pytest.warns(OutOfRangeWarning, match="viscosity"):
         rom.rollout(start.assign_coords(viscosity=("trajectory", [50.0], start["viscosity"].attrs)), steps=1)
+
+
+def test_few_members_give_a_mean_and_a_warning(trained):
+    rom, data = trained
+    start = data.isel(time=0, trajectory=[0])
+    with pytest.warns(FewMembersWarning, match="2 members say little"):
+        rom.rollout(start, steps=2, members=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FewMembersWarning)
+        rom.rollout(start, steps=2, members=8)
+
+
+def test_more_members_leave_the_first_ones_as_they_are(trained):
+    rom, data = trained
+    x, c = rom.normalised(data.isel(time=0))
+    few, many = (latent_members(rom.vae, rom.dynamics, x[:, 0], c, 4, m, seed=5) for m in (6, 14))
+    torch.testing.assert_close(few, many[:, :6], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["latent", "hidden", "depth", "members", "noise_floor", "channels", "patch"])
+def test_sizes_of_zero_are_refused_and_not_taken_for_the_default(name):
+    with pytest.raises(ConfigError, match=f"{name} is 0, expected a positive number"):
+        ROM.for_data(mock_snapshots(1), **{name: 0})
+
+
+@pytest.mark.parametrize("name", ["vae_steps", "variance_steps", "dynamics_steps", "learning_rate", "batch_size"])
+def test_training_settings_of_zero_are_refused(name):
+    parts = split(mock_snapshots(1, trajectories=12), seed=0)
+    rom = ROM.for_data(parts.train, **TINY)
+    with pytest.raises(ConfigError, match=f"{name} is 0, expected a positive number"):
+        fit(rom, parts, **{name: 0})
+
+
+def test_the_seed_is_on_record(tmp_path):
+    rom = ROM.for_data(mock_snapshots(1), **TINY, seed=7)
+    rom.save(tmp_path / "rom")
+    assert ROM.load(tmp_path / "rom").config["seed"] == 7
 
 
 def test_data_at_another_time_step_is_refused(trained):

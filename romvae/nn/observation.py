@@ -38,6 +38,8 @@ class LocalGaussian(nn.Module):
 
     def __init__(self, mean: FieldDecoder, log_var: FieldDecoder, floor: float = 1e-3) -> None:
         super().__init__()
+        if not floor > 0:
+            raise ValueError(f"LocalGaussian: floor is {floor}, expected a positive number such as 1e-3.")
         self.mean, self.log_var, self.floor = mean, log_var, floor
         self.register_buffer("log_var_shared", torch.zeros(mean.layout.fields))
         self.register_buffer("local", torch.tensor(False))

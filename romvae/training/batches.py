@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -10,10 +12,16 @@ from torch import Tensor
 __all__ = ["SnapshotBatches", "StepSeeds", "WindowBatches", "random_shift", "step_generator"]
 
 
-def step_generator(seed: int, step: int) -> torch.Generator:
-    """Random numbers of one training step; equal for equal (seed, step), whatever happened before."""
-    mixed = (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) % (1 << 63)
-    return torch.Generator().manual_seed(mixed)
+def step_generator(seed: int, stream: str, step: int) -> torch.Generator:
+    """Random numbers of one step of one stream; they follow from the three arguments, whatever happened before.
+
+    Arguments:
+        seed: Seed of the run.
+        stream: What they are for; streams of one seed, and one stream of two seeds, have nothing in common.
+        step: Number of the step.
+    """
+    digest = hashlib.blake2b(f"{seed}/{stream}/{step}".encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
 
 
 def random_shift(x: Tensor, axes: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -44,6 +52,9 @@ class StepSeeds:
         start: First step, for resuming.
     """
 
+    stream: ClassVar[str] = "steps"
+    """Name of the random numbers that a source draws."""
+
     def __init__(self, steps: int, seed: int, start: int = 0) -> None:
         self.steps, self.seed, self.start = steps, seed, start
 
@@ -52,7 +63,7 @@ class StepSeeds:
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         for step in range(self.start, self.steps):
-            yield self.batch(step_generator(self.seed, step), step)
+            yield self.batch(step_generator(self.seed, self.stream, step), step)
 
     def batch(self, generator: torch.Generator, step: int) -> dict[str, Tensor]:
         raise TypeError(f"{type(self).__name__} does not say what a batch is; define batch(generator, step).")
@@ -71,6 +82,8 @@ class SnapshotBatches(StepSeeds):
         noise: Shape of the standard normal noise to add under the key `noise`, per sample.
         group: Consecutive samples that belong to one trajectory; its number goes along under `trajectory`.
     """
+
+    stream = "snapshots"
 
     def __init__(
         self,
@@ -95,7 +108,7 @@ class SnapshotBatches(StepSeeds):
         while need:
             epoch, offset = divmod(first, len(self.x))
             if epoch != self._epoch:
-                generator = step_generator(self.seed + 1, epoch)
+                generator = step_generator(self.seed, f"{self.stream} order", epoch)
                 self._epoch, self._order = epoch, torch.randperm(len(self.x), generator=generator)
             part = self._order[offset : offset + need]
             parts.append(part)
@@ -130,6 +143,8 @@ class WindowBatches(StepSeeds):
         steps, seed, start: As in `StepSeeds`.
         early: Share of windows that start in the first part of the trajectory.
     """
+
+    stream = "windows"
 
     def __init__(
         self,

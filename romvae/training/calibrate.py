@@ -31,7 +31,7 @@ def calibrate(rom: ROM, x: Tensor, c: Tensor, seed: int, report: Callable[..., N
     steps = x.shape[1] - 1
     leads = _lead_grid(steps, rom.dynamics.stride)
     points = x[0, 0, 0].numel()
-    pick = torch.randperm(points, generator=step_generator(seed, 0))[:POINTS].sort().values
+    pick = torch.randperm(points, generator=step_generator(seed, "calibration points", 0))[:POINTS].sort().values
     ratios = []
     for first in range(0, len(x), BLOCK):
         report("calibration", first, len(x))

@@ -28,11 +28,11 @@ def encode(vae: VAE, x: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat(means).reshape(shape), torch.cat(stds).reshape(shape)
 
 
-def shifted_copy(x: Tensor, axes: tuple[int, ...], seed: int, copy: int) -> Tensor:
+def shifted_copy(x: Tensor, axes: tuple[int, ...], seed: int, stream: str, copy: int) -> Tensor:
     """Copy number `copy` of trajectories `(trajectory, time, channel, *space)`: each is shifted as a whole."""
     if not axes:
         return x
-    return random_shift(x.flatten(1, 2), axes, step_generator(seed, copy)).reshape(x.shape)
+    return random_shift(x.flatten(1, 2), axes, step_generator(seed, stream, copy)).reshape(x.shape)
 
 
 def encoded_copies(
@@ -46,7 +46,7 @@ def encoded_copies(
     means, stds = [], []
     for k in range(copies):
         report("encode", k, copies)
-        mean, std = encode(vae, shifted_copy(x, axes, seed, k))
+        mean, std = encode(vae, shifted_copy(x, axes, seed, "dynamics shifts", k))
         means.append(mean)
         stds.append(std)
     report("encode", copies, copies)

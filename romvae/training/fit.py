@@ -93,9 +93,14 @@ def fit(
     if threads is not None:
         torch.set_num_threads(threads)
     accelerator = _accelerator(device)
-    rate, size = learning_rate or 2e-3, batch_size or 128
-    steps = {"vae": vae_steps or 2000, "variance": variance_steps or 400, "dynamics": dynamics_steps or 2500}
-    large = 6 if horizon is None else max(1, horizon // rom.dynamics.stride)
+    rate = _positive("learning_rate", learning_rate, 2e-3)
+    size = int(_positive("batch_size", batch_size, 128))
+    steps = {
+        "vae": int(_positive("vae_steps", vae_steps, 2000)),
+        "variance": int(_positive("variance_steps", variance_steps, 400)),
+        "dynamics": int(_positive("dynamics_steps", dynamics_steps, 2500)),
+    }
+    large = 6 if horizon is None else max(1, int(_positive("horizon", horizon, 1)) // rom.dynamics.stride)
     settings = {
         **{f"{name}_steps": count for name, count in steps.items()},
         "seed": seed,
@@ -124,22 +129,22 @@ def fit(
 
     def variance_stage() -> None:
         new, _ = _tensors(rom, parts.variance)
-        found = fit_variance(rom.vae, new, axes, steps["variance"], rate / 2, seed + 1, run)
+        found = fit_variance(rom.vae, new, axes, steps["variance"], rate / 2, seed, run)
         session.history.notes.update(found)
 
     def dynamics_stage() -> None:
-        mean, std = encoded_copies(rom.vae, x, COPIES if axes else 1, axes, seed + 2, report)
+        mean, std = encoded_copies(rom.vae, x, COPIES if axes else 1, axes, seed, report)
         if session.within("dynamics") is None:
             rom.dynamics.start_from_linear(mean.flatten(0, 1), c.repeat(mean.shape[0], 1))
         batches = WindowBatches(
-            mean, std, c, rom.dynamics.members, size, rom.dynamics.stride, large, steps["dynamics"], seed + 3
+            mean, std, c, rom.dynamics.members, size, rom.dynamics.stride, large, steps["dynamics"], seed
         )
         precision = 1 / std.square().mean((0, 1, 2))
         run(DynamicsStage(rom.dynamics, precision, steps["dynamics"], 2 * rate), batches)
         _one_step_error(rom.dynamics, mean, c)
 
     def calibration_stage() -> None:
-        calibrate(rom, *_tensors(rom, parts.calibration), seed + 4, report)
+        calibrate(rom, *_tensors(rom, parts.calibration), seed, report)
 
     with session.signals():
         _begin(session, rom)
@@ -175,6 +180,19 @@ def _check_parts(rom: ROM, parts: Parts) -> None:
             # Held-out trajectories of the same data may well have a parameter just beyond those of the training part.
             warnings.simplefilter("ignore", OutOfRangeWarning)
             rom.schema.check(part, source=f"part {name!r}")
+        if part.sizes["time"] <= rom.dynamics.stride:
+            raise DataError(
+                f"part {name!r}: {part.sizes['time']} times, this ROM takes steps of {rom.dynamics.stride} of them. "
+                "Give longer trajectories, or build the ROM for these."
+            )
+
+
+def _positive(name: str, value: float | None, default: float) -> float:
+    if value is None:
+        return default
+    if not value > 0:
+        raise ConfigError(f"fit: {name} is {value}, expected a positive number. Leave it out for {default:g}.")
+    return value
 
 
 def _accelerator(device: str) -> str:

@@ -60,10 +60,12 @@ def run_stage(
     if state is not None:
         stage.continue_from(state.step, state.optimiser, session.history.curves.get(stage.name))
         batches.start = state.step
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    lightning = logging.getLogger("lightning.pytorch")
+    level = lightning.level
     if batches.start < stage.steps:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="lightning")
+            lightning.setLevel(logging.ERROR)
             trainer = Trainer(
                 max_steps=stage.steps - batches.start,
                 max_epochs=1,
@@ -78,6 +80,9 @@ def run_stage(
                 # Signals are the session's business, in a batch system too.
                 plugins=[LightningEnvironment()],
             )
-            trainer.fit(stage, train_dataloaders=batches)
+            try:
+                trainer.fit(stage, train_dataloaders=batches)
+            finally:
+                lightning.setLevel(level)
     stage.to("cpu")
     session.history.curves[stage.name] = stage.history

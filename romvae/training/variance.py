@@ -74,7 +74,7 @@ def _errors(vae: VAE, x: Tensor, axes: tuple[int, ...], seed: int) -> tuple[Tens
     """Codes `(trajectory, copy, time, latent)` and squared errors of the mean `(trajectory, copy, time, *field)`."""
     codes, squares = [], []
     for k in range(COPIES if axes else 1):
-        shifted = shifted_copy(x, axes, seed, k)
+        shifted = shifted_copy(x, axes, seed, "variance shifts", k)
         z, _ = encode(vae, shifted)
         parts = zip(shifted.flatten(0, 1).split(BLOCK), z.flatten(0, 1).split(BLOCK), strict=True)
         error = torch.cat([(fields - vae.decoder.mean(code)).square() for fields, code in parts])
@@ -95,6 +95,8 @@ def _nll(decoder: LocalGaussian, z: Tensor, squared: Tensor, shared: bool) -> fl
 
 class _Pairs(StepSeeds):
     """Random codes with their squared errors."""
+
+    stream = "pairs"
 
     def __init__(self, z: Tensor, squared: Tensor, batch_size: int, steps: int, seed: int) -> None:
         super().__init__(steps, seed)

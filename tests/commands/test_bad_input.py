@@ -99,7 +99,7 @@ def test_a_seed_out_of_range_is_refused(command, run, trained, tmp_path):
 
 def test_other_data_than_those_of_the_run_are_compared_with_a_warning(run, trained, tmp_path):
     folder, data = trained
-    words = ["compare", folder / "run", "-q", "--members", "2"]
+    words = ["compare", folder / "run", "-q", "--members", "8"]
     code, _, err = run(*words, "--out", tmp_path / "same")
     assert (code, err) == (0, "")
     other = _store(data.assign(u=data["u"] * 1.01), tmp_path / "other.h5")

@@ -1,0 +1,62 @@
+"""From data to tensors: nothing is lost in float32, and symmetry is judged from the data."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from romvae.normalise import Normaliser
+from romvae.schema import Schema
+from romvae.tensors import field_tensor, largest_step, shift_axes
+from romvae.testing import mock_snapshots
+
+
+def _fields(kind: str, n: int = 64, points: int = 48, times: int = 5) -> torch.Tensor:
+    """Normalised snapshots `(trajectory, time, 1, x)` of several ensembles on a periodic axis."""
+    rng = np.random.default_rng(3)
+    x = 2 * np.pi * np.arange(points) / points
+    if kind == "random phase":
+        wave, phase = rng.integers(1, 4, (n, 3, 1)), rng.uniform(0, 2 * np.pi, (n, 3, 1))
+        u = (rng.uniform(-1, 1, (n, 3, 1)) * np.sin(wave * x + phase)).sum(1)
+    elif kind == "bump at one place":
+        u = rng.uniform(0.7, 0.9, (n, 1)) * np.exp(-((x - np.pi) ** 2))
+    else:  # a mode of random sign at a fixed place: its mean is flat, its variance is not
+        u = rng.standard_normal((n, 1)) * np.sin(x)
+    u = u[:, None] * np.exp(-0.1 * np.arange(times))[:, None]
+    return torch.from_numpy(u / u.std()).float()[:, :, None]
+
+
+@pytest.mark.parametrize(
+    ("kind", "axes"), [("random phase", (0,)), ("bump at one place", ()), ("random sign at one place", ())]
+)
+@pytest.mark.parametrize("n", [16, 64, 320])
+def test_shifts_are_added_where_every_place_is_as_likely_as_any_other(kind, axes, n):
+    data = mock_snapshots(1, trajectories=8, shape=(48,))
+    assert shift_axes(_fields(kind, n), Schema.of(data)) == axes
+
+
+def test_an_axis_that_is_not_periodic_is_never_shifted_along():
+    data = mock_snapshots(2, trajectories=40, times=4)
+    schema = Schema.of(data)
+    x = torch.randn(40, 4, 1, *schema.grid.shape)
+    assert shift_axes(x, schema) == (1,)
+
+
+def test_a_small_deviation_from_a_large_mean_survives():
+    data = mock_snapshots(1, trajectories=8)
+    small = data["u"].values.astype(np.float64)
+    data["u"] = data["u"].astype(np.float64) * 0
+    data["u"].values[:] = 300.0 + 6e-4 * small
+    schema = Schema.of(data)
+    normaliser = Normaliser.of(([data["u"].values[i]] for i in range(8)), ["u"])
+    x = field_tensor(data, schema, normaliser)[:, :, 0].numpy()
+    np.testing.assert_allclose(x, (small - small.mean()) / small.std(), atol=1e-6)
+
+
+def test_the_large_step_covers_a_twentieth_of_the_trajectory_unless_the_field_changes_too_much():
+    slow = torch.ones(2, 201, 1, 4) + 1e-3 * torch.arange(201.0).reshape(1, -1, 1, 1)
+    assert largest_step(slow) == 10
+    fast = torch.cos(2.0 * torch.arange(201.0)).reshape(1, -1, 1, 1).expand(2, 201, 1, 4)
+    assert largest_step(fast) == 1
+    assert largest_step(slow[:, :6]) == 1
