@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,27 +11,16 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from romvae.boundary import Boundary
+from romvae.assembly import networks
 from romvae.calibration import Calibration
 from romvae.dynamics.residual import ResidualDynamics
-from romvae.errors import ConfigError, DataError, FewMembersWarning, SchemaError
-from romvae.nn.decoder import FieldDecoder
-from romvae.nn.encoder import Encoder
-from romvae.nn.layout import Layout
-from romvae.nn.observation import LocalGaussian
-from romvae.nn.padding import Sides
+from romvae.errors import ConfigError, SchemaError
 from romvae.normalise import Normaliser, ParameterScaling
-from romvae.rollout import calibrated, forecast_moments, latent_members
 from romvae.schema import LATENT, TIME, TRAJECTORY, Schema, canonical, check_snapshots
 from romvae.tensors import field_tensor, largest_step, parameter_tensor, pod
 from romvae.vae import VAE
 
 __all__ = ["ROM"]
-
-FEW_MEMBERS = 8
-"""With fewer members than this a forecast warns that its spread is not to be trusted."""
-LINEAR_LIMIT = 2**25
-"""Largest number of weights in the linear path of encoder or decoder; above it there is none."""
 
 
 class ROM(nn.Module):
@@ -137,7 +125,7 @@ class ROM(nn.Module):
             "steps": ds.sizes[TIME] - 1,
             "seed": seed,
         }
-        rom = _build(schema, normaliser, scaling, config)
+        rom = _assembled(schema, normaliser, scaling, config)
         rom.vae.encoder.start_from_pod(mean, modes, std)
         rom.vae.decoder.mean.start_from_pod(mean, modes, std)
         return rom
@@ -211,8 +199,12 @@ class ROM(nn.Module):
         out: dict[str, Any] = {}
         for k, field in enumerate(self.schema.fields):
             for name, values in ((field.name, mean), (f"{field.name}_std", std)):
-                out[name] = (dims, values[:, k].reshape(*shape, *self.schema.grid.shape).numpy(), _attrs(field.units))
-        return xr.Dataset(out, {**{d: latent[d] for d in lead if d in latent.coords}, **self._space()})
+                out[name] = (
+                    dims,
+                    values[:, k].reshape(*shape, *self.schema.grid.shape).numpy(),
+                    {"units": field.units},
+                )
+        return xr.Dataset(out, {**{d: latent[d] for d in lead if d in latent.coords}, **self.space()})
 
     # -- forecast
 
@@ -247,85 +239,13 @@ class ROM(nn.Module):
             OutOfRangeWarning: A parameter lies outside the training range.
             FewMembersWarning: There are too few members to trust the spread.
         """
-        steps = self.steps if steps is None else steps
-        for name, value in (("steps", steps), ("members", members)):
-            if value < 1:
-                raise ConfigError(f"rollout: {name} is {value}, expected 1 or more. Choose a positive number.")
-        if not 0 < level < 1:
-            raise ConfigError(f"rollout: level is {level}, expected between 0 and 1. Choose 0.9, for example.")
-        if TIME in start.dims and start.sizes[TIME] != 1:
-            raise DataError(
-                f"rollout: start holds {start.sizes[TIME]} times, expected one. Select the one to start from, "
-                "start.isel(time=0)."
-            )
-        if members < FEW_MEMBERS:
-            warnings.warn(
-                f"rollout: {members} members say little about the spread of a forecast, and its interval was "
-                "calibrated with 16. Use 16 or more for the uncertainty; the mean is fine.",
-                FewMembersWarning,
-                stacklevel=2,
-            )
-        single = TRAJECTORY not in start.dims
-        x, c = self.normalised(start)
-        _finite(x, self.schema)
-        pieces = [
-            self._forecast(x[i : i + 16, 0], c[i : i + 16], steps, members, seed, level, i)
-            for i in range(0, len(x), 16)
-        ]
-        t0 = float(np.asarray(start[TIME].values).reshape(-1)[0]) if TIME in start.coords else 0.0
-        times = t0 + self.schema.dt * np.arange(steps + 1)
-        dims = (TRAJECTORY, TIME, *self.schema.grid.names)
-        out: dict[str, Any] = {}
-        units = {f.name: f.units for f in self.schema.fields}
-        for name in pieces[0]:
-            values = np.concatenate([piece[name] for piece in pieces])
-            field = next((f for f in units if name == f or name.startswith(f + "_")), "")
-            out[name] = ((TRAJECTORY, TIME, LATENT), values) if name == LATENT else (dims, values, _attrs(units[field]))
-        coords: dict[str, Any] = {**self._space(), TIME: (TIME, times, _attrs(self.schema.time_units))}
-        if TRAJECTORY in start.coords:
-            coords[TRAJECTORY] = start[TRAJECTORY].variable if not single else (TRAJECTORY, [int(start[TRAJECTORY])])
-        for name in self.schema.parameter_names:
-            coords[name] = (TRAJECTORY, np.asarray(start[name].values).reshape(-1), start[name].attrs)
-        forecast = xr.Dataset(
-            out,
-            coords,
-            {
-                "Conventions": "CF-1.11 romvae-1",
-                "level": level,
-                "members": members,
-                "seed": seed,
-                "calibration_trajectories": int(self.calibration.trajectories),
-            },
-        )
-        if "boundary_conditions" in start.attrs:
-            forecast.attrs["boundary_conditions"] = start.attrs["boundary_conditions"]
-        return forecast.isel({TRAJECTORY: 0}) if single else forecast
+        from romvae.forecast import forecast
 
-    def _forecast(
-        self, x0: Tensor, c: Tensor, steps: int, members: int, seed: int, level: float, first: int
-    ) -> dict[str, np.ndarray]:
-        """Forecast of a block of trajectories as arrays `(trajectory, time, *space)`."""
-        path = latent_members(self.vae, self.dynamics, x0, c, steps, members, seed, first)
-        shape = (steps + 1, len(x0), *self.schema.grid.shape)
-        kinds = ("", "_std", "_std_decoder", "_std_dynamics", "_lower", "_upper")
-        out = {f + kind: np.empty(shape, np.float32) for f in self.schema.field_names for kind in kinds}
-        for moments in forecast_moments(self.vae, path, torch.arange(steps + 1)):
-            stds = calibrated(moments, self.calibration, level)
-            mean = self.normaliser.inverse(moments.mean.flatten(0, 1)).reshape(moments.mean.shape)
-            total, decoder, dynamics, half = (
-                self.normaliser.inverse_std(s.flatten(0, 1)).reshape(s.shape) for s in stds
-            )
-            rows = moments.lead.numpy()
-            for k, f in enumerate(self.schema.field_names):
-                parts = (mean, total, decoder, dynamics, mean - half, mean + half)
-                for kind, values in zip(kinds, parts, strict=True):
-                    out[f + kind][rows] = values[:, :, k].numpy()
-        result = {name: np.swapaxes(values, 0, 1) for name, values in out.items()}
-        result[LATENT] = path.mean(1).transpose(0, 1).numpy()
-        return result
+        return forecast(self, start, self.steps if steps is None else steps, members, seed, level)
 
-    def _space(self) -> dict[str, Any]:
-        return {a.name: (a.name, np.asarray(a.coordinates), _attrs(a.units)) for a in self.schema.grid.axes}
+    def space(self) -> dict[str, Any]:
+        """Coordinates of the grid with their units, as xarray takes them."""
+        return {a.name: (a.name, np.asarray(a.coordinates), {"units": a.units}) for a in self.schema.grid.axes}
 
     # -- keeping
 
@@ -364,65 +284,12 @@ class ROM(nn.Module):
         content = json.loads(text)
         schema = Schema.from_json(json.dumps(content["schema"]))
         n, count = len(schema.fields), len(schema.parameters)
-        return _build(
+        return _assembled(
             schema, Normaliser([0.0] * n, [1.0] * n), ParameterScaling([0.0] * count, [1.0] * count), content["model"]
         )
 
 
-def _build(schema: Schema, normaliser: Normaliser, scaling: ParameterScaling, config: dict[str, Any]) -> ROM:
-    """Assembles a ROM from its resolved sizes; the global random state is left as it was."""
-    sides: tuple[Sides, ...] = tuple((a.lower.kind, a.upper.kind) for a in schema.grid.axes)
-    fields, shape, latent = len(schema.fields), schema.grid.shape, config["latent"]
-    values = _boundary_values(schema, normaliser)
-    layout = Layout.for_grid(
-        fields, shape, sides, latent, config["patch"], config["channels"], config["blocks"], values
-    )
-    thin, blocks = max(4, layout.channels[0] // 2), min(1, layout.blocks)
-    small = Layout.for_grid(fields, shape, sides, latent, layout.patch, thin, blocks, values)
-    linear = layout.latent * layout.points <= LINEAR_LIMIT
-    with torch.random.fork_rng():
-        torch.manual_seed(config["seed"])
-        decoder = LocalGaussian(
-            FieldDecoder(layout, linear), FieldDecoder(small, linear=False, smooth=0), config["noise_floor"]
-        )
-        vae = VAE(Encoder(layout, linear), decoder)
-        dynamics = ResidualDynamics(
-            layout.latent,
-            len(schema.parameters),
-            schema.dt,
-            config["stride"],
-            config["members"],
-            config["hidden"],
-            config["depth"],
-            config["seed"],
-        )
-    return ROM(schema, normaliser, scaling, vae, dynamics, Calibration(fields), config["steps"], config["seed"])
-
-
-def _boundary_values(schema: Schema, normaliser: Normaliser) -> tuple[tuple[tuple[float, ...], tuple[float, ...]], ...]:
-    """Prescribed boundary values of each field in normalised units, by axis and side; empty where there are none."""
-    sides = [(axis.lower, axis.upper) for axis in schema.grid.axes]
-    if not any(side.kind == "value" for pair in sides for side in pair):
-        return ()
-    scale = list(zip(schema.field_names, normaliser.mean.tolist(), normaliser.std.tolist(), strict=True))
-
-    def normalised(side: Boundary) -> tuple[float, ...]:
-        given = dict(side.value)
-        return tuple((given.get(name, 0.0) - mean) / std for name, mean, std in scale)
-
-    return tuple((normalised(lower), normalised(upper)) for lower, upper in sides)
-
-
-def _attrs(units: str) -> dict[str, str]:
-    return {"units": units}
-
-
-def _finite(x: Tensor, schema: Schema) -> None:
-    bad = (~x.isfinite()).nonzero()
-    if len(bad):
-        trajectory, _, channel, *space = (int(i) for i in bad[0])
-        place = ", ".join(f"{d}={i}" for d, i in zip(schema.grid.names, space, strict=True))
-        raise DataError(
-            f"rollout: start field {schema.field_names[channel]!r} is not finite at trajectory={trajectory}, {place}. "
-            "Repair the initial field."
-        )
+def _assembled(schema: Schema, normaliser: Normaliser, scaling: ParameterScaling, config: dict[str, Any]) -> ROM:
+    vae, dynamics = networks(schema, normaliser, config)
+    calibration = Calibration(len(schema.fields))
+    return ROM(schema, normaliser, scaling, vae, dynamics, calibration, config["steps"], config["seed"])

@@ -21,7 +21,7 @@ FORBIDDEN = {
     ("schema", "grid", "boundary", "canonical", "check", "atomic", "lock", "errors"): {"torch", "lightning"},
     ("solvers", "metrics", "plot", "report", "settings", "settings_file", "progress"): {"torch", "lightning"},
     ("distributions", "nn", "vae", "dynamics"): {"xarray", "lightning", "h5py", "zarr", "h5netcdf"},
-    ("data", "rom", "rollout", "calibration", "checkpoint", "tensors"): {"lightning"},
+    ("data", "rom", "rollout", "forecast", "assembly", "cost", "calibration", "checkpoint", "tensors"): {"lightning"},
     ("comparison", "baselines", "normalise", "demo", "version"): {"lightning"},
     ("cli", "commands", "environment"): {"lightning"},
 }

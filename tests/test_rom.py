@@ -64,6 +64,19 @@ def test_forecast_lies_on_the_snapshots_own_dims_and_its_variances_add_up(ndim, 
     assert all(bool(np.isfinite(v).all()) for v in difference.values())
 
 
+def test_every_variable_of_a_forecast_has_the_units_of_its_field_whatever_the_names():
+    data = mock_snapshots(1, ("u", "u_std", "u_x"), trajectories=8)
+    for name, units in (("u", "m s-1"), ("u_std", "K"), ("u_x", "s-1")):
+        data[name].attrs["units"] = units
+    rom = ROM.for_data(data, **TINY)
+    with pytest.raises(SchemaError, match="u_std"):
+        rom.rollout(data.isel(time=0), steps=1, members=8)
+    kept = data.drop_vars("u_std")
+    forecast = ROM.for_data(kept, **TINY).rollout(kept.isel(time=0), steps=1, members=8)
+    assert forecast["u_lower"].attrs["units"] == "m s-1"
+    assert forecast["u_x_std_dynamics"].attrs["units"] == "s-1"
+
+
 def test_one_trajectory_gives_what_it_gives_among_others(trained):
     rom, data = trained
     together = rom.rollout(data.isel(time=0), steps=4, members=8, seed=3)
