@@ -17,7 +17,7 @@ from romvae.schema import LATENT, TIME, TRAJECTORY, Schema
 if TYPE_CHECKING:
     from romvae.rom import ROM
 
-__all__ = ["forecast"]
+__all__ = ["check_names", "forecast"]
 
 FEW_MEMBERS = 8
 """With fewer members than this a forecast warns that its spread is not to be trusted."""
@@ -34,7 +34,6 @@ def forecast(rom: ROM, start: xr.Dataset, steps: int, members: int, seed: int, l
     single = TRAJECTORY not in start.dims
     x, c = rom.normalised(start)
     _finite(x, rom.schema)
-    _distinct(rom.schema)
     pieces = [
         _block(rom, x[i : i + BLOCK, 0], c[i : i + BLOCK], steps, members, seed, level, i)
         for i in range(0, len(x), BLOCK)
@@ -107,14 +106,14 @@ def _check(start: xr.Dataset, steps: int, members: int, level: float) -> None:
         )
 
 
-def _distinct(schema: Schema) -> None:
+def check_names(schema: Schema) -> None:
     """Refuses fields whose names are those of another field's uncertainty: one would replace the other."""
     names = [f + kind for f in schema.field_names for kind in KINDS] + [LATENT]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise SchemaError(
-            f"rollout: field {twice[0]!r} has the name of a variable of the forecast ({', '.join(KINDS[1:])} are "
-            "appended to the fields' names). Rename the field in the data and train again."
+            f"field {twice[0]!r} has the name of a variable of the forecast ({', '.join(KINDS[1:])} are "
+            "appended to the fields' names). Rename the field in the data."
         )
 
 

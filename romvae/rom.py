@@ -15,6 +15,7 @@ from romvae.assembly import networks
 from romvae.calibration import Calibration
 from romvae.dynamics.residual import ResidualDynamics
 from romvae.errors import ConfigError, SchemaError
+from romvae.forecast import check_names, forecast
 from romvae.normalise import Normaliser, ParameterScaling
 from romvae.schema import LATENT, TIME, TRAJECTORY, Schema, canonical, check_snapshots
 from romvae.tensors import field_tensor, largest_step, parameter_tensor, pod
@@ -98,6 +99,7 @@ class ROM(nn.Module):
         check_snapshots(ds)
         ds = canonical(ds)
         schema = Schema.of(ds)
+        check_names(schema)
         normaliser = Normaliser.of(
             (
                 [np.asarray(ds[name].isel({TRAJECTORY: i}).values) for name in schema.field_names]
@@ -239,8 +241,6 @@ class ROM(nn.Module):
             OutOfRangeWarning: A parameter lies outside the training range.
             FewMembersWarning: There are too few members to trust the spread.
         """
-        from romvae.forecast import forecast
-
         return forecast(self, start, self.steps if steps is None else steps, members, seed, level)
 
     def space(self) -> dict[str, Any]:
