@@ -39,7 +39,7 @@ class Recipe:
 
 RECIPES: dict[str, Recipe] = {
     "burgers_1d": Recipe({"train": 320, "variance": 64, "calibration": 128, "test": 128}, {"latent": 16}),
-    "burgers_1d_parametric": Recipe(None, {"latent": 5}, {"vae_steps": 1200}),
+    "burgers_1d_parametric": Recipe(None, {"latent": 5, "noise_floor": 1e-4}, {"vae_steps": 1200}),
 }
 QUICK = Recipe(
     {"train": 16, "variance": 4, "calibration": 10, "test": 4},
