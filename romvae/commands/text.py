@@ -25,7 +25,10 @@ def skill(metrics: Mapping[str, Any]) -> str:
 
 
 def _percent(value: float | None) -> str:
-    return "      -" if value is None else f"{100 * value:6.2f} %"
+    if value is None:
+        return "      -"
+    text = f"{100 * value:.2f}" if value >= 1e-3 else f"{100 * value:.2g}"  # 12.34 %, but 0.0074 %
+    return f"{text:>8} %"
 
 
 def outline(value: Mapping[str, Any]) -> str:

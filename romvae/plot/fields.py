@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from romvae.plot.style import RC, ROM, TRUTH, new_figure, with_units
 from romvae.schema import SPACE, TIME
@@ -271,7 +271,9 @@ def colour_bar(
         )
     else:
         bar = figure.colorbar(image, cax=figure.add_axes(place), orientation="horizontal", extend=extend[below, above])
-    bar.ax.xaxis.set_major_locator(MaxNLocator(3, steps=_STEPS))
+    long_labels = abs(float(bar.vmax or 0.0)) < 1e-2
+    bar.ax.xaxis.set_major_locator(MaxNLocator(2 if long_labels else 3, steps=_STEPS))
+    bar.ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
     bar.ax.tick_params(labelsize=8, pad=2)
     bar.set_label(with_units("", values.attrs.get("units")).strip(), fontsize=8, labelpad=1)
 
@@ -288,3 +290,15 @@ def _range(values: np.ndarray) -> tuple[float, float]:
         return 0.0, 1.0
     low, high = float(finite.min()), float(finite.max())
     return (low, high) if high > low else (low - 0.5, high + 0.5)
+
+
+def short(value: float) -> str:
+    """A number that fits below a small colour bar: 0.25, 300, but 4e−4 in place of 0.0004.
+
+    >>> short(0.25), short(-4e-4), short(0.0)
+    ('0.25', '−4e−4', '0')
+    """
+    if value == 0 or 1e-2 <= abs(value) < 1e4:
+        return f"{value:.4g}".replace("-", "−")
+    mantissa, exponent = f"{value:.2e}".split("e")
+    return f"{float(mantissa):g}e{int(exponent)}".replace("-", "−")
