@@ -271,7 +271,7 @@ def colour_bar(
         )
     else:
         bar = figure.colorbar(image, cax=figure.add_axes(place), orientation="horizontal", extend=extend[below, above])
-    long_labels = abs(float(bar.vmax or 0.0)) < 1e-2
+    long_labels = abs(image.get_clim()[1] or 0.0) < 1e-2
     bar.ax.xaxis.set_major_locator(MaxNLocator(2 if long_labels else 3, steps=_STEPS))
     bar.ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
     bar.ax.tick_params(labelsize=8, pad=2)
