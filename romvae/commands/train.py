@@ -60,7 +60,13 @@ def train(
     if resume is not None:
         if out is not None or config is not None or given or overwrite:
             raise ConfigError("--resume takes its settings from the run. Leave out --out, --config and all settings.")
-        run, path, chosen = _stopped(resume, data)
+        run = RunFolder.open(resume, finished=False)
+        if run.model.exists():  # a batch script may well ask once more
+            with locked(run.path):
+                run.finish()
+            print(f"{run.path}: its training has finished, there is nothing to continue.")
+            return
+        path, chosen = _stopped(run, data)
     else:
         if data is None or out is None:
             missing = "DATA" if data is None else "--out"
@@ -129,21 +135,18 @@ def _naming(path: Path) -> Iterator[None]:
         raise type(error)(f"{path}: {error}") from error
 
 
-def _stopped(folder: Path, data: Path | None) -> tuple[RunFolder, Path, TrainSettings]:
-    """The run to continue, its data and its settings."""
-    run = RunFolder.open(folder, finished=False)
-    if run.model.exists():
-        raise ConfigError(f"{folder}: its training has finished, there is nothing to continue.")
+def _stopped(run: RunFolder, data: Path | None) -> tuple[Path, TrainSettings]:
+    """Data and settings of the run to continue."""
     record = run.data()
     path = data or Path(record.path)
     if not path.exists():
-        raise DataError(f"{path}: the run's data are gone. Give their new place: romvae train DATA --resume {folder}")
+        raise DataError(f"{path}: the run's data are gone. Give their new place: romvae train DATA --resume {run.path}")
     if fingerprint(path) != record.fingerprint:
         raise DataError(
             f"{path}: differs from the data that the run was begun with, so it cannot be continued exactly. "
             "Give the same data, or train anew."
         )
-    return run, path, load_settings(TrainSettings, folder / "config.yaml", None)
+    return path, load_settings(TrainSettings, run.path / "config.yaml", None)
 
 
 def _check_target(out: Path, overwrite: bool) -> None:

@@ -216,9 +216,11 @@ def test_a_failed_training_can_be_continued_and_is_not_overwritten_by_accident(r
     assert FakeRom.made["latent"] == 5
     assert science["fit"]["seed"] == 3
     assert (folder / "model").is_dir()
-    code, _, err = run("train", "--resume", folder)
-    assert code == 2
-    assert "has finished" in err
+    (folder / "training.state").write_bytes(b"left by a process that was killed after the model was in place")
+    code, out, _ = run("train", "--resume", folder)
+    assert code == 0
+    assert "has finished, there is nothing to continue" in out
+    assert not (folder / "training.state").exists()
 
 
 def test_other_data_and_other_settings_are_refused_when_a_run_is_continued(run, science, fake, tmp_path):
