@@ -34,6 +34,7 @@ COMMANDS = {
     "compare": "Measure errors, calibration and cost on held-out trajectories.",
     "report": "Write one self-contained HTML page.",
     "config": "Show, check or complete a settings file.",
+    "selfcheck": "Try what is promised about faults, bad input and exact continuation, here.",
 }
 
 _HELP = "Reduced-order models of PDE simulations with calibrated uncertainty."
@@ -116,6 +117,8 @@ def _outcome(error: BaseException) -> tuple[int, str]:
             return 5, f"{where}{error.strerror or error}."
         case MemoryError():
             return 5, "not enough memory. Use fewer members, smaller batches or less data at once."
+    if isinstance(error, RuntimeError) and "can't allocate memory" in str(error):  # torch's, on the CPU
+        return 5, "not enough memory. Use fewer members, smaller batches or less data at once."
     if type(error).__name__ == "OutOfMemoryError":  # torch's, which must not be imported for this
         return 5, "not enough GPU memory. Use a smaller --training.batch-size, or --training.device cpu."
     what = f"{type(error).__name__}: {error}".rstrip(": ")

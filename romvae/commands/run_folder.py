@@ -131,8 +131,9 @@ class RunFolder:
         self._write("history.json", json.dumps(history) + "\n")
 
     def finish(self) -> None:
-        """Removes the training state, once the model is in place."""
-        for file in (self.state, self.state.with_name(self.state.name + ".previous")):
+        """Removes the training state, once the model is in place, and what a killed process left of one."""
+        torn = self.path.glob(f".{self.state.stem}.*{self.state.suffix}")  # of a process that was killed as it wrote
+        for file in (self.state, self.state.with_name(self.state.name + ".previous"), *torn):
             file.unlink(missing_ok=True)
 
     def _write(self, name: str, text: str) -> None:

@@ -133,6 +133,7 @@ def _stopped(folder: Path, data: Path | None) -> tuple[RunFolder, Path, TrainSet
     """The run to continue, its data and its settings."""
     run = RunFolder.open(folder, finished=False)
     if run.model.exists():
+        run.finish()  # it may have been killed just before that
         raise ConfigError(f"{folder}: its training has finished, there is nothing to continue.")
     record = run.data()
     path = data or Path(record.path)
@@ -149,7 +150,7 @@ def _stopped(folder: Path, data: Path | None) -> tuple[RunFolder, Path, TrainSet
 def _check_target(out: Path, overwrite: bool) -> None:
     if not overwrite and (out / "data.json").is_file() and not (out / "model").exists():
         raise OutputError(f"{out}: holds a training that was stopped. Continue it with --resume {out}, or --overwrite.")
-    check_output(out, overwrite, ("data.json",))
+    check_output(out, overwrite, ("data.json", "config.yaml"))  # the second: of one that was killed as it began
 
 
 def _set_aside(out: Path) -> Path | None:
