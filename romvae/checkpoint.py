@@ -26,6 +26,7 @@ __all__ = ["FORMAT", "MIGRATIONS", "Content", "file_sha256", "load_rom", "save_r
 FORMAT = 1
 """Version of the layout of a saved ROM; a reader refuses newer ones."""
 
+
 @dataclass(frozen=True)
 class Content:
     """What a saved ROM holds: its description as JSON types and its weights by name."""

@@ -33,8 +33,8 @@ def selfcheck(
     """
     if json is not None:
         check_output(json, overwrite=True)
-    from romvae.selfcheck import run_selfcheck
     from romvae.selfcheck.record import table
+    from romvae.selfcheck.suite import run_selfcheck
 
     with terminal_progress(quiet) as progress:
         groups, content = run_selfcheck(quick, progress, only or ())

@@ -68,6 +68,7 @@ def read(path: Path, source: str, *, require: bool = True) -> xr.Dataset:
     try:
         with h5py.File(path, "r") as file:
             _check_links(file, source)
+            _check_links_inside(file, source)
             _check_lengths(file, source)
             unwritten = dict(_unwritten(file))
             declared = sum(d.size * d.dtype.itemsize for d in _datasets(file) if d.size)
@@ -142,11 +143,21 @@ def _check_links(file: h5py.File, source: str) -> None:
                 groups.append(item)
 
 
-def _check_lengths(file: h5py.File, source: str) -> None:
-    """Refuses links that lead nowhere, and coordinates that are shorter or longer than the dims they label."""
+def _check_links_inside(file: h5py.File, source: str) -> None:
+    """Refuses links that lead nowhere, in a circle for instance."""
     for name in map(str, file):
-        if name not in file:
-            raise DataError(f"{source}: /{name} is a link that leads nowhere. Write or simulate it again")
+        try:
+            file[name]
+        except (KeyError, RuntimeError, OSError) as error:
+            if isinstance(file.get(name, getlink=True), h5py.SoftLink):
+                raise DataError(
+                    f"{source}: /{name} is a link that leads nowhere. Write or simulate it again"
+                ) from error
+            raise
+
+
+def _check_lengths(file: h5py.File, source: str) -> None:
+    """Refuses coordinates that are shorter or longer than the dims they label."""
     for dataset in _datasets(file):
         for length, scales in zip(dataset.shape or (), dataset.dims, strict=False):
             for label, scale in scales.items():

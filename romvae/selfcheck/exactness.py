@@ -44,7 +44,7 @@ def exactness_cases(shop: Workshop, quick: bool) -> list[Case]:
         Case("save and load", "save, load, forecast", "bit-equal weights and forecast", lambda: _kept(shop)),
         Case("memory", f"{rollouts} rollouts", "under 0.05 MB more per rollout", lambda: _memory(shop, rollouts)),
         Case("file handles", f"{opens} opens of each format", "as many open as before", lambda: _handles(shop, opens)),
-        Case("long run", f"{steps} latent steps", "finite, or the step of divergence named", lambda: _long(shop, steps)),
+        Case("long run", f"{steps} latent steps", "finite, or the step named", lambda: _long(shop, steps)),
     ]
 
 
@@ -241,5 +241,3 @@ def _long(shop: Workshop, steps: int) -> str:
         return found["said"]
     require(np.isfinite(found["largest"]), "the path is not finite, and nothing was said")
     return f"finite, largest latent {found['largest']:.3g}"
-
-

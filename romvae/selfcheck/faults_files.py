@@ -6,11 +6,12 @@ import os
 import shutil
 import signal
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from romvae.selfcheck.child import interpreter, romvae
+from romvae.selfcheck.child import Hook, interpreter, romvae
 from romvae.selfcheck.hooks import at_call, at_step, fill, kill
 from romvae.selfcheck.record import Case, require
 from romvae.selfcheck.workshop import Workshop, contents, mounted
@@ -62,11 +63,11 @@ def _killed_outputs(shop: Workshop) -> str:
     folder = shop.new()
     for nth in (0, 2, 5):
         out = folder / f"forecast-{nth}.zarr"
-        ended = romvae(*_rollout(shop, out), hook=lambda nth=nth: at_call(os, "fsync", nth, kill))
+        ended = romvae(*_rollout(shop, out), hook=partial(at_call, os, "fsync", nth, kill))
         require(ended.code == -signal.SIGKILL, ended.brief)
         require(not out.exists() or romvae("info", out).code == 0, f"half of {out.name} is there")
         out = folder / f"comparison-{nth}"
-        ended = romvae(*_compare(shop, out), hook=lambda nth=nth: at_call(os, "fsync", nth, kill))
+        ended = romvae(*_compare(shop, out), hook=partial(at_call, os, "fsync", nth, kill))
         require(ended.code == -signal.SIGKILL, ended.brief)
         for page in out.glob("[!.]*.html"):
             require(page.read_text(encoding="utf-8").rstrip().endswith("</html>"), f"half of {page} is there")
@@ -174,7 +175,7 @@ def _read_only(shop: Workshop) -> str:
     return ""
 
 
-def _refused_at_once(shop: Workshop, folder: Path, hook) -> None:  # type: ignore[no-untyped-def]
+def _refused_at_once(shop: Workshop, folder: Path, hook: Hook) -> None:
     commands: list[list[object]] = [
         [*SIMULATE, "--out", folder / "a.h5"],
         list(shop.training(folder / "run")),

@@ -1,4 +1,4 @@
-"""Faults of a training under way: killed, asked to stop, numbers that are not finite (F1 to F8, F15, F16, F19 to F21)."""
+"""Faults of a training under way: killed, stopped, not finite (F1 to F3, F6 to F8, F15, F16, F19 to F21, F26)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from romvae.selfcheck.child import command, finished, romvae, start
+from romvae.selfcheck.child import Hook, command, finished, romvae, start
 from romvae.selfcheck.hooks import at_call, at_step, kill, send
 from romvae.selfcheck.record import Case, require
 from romvae.selfcheck.workshop import Workshop, contents
@@ -28,7 +28,9 @@ def training_faults(shop: Workshop, quick: bool) -> list[Case]:
         Case("F6", "SIGTERM in training", f"exit 143, the command that continues; {same}", lambda: _stopped(shop)),
         Case("F7", "Ctrl-C once and twice", "exit 130, no traceback; the second stops at once", lambda: _ctrl_c(shop)),
         Case("F8", "SLURM's signal before its time limit", "state saved, scontrol requeue", lambda: _requeued(shop)),
-        Case("F15", "loss is NaN at a step", "exit 4, step and trajectories named, last good state", lambda: _nan(shop)),
+        Case(
+            "F15", "loss is NaN at a step", "exit 4, step and trajectories named, good state kept", lambda: _nan(shop)
+        ),
         Case("F16", "learning rate of 1e6", "refused, or exit 4 with advice", lambda: _diverges(shop)),
         Case("F19", "worker processes of a loader", "there are none that could die", lambda: _no_workers(shop)),
         Case("F20", "data cut off during training", "exit 3 or 5, the file named", lambda: _data_cut(shop)),
@@ -37,7 +39,7 @@ def training_faults(shop: Workshop, quick: bool) -> list[Case]:
     ]
 
 
-def _killed(shop: Workshop, hook) -> Path:  # type: ignore[no-untyped-def]
+def _killed(shop: Workshop, hook: Hook) -> Path:
     run = shop.new() / "run"
     ended = shop.train(run, hook=hook)
     require(ended.code == -signal.SIGKILL, f"the kill did not happen: {ended.brief}")
@@ -56,15 +58,15 @@ def _killed_between(shop: Workshop) -> str:
 
     for stage in STAGES:
 
-        def hook(stage: str = stage) -> None:
+        def hook(place: str = stage) -> None:
             from romvae.training.session import Session
 
             original = Session.begin
 
-            def begin(self: Session, name: str) -> None:
-                if name == stage:
+            def begin(self: Session, stage: str) -> None:
+                if stage == place:
                     kill()
-                original(self, name)
+                original(self, stage)
 
             Session.begin = begin  # type: ignore[method-assign]
 
@@ -157,7 +159,7 @@ def _diverges(shop: Workshop) -> str:
         def init(self, vae, steps, learning_rate, *rest) -> None:  # type: ignore[no-untyped-def]
             original(self, vae, steps, 1e6, *rest)
 
-        MeanStage.__init__ = init  # type: ignore[method-assign]
+        MeanStage.__init__ = init  # type: ignore[method-assign, assignment]
 
     ended = shop.train(folder / "run", hook=hook)
     require(ended.code == 4 and "Lower --training.learning-rate" in ended.err, ended.brief)

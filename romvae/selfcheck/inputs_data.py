@@ -39,19 +39,24 @@ def hdf5_inputs(shop: Workshop, quick: bool) -> list[Case]:
         bad("truncated at 90 %", partial(_truncated, share=0.9), "cut off or damaged"),
         bad("header byte flipped", lambda p: _flipped(p, 3), "is no store|cut off or damaged"),
         bad("chunk byte flipped, with checksum", _flipped_chunk, "'u' cannot be read at trajectory 1"),
-        bad("chunk byte flipped to NaN, without checksum", _flipped_raw, "'u' is (NaN|a fill value|infinite), first at"),
+        bad("chunk byte flipped to NaN, without checksum", _flipped_raw, "'u' is (NaN|infinite), first at"),
         bad("missing variable", lambda p: _edited(p, lambda f: f.pop("u")), "variable 'u' is missing"),
         bad("wrong rank", lambda p: _foreign(p, u=np.zeros((6, 6), "f4"), dims=("trajectory", "time")), "'u' has dims"),
         bad("zero-length axis", lambda p: _foreign(p, u=np.zeros((0, 6, 16), "f4")), "is empty|empty"),
         bad("int dtype", lambda p: _foreign(p, u=np.ones(SHAPE, "i4")), "'u' has dtype int32"),
         bad("complex dtype", lambda p: _foreign(p, u=np.ones(SHAPE, "c8")), "'u' has dtype|complex"),
         bad("text dtype", lambda p: _foreign(p, u=np.full(SHAPE, b"a", "S1")), "'u' has dtype"),
-        bad("compound dtype", lambda p: _foreign(p, u=np.zeros(SHAPE, [("a", "f4"), ("b", "f4")])), "'u' has dtype|'u'"),
+        bad("compound dtype", lambda p: _foreign(p, u=np.zeros(SHAPE, [("a", "f4"), ("b", "f4")])), "'u' has dtype"),
         odd("big-endian", lambda p: _foreign(p, u=_field().astype(">f4"))),
         odd("float64", lambda p: _foreign(p, u=_field().astype("f8"))),
         bad("NaN", lambda p: _foreign(p, u=_with(np.nan)), "'u' is NaN, first at trajectory 3, time 5"),
         bad("infinity", lambda p: _foreign(p, u=_with(np.inf)), "'u' is infinite, first at trajectory 3, time 5"),
-        bad("constant field", lambda p: _foreign(p, u=np.ones((12, 6, 16), "f4")), "'u' is (1|constant)|nothing to learn", train),
+        bad(
+            "constant field",
+            lambda p: _foreign(p, u=np.ones((12, 6, 16), "f4")),
+            "'u': constant at 1",
+            train,
+        ),
         bad("time decreases", lambda p: _foreign(p, time=[0, 1, 2, 1.5, 3, 4]), "time decreases at index 3"),
         bad("time repeats", lambda p: _foreign(p, time=[0, 1, 2, 2, 3, 4]), "time repeats at index 3"),
         bad("time not uniform", lambda p: _foreign(p, time=[0, 1, 2, 3, 4.5, 5.5]), "time is not uniform: .* index 4"),
@@ -215,10 +220,7 @@ def _virtual(path: Path) -> None:
 
 
 def _bomb(path: Path) -> None:
-    def huge(file: Any) -> None:
-        file.create_dataset("u", (6, 6, 2**44 * 61 // (36 * 16) // 4 * 16 // 16), "f4", chunks=(1, 1, 1000))
-
     import h5py
 
     with h5py.File(path, "w") as file:
-        huge(file)
+        file.create_dataset("u", (6, 6, 61 * 2**40 // (36 * 4)), "f4", chunks=(1, 1, 1000))
