@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_format
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -36,6 +37,7 @@ def selfcheck(
     from romvae.selfcheck.record import table
     from romvae.selfcheck.suite import run_selfcheck
 
+    logging.getLogger("romvae").setLevel(logging.ERROR)  # of this process; its children set their own
     with terminal_progress(quiet) as progress:
         groups, content = run_selfcheck(quick, progress, only or ())
     print(table(groups))

@@ -56,9 +56,9 @@ def _killed_in_steps(shop: Workshop, kills: int) -> str:
 def _killed_between(shop: Workshop) -> str:
     from romvae.training.session import STAGES
 
-    for stage in STAGES:
+    for each in STAGES:
 
-        def hook(place: str = stage) -> None:
+        def hook(place: str = each) -> None:
             from romvae.training.session import Session
 
             original = Session.begin
