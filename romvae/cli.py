@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from romvae.errors import RomvaeError
 from romvae.version import __version__
 
-__all__ = ["COMMANDS", "main"]
+__all__ = ["COMMANDS", "main", "run"]
 
 COMMANDS = {
     "demo": "Simulate, train, roll out, compare and report, on a built-in case.",
@@ -79,6 +79,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             _say(f"error: {' '.join(message.split())}")
         return code
     return 0
+
+
+def run() -> NoReturn:
+    """`main` as a whole process."""
+    code = main()
+    if code == 5 and "h5py" in sys.modules:
+        with suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)  # after a full disk, the HDF5 library crashes as the interpreter ends
+    sys.exit(code)
 
 
 def _app() -> App:

@@ -83,13 +83,14 @@ def _compare(shop: Workshop, out: Path) -> list[object]:
 
 
 _FILL_LATE = """
-import sys
 from pathlib import Path
 from romvae import cli
+from romvae.commands import simulate
 from romvae.data import store
 from romvae.selfcheck.hooks import fill
+simulate.require_space = lambda path, nbytes: None
 store.require_space = lambda path, nbytes: fill(Path(path).parent, 20_000)
-sys.exit(cli.main(sys.argv[1:]))
+cli.run()
 """
 
 

@@ -58,8 +58,8 @@ def _solver_fails(shop: Workshop) -> str:
 
 def _memory(shop: Workshop, quick: bool) -> str:
     if quick:
-        raise SkippedError("writes and reads half a gigabyte, left out by --quick")
-    folder, mib = shop.new(), 512
+        raise SkippedError("writes and reads a large file, left out by --quick")
+    folder, mib = shop.new(), 128
 
     def write() -> None:
         import h5py
