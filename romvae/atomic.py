@@ -57,7 +57,7 @@ def require_space(path: Path | str, nbytes: int) -> None:
 
 
 def torn(folder: Path) -> list[Path]:
-    """What processes that were killed as they wrote have left in a folder; another that writes now has such names too."""
+    """What processes that were killed as they wrote have left in a folder; another may be writing one now."""
     return [path for path in folder.iterdir() if _TORN.fullmatch(path.name)]
 
 

@@ -73,6 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             _forget_stdout()
             return 0
         code, message = _outcome(error)
+        if code == 5:
+            _kept.append(error)
         if message and debug:
             traceback.print_exc()
         if message:
@@ -81,14 +83,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+_kept: list[BaseException] = []
+"""Errors of a full disk with the files they hold: the HDF5 library crashes where such a file is closed, even at exit."""
+
+
 def run() -> NoReturn:
-    """`main` as a whole process."""
+    """`main` as a whole process; after a full disk it ends without closing what could not be written."""
     code = main()
     if code == 5 and "h5py" in sys.modules:
         with suppress(OSError, ValueError):
             sys.stdout.flush()
             sys.stderr.flush()
-        os._exit(code)  # after a full disk, the HDF5 library crashes as the interpreter ends
+        os._exit(code)
     sys.exit(code)
 
 
