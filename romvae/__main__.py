@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-
-from romvae.cli import main
+from romvae.cli import run
 
 __all__: list[str] = []
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

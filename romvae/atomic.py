@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -12,8 +13,9 @@ from pathlib import Path
 
 from romvae.errors import OutputError
 
-__all__ = ["atomic_file", "atomic_folder", "check_target", "require_space"]
+__all__ = ["atomic_file", "atomic_folder", "check_target", "remove_torn", "require_space", "torn"]
 
+_TORN = re.compile(r"\..+\.[0-9a-f]{12}(\.\w+)*")
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -52,6 +54,17 @@ def require_space(path: Path | str, nbytes: int) -> None:
             f"{path}: needs {_readable(nbytes)}, but the disk has {_readable(free)} free. "
             "Free some space or choose another path"
         )
+
+
+def torn(folder: Path) -> list[Path]:
+    """What processes that were killed as they wrote have left in a folder; another may be writing one now."""
+    return [path for path in folder.iterdir() if _TORN.fullmatch(path.name)]
+
+
+def remove_torn(folder: Path) -> None:
+    """Removes what `torn` gives; for a folder in which nobody else writes."""
+    for path in torn(folder):
+        _remove(path)
 
 
 @contextmanager

@@ -116,8 +116,11 @@ class Calibration(nn.Module):
         return std.float(), (wanted * _interpolate(self.lead, at_level, lead)).float()
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):  # type: ignore[no-untyped-def]
-        for name in ("lead", "variance_factor", "half_width"):
-            if prefix + name in state_dict:
+        fields = self.variance_factor.shape[-1]
+        leads = state_dict[prefix + "lead"].numel() if prefix + "lead" in state_dict else 0
+        expected = {"lead": (leads,), "variance_factor": (leads, fields), "half_width": (len(LEVELS), leads, fields)}
+        for name, shape in expected.items():  # the number of lead times is free, the rest must fit
+            if prefix + name in state_dict and tuple(state_dict[prefix + name].shape) == shape and leads:
                 setattr(self, name, torch.empty_like(state_dict[prefix + name]))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 

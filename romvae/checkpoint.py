@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
@@ -19,10 +21,22 @@ from romvae.version import __version__
 if TYPE_CHECKING:
     from romvae.rom import ROM
 
-__all__ = ["FORMAT", "load_rom", "save_rom"]
+__all__ = ["FORMAT", "MIGRATIONS", "Content", "file_sha256", "load_rom", "save_rom"]
 
 FORMAT = 1
 """Version of the layout of a saved ROM; a reader refuses newer ones."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a saved ROM holds: its description as JSON types and its weights by name."""
+
+    description: dict[str, Any]
+    weights: dict[str, torch.Tensor]
+
+
+MIGRATIONS: dict[int, Callable[[Content], Content]] = {}
+"""For each older format, what turns its content into that of the next one. The first format is the present one."""
 
 WEIGHTS, CONFIG, MANIFEST = "model.safetensors", "config.json", "manifest.json"
 
@@ -37,7 +51,7 @@ def save_rom(rom: ROM, path: Path, overwrite: bool = False) -> Path:
             "romvae": __version__,
             "torch": torch.__version__,
             "python": platform.python_version(),
-            "sha256": {name: _sha256(folder / name) for name in (WEIGHTS, CONFIG)},
+            "sha256": {name: file_sha256(folder / name) for name in (WEIGHTS, CONFIG)},
         }
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
     return path
@@ -56,9 +70,10 @@ def load_rom(path: Path) -> ROM:
         )
     manifest = _json(path / MANIFEST)
     version = manifest.get("format")
-    if not isinstance(version, int) or version > FORMAT:
+    if isinstance(version, bool) or not isinstance(version, int) or not _readable(version):
+        oldest = min((*MIGRATIONS, FORMAT))
         raise CheckpointError(
-            f"{path / MANIFEST}: format is {version!r}, this romvae {__version__} reads up to {FORMAT} "
+            f"{path / MANIFEST}: format is {version!r}, this romvae {__version__} reads {oldest} up to {FORMAT} "
             f"(written by romvae {manifest.get('romvae', 'unknown')}). Install that version."
         )
     sums = manifest.get("sha256")
@@ -66,18 +81,41 @@ def load_rom(path: Path) -> ROM:
         file = path / name
         if not file.is_file():
             raise CheckpointError(f"{file}: missing, the saved ROM is incomplete. Copy it whole, or retrain.")
-        if not isinstance(sums, dict) or _sha256(file) != sums.get(name):
+        if not isinstance(sums, dict) or file_sha256(file) != sums.get(name):
             raise CheckpointError(
                 f"{file}: its SHA-256 differs from the one in {MANIFEST}: damaged or changed. Copy it again."
             )
     try:
-        rom = ROM.from_description((path / CONFIG).read_text(encoding="utf-8"))
-        rom.load_state_dict(load_file(path / WEIGHTS))
+        description = json.loads((path / CONFIG).read_text(encoding="utf-8"))
+        content = _migrated(Content(description, load_file(path / WEIGHTS)), version)
+        _refuse_bomb(content)
+        rom = ROM.from_description(json.dumps(content.description))
+        rom.load_state_dict(content.weights)
     except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         message = f"{path}: weights and configuration do not fit together: {reason}. Train again."
         raise CheckpointError(message) from error
     return rom.eval()
+
+
+def _readable(version: int) -> bool:
+    return version <= FORMAT and all(older in MIGRATIONS for older in range(version, FORMAT))
+
+
+def _migrated(content: Content, version: int) -> Content:
+    """Content of an older format as that of the present one, one format after the other."""
+    for older in range(version, FORMAT):
+        content = MIGRATIONS[older](content)
+    return content
+
+
+def _refuse_bomb(content: Content) -> None:
+    """Raises where the configuration asks for more than the weights can fill, before anything is allocated."""
+    stored = sum(value.numel() for value in content.weights.values())
+    for name in ("latent", "patch", "channels", "blocks", "hidden", "depth", "members"):
+        size = content.description["model"].get(name)
+        if isinstance(size, int) and size > stored:
+            raise ValueError(f"{name} is {size}, with {stored} weights in all")
 
 
 def _json(path: Path) -> dict[str, object]:
@@ -94,6 +132,7 @@ def _json(path: Path) -> dict[str, object]:
     return content
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, as the manifest has it."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from romvae.errors import RomvaeError
 from romvae.version import __version__
 
-__all__ = ["COMMANDS", "main"]
+__all__ = ["COMMANDS", "main", "run"]
 
 COMMANDS = {
     "demo": "Simulate, train, roll out, compare and report, on a built-in case.",
@@ -34,6 +34,7 @@ COMMANDS = {
     "compare": "Measure errors, calibration and cost on held-out trajectories.",
     "report": "Write one self-contained HTML page.",
     "config": "Show, check or complete a settings file.",
+    "selfcheck": "Try what is promised about faults, bad input and exact continuation, here.",
 }
 
 _HELP = "Reduced-order models of PDE simulations with calibrated uncertainty."
@@ -72,12 +73,29 @@ def main(argv: Sequence[str] | None = None) -> int:
             _forget_stdout()
             return 0
         code, message = _outcome(error)
+        if code == 5:
+            _kept.append(error)
         if message and debug:
             traceback.print_exc()
         if message:
             _say(f"error: {' '.join(message.split())}")
         return code
     return 0
+
+
+_kept: list[BaseException] = []
+"""Errors of a full disk with the files they hold: the HDF5 library crashes where such a file is closed, even at exit."""
+
+
+def run() -> NoReturn:
+    """`main` as a whole process; after a full disk it ends without closing what could not be written."""
+    code = main()
+    if code == 5 and "h5py" in sys.modules:
+        with suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _app() -> App:
@@ -116,6 +134,8 @@ def _outcome(error: BaseException) -> tuple[int, str]:
             return 5, f"{where}{error.strerror or error}."
         case MemoryError():
             return 5, "not enough memory. Use fewer members, smaller batches or less data at once."
+    if isinstance(error, RuntimeError) and "can't allocate memory" in str(error):  # torch's, on the CPU
+        return 5, "not enough memory. Use fewer members, smaller batches or less data at once."
     if type(error).__name__ == "OutOfMemoryError":  # torch's, which must not be imported for this
         return 5, "not enough GPU memory. Use a smaller --training.batch-size, or --training.device cpu."
     what = f"{type(error).__name__}: {error}".rstrip(": ")

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from romvae.atomic import check_target
+from romvae.atomic import check_target, require_space
 from romvae.comparison import Comparison, compare
 from romvae.data import PARTS, open_snapshots, split, write_snapshots
 from romvae.environment import show_versions
 from romvae.report import write_metrics, write_report
 from romvae.rom import ROM
-from romvae.solvers import get_case, simulate
+from romvae.solvers import ensemble_bytes, get_case, simulate
 from romvae.training import History, fit
 
 __all__ = ["RECIPES", "Recipe", "run_demo"]
@@ -48,6 +48,8 @@ QUICK = Recipe(
 )
 QUICK_OWN = 30
 """Trajectories of a quick demo of a case with a split of its own: the least that fill every part."""
+OTHER_BYTES = 2**25
+"""Room for model, comparison and report beside the data."""
 
 
 def run_demo(
@@ -88,6 +90,7 @@ def run_demo(
     own = named.draw(0, seed).split is not None  # the case says itself what is held out
     counts = None if own else recipe.split
     n = QUICK_OWN if own and quick else sum(counts.values()) if counts else None
+    require_space(targets[0], 2 * ensemble_bytes(named, n) + OTHER_BYTES)
     snapshots = simulate(named, n, seed, workers, progress=lambda done, total: report("simulate", done, total))
     seconds = {"simulate": time.perf_counter() - begin}
     out.mkdir(parents=True, exist_ok=True)

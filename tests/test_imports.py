@@ -23,7 +23,7 @@ FORBIDDEN = {
     ("distributions", "nn", "vae", "dynamics"): {"xarray", "lightning", "h5py", "zarr", "h5netcdf"},
     ("data", "rom", "rollout", "forecast", "assembly", "cost", "calibration", "checkpoint", "tensors"): {"lightning"},
     ("comparison", "baselines", "normalise", "demo", "version"): {"lightning"},
-    ("cli", "commands", "environment"): {"lightning"},
+    ("cli", "commands", "environment", "selfcheck"): {"lightning"},
 }
 # Parts that stay free of torch also through what they import from romvae.
 TORCH_FREE = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from romvae.atomic import check_target
+from romvae.atomic import check_target, torn
 from romvae.errors import ConfigError, OutputError
 
 __all__ = ["check_output", "check_store"]
@@ -27,7 +27,7 @@ def check_output(path: Path, overwrite: bool, expected: tuple[str, ...] = ()) ->
     """
     check_target(path, overwrite)
     if path.is_dir():
-        names = {entry.name for entry in path.iterdir()}
+        names = {entry.name for entry in path.iterdir()} - {entry.name for entry in torn(path)}
         if names and not names & set(expected):
             raise OutputError(
                 f"{path}: is a folder that romvae did not write (it holds none of "

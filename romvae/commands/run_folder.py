@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from romvae.atomic import atomic_file
+from romvae.atomic import atomic_file, remove_torn
 from romvae.errors import CheckpointError, ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -131,9 +131,10 @@ class RunFolder:
         self._write("history.json", json.dumps(history) + "\n")
 
     def finish(self) -> None:
-        """Removes the training state, once the model is in place."""
+        """Removes the training state, once the model is in place, and what a killed process left of one."""
         for file in (self.state, self.state.with_name(self.state.name + ".previous")):
             file.unlink(missing_ok=True)
+        remove_torn(self.path)
 
     def _write(self, name: str, text: str) -> None:
         with atomic_file(self.path / name, overwrite=True) as temporary:

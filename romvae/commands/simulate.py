@@ -7,6 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from romvae.atomic import require_space
 from romvae.commands.options import Config, Overwrite, Quiet
 from romvae.commands.outputs import check_store
 from romvae.environment import available_cpus
@@ -56,7 +57,7 @@ def simulate(
     from romvae import solvers
     from romvae.data import write_snapshots
 
-    solvers.get_case(settings.case)
+    require_space(out, solvers.ensemble_bytes(settings.case, settings.n) + 2**20)
     with terminal_progress(quiet) as progress:
         snapshots = solvers.simulate(
             settings.case,

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from romvae.atomic import require_space
 from romvae.commands.options import Config, Overwrite, Quiet
 from romvae.commands.outputs import check_output
 from romvae.commands.run_folder import DataRecord, RunFolder, fingerprint
@@ -82,6 +83,7 @@ def train(
     with _naming(path):
         parts = split(snapshots, seed=chosen.seed)
         rom = ROM.for_data(parts.train, seed=chosen.seed, **chosen.model.chosen())
+    _require_space(run, rom)
     aside = None
     if resume is None:
         aside = _set_aside(run.path)
@@ -152,7 +154,13 @@ def _stopped(run: RunFolder, data: Path | None) -> tuple[Path, TrainSettings]:
 def _check_target(out: Path, overwrite: bool) -> None:
     if not overwrite and (out / "data.json").is_file() and not (out / "model").exists():
         raise OutputError(f"{out}: holds a training that was stopped. Continue it with --resume {out}, or --overwrite.")
-    check_output(out, overwrite, ("data.json",))
+    check_output(out, overwrite, ("data.json", "config.yaml"))  # the second: of one that was killed as it began
+
+
+def _require_space(run: RunFolder, rom: ROM) -> None:
+    """Refuses a disk on which the training could not be kept: two states with two moments per weight, and the model."""
+    weights = sum(value.numel() * value.element_size() for value in rom.state_arrays().values())
+    require_space(run.state, 8 * weights + 2**17)
 
 
 def _set_aside(out: Path) -> Path | None:

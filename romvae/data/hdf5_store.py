@@ -68,9 +68,11 @@ def read(path: Path, source: str, *, require: bool = True) -> xr.Dataset:
     try:
         with h5py.File(path, "r") as file:
             _check_links(file, source)
+            _check_links_inside(file, source)
+            _check_lengths(file, source)
             unwritten = dict(_unwritten(file))
             declared = sum(d.size * d.dtype.itemsize for d in _datasets(file) if d.size)
-            groups = [name for name, item in file.items() if isinstance(item, h5py.Group)]
+            groups = [name for name in file if isinstance(file[name], h5py.Group)]
     except BlockingIOError as error:
         raise DataError(f"{source}: is being written by another process. Wait until it is done") from error
     except (OSError, RuntimeError, KeyError) as error:
@@ -139,6 +141,31 @@ def _check_links(file: h5py.File, source: str) -> None:
             item = _own_item(group, name, f"{source}: {str(group.name).rstrip('/')}/{name}")
             if isinstance(item, h5py.Group):
                 groups.append(item)
+
+
+def _check_links_inside(file: h5py.File, source: str) -> None:
+    """Refuses links that lead nowhere, in a circle for instance."""
+    for name in map(str, file):
+        try:
+            file[name]
+        except (KeyError, RuntimeError, OSError) as error:
+            if isinstance(file.get(name, getlink=True), h5py.SoftLink):
+                raise DataError(
+                    f"{source}: /{name} is a link that leads nowhere. Write or simulate it again"
+                ) from error
+            raise
+
+
+def _check_lengths(file: h5py.File, source: str) -> None:
+    """Refuses coordinates that are shorter or longer than the dims they label."""
+    for dataset in _datasets(file):
+        for length, scales in zip(dataset.shape or (), dataset.dims, strict=False):
+            for label, scale in scales.items():
+                if scale.shape != (length,):
+                    raise DataError(
+                        f"{source}: {str(dataset.name).lstrip('/')!r} has {length} entries along a dim whose scale "
+                        f"{str(scale.name or label).lstrip('/')!r} has shape {scale.shape}. Write or simulate it again"
+                    )
 
 
 def _own_item(group: h5py.Group, name: str, where: str) -> object:

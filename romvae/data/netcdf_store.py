@@ -1,28 +1,10 @@
-"""Snapshots in netCDF-4, written by xarray: one snapshot per chunk with a Fletcher-32 checksum."""
+"""Snapshots in netCDF-4: the same bytes as HDF5, whose files are valid netCDF-4 with a dimension scale for every dim.
+
+A writer of our own keeps its files open after an error, where h5netcdf closes them: on a full disk that crashes HDF5.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
-import xarray as xr
-
-from romvae.data.hdf5_store import complete, is_store, read
-from romvae.data.layout import chunk_shape, marked
+from romvae.data.hdf5_store import complete, is_store, read, write
 
 __all__ = ["complete", "is_store", "read", "write"]
-
-
-def write(ds: xr.Dataset, path: Path) -> None:
-    """Writes a file, all but the completion marker; one variable at a time is held in memory."""
-    encoding: dict[Any, dict[str, Any]] = {}
-    for name, variable in ds.variables.items():
-        settings: dict[str, Any] = {}
-        if variable.dtype.kind in "fiu":
-            settings["_FillValue"] = None
-            if variable.ndim and variable.size:
-                settings |= {"chunksizes": chunk_shape(variable), "fletcher32": True}
-        encoding[name] = settings
-    plain = ds.drop_encoding()
-    plain.attrs = marked(ds.attrs, ds)
-    plain.to_netcdf(path, mode="w", format="NETCDF4", engine="h5netcdf", encoding=encoding)

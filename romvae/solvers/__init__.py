@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from romvae.solvers.burgers_inviscid import BurgersInviscid1d
     from romvae.solvers.burgers_walls import BurgersWalls1d
     from romvae.solvers.cases import CASES, get_case
-    from romvae.solvers.ensemble import simulate
+    from romvae.solvers.ensemble import ensemble_bytes, simulate
     from romvae.solvers.heat import Heat
     from romvae.solvers.verify import verify_solver
 
@@ -33,6 +33,7 @@ __all__ = [
     "Draw",
     "Heat",
     "Solver",
+    "ensemble_bytes",
     "get_case",
     "simulate",
     "verify_solver",
@@ -48,6 +49,7 @@ _HOMES = {
     "Draw": "base",
     "Heat": "heat",
     "Solver": "base",
+    "ensemble_bytes": "ensemble",
     "get_case": "cases",
     "simulate": "ensemble",
     "verify_solver": "verify",

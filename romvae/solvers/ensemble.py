@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import multiprocessing
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +24,7 @@ from romvae.solvers.base import Case, Draw, Solver
 from romvae.solvers.cases import get_case
 from romvae.version import __version__
 
-__all__ = ["SPLIT_PARTS", "simulate"]
+__all__ = ["SPLIT_PARTS", "ensemble_bytes", "simulate"]
 
 SPLIT_PARTS = ("train", "variance", "calibration", "test")
 """The parts of the data in the order of the codes 0 to 3 of the coordinate `split`."""
@@ -89,6 +90,14 @@ def simulate(
         if progress is not None:
             progress(done, n)
     return _dataset(case, seed, first, fields, parameters, splits)
+
+
+def ensemble_bytes(case: Case | str, n: int | None = None) -> int:
+    """Bytes of the values that `simulate` gives, so that a full disk is known before anything is computed."""
+    case = get_case(case) if isinstance(case, str) else case
+    solver = case.draw(0).solver
+    n = case.n_trajectories if n is None else count("simulate", "n", n, 1)
+    return 4 * n * len(case.times) * math.prod(solver.shape)
 
 
 def _solved(case: Case, n: int, seed: int, workers: int) -> Iterator[_Block]:

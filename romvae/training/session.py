@@ -27,6 +27,9 @@ logger = logging.getLogger("romvae.training")
 
 STAGES = ("vae", "variance", "dynamics", "calibration")
 FORMAT = 1
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+"""For each older format, what turns its fields into those of the next one. The first format is the present one."""
+
 _MAGIC = b"romvae-training-state\n"
 _DIGEST = 64
 
@@ -119,6 +122,10 @@ def _read(path: Path) -> TrainingState:
         version = fields.pop("format")
         if version > FORMAT:
             raise CheckpointError(f"{path}: format {version} was written by a newer romvae, this one reads {FORMAT}.")
+        for older in range(version, FORMAT):
+            if older not in MIGRATIONS:
+                raise CheckpointError(f"{path}: format {older} is too old for this romvae. Train anew.")
+            fields = MIGRATIONS[older](fields)
         return TrainingState(**fields)
     except CheckpointError:
         raise
