@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 _kept: list[BaseException] = []
-"""Errors of a full disk with the files they hold: HDF5 crashes where such a file is closed, even at exit."""
+"""Errors of a full disk with the files they hold: closing such a file crashes the HDF5 library, even at exit."""
 
 
 def run() -> NoReturn:

@@ -66,6 +66,9 @@ class FakeRom:
         cls.made = settings
         return cls()
 
+    def state_arrays(self):
+        return {}
+
     def save(self, path, overwrite=False):
         path.mkdir()
 
@@ -305,7 +308,7 @@ def test_simulate_passes_the_settings_on(run, fake, snapshots, tmp_path):
 
     written = []
     case = types.SimpleNamespace(description="viscous Burgers")
-    fake("romvae.solvers", simulate=simulate, CASES={"burgers_1d": case}, get_case=lambda name: case)
+    fake("romvae.solvers", simulate=simulate, CASES={"burgers_1d": case}, ensemble_bytes=lambda *_: 0)
     fake("romvae.data", write_snapshots=lambda ds, path, overwrite: written.append(path))
     config = tmp_path / "simulate.yaml"
     config.write_text("case: burgers_1d\nn: 5\nseed: 1\n")
