@@ -123,7 +123,7 @@ class Workshop:
         """
         if (out / "model").exists():  # stopped after the end
             ended = romvae("train", "--resume", out, "-q")
-            require(ended.code == 2 and "has finished" in ended.err, f"a finished run: {ended.brief}")
+            require(ended.code == 0 and "has finished" in ended.out, f"a finished run: {ended.brief}")
         elif (out / "data.json").exists():
             ended = romvae("train", "--resume", out, "--checkpoint-every", 0, "-q")
             require(ended.code == 0, f"the continuation failed: {ended.brief}")
