@@ -61,7 +61,7 @@ def test_killed_at_random_moments_it_ends_in_the_same_bytes(store, straight, tmp
         # Start-up takes seconds of which nothing is interesting: wait for the training, then a random while.
         while process.poll() is None and not (state.exists() or (run / "model").exists()):
             time.sleep(0.01)
-        wait = rng.uniform(0.0, 1.2) if kills < 3 else 60.0
+        wait = rng.uniform(0.0, 0.5) if kills < 3 else 60.0
         try:
             process.wait(wait)
         except subprocess.TimeoutExpired:
