@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from romvae.solvers.advection import Advection1d
-    from romvae.solvers.base import Case, Draw, Solver
+    from romvae.solvers.base import Case, Draw, Range, Solver, equidistant
     from romvae.solvers.burgers import Burgers1d
     from romvae.solvers.burgers_inviscid import BurgersInviscid1d
     from romvae.solvers.burgers_walls import BurgersWalls1d
@@ -32,8 +32,10 @@ __all__ = [
     "Case",
     "Draw",
     "Heat",
+    "Range",
     "Solver",
     "ensemble_bytes",
+    "equidistant",
     "get_case",
     "simulate",
     "verify_solver",
@@ -48,8 +50,10 @@ _HOMES = {
     "Case": "base",
     "Draw": "base",
     "Heat": "heat",
+    "Range": "base",
     "Solver": "base",
     "ensemble_bytes": "ensemble",
+    "equidistant": "base",
     "get_case": "cases",
     "simulate": "ensemble",
     "verify_solver": "verify",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,11 +11,11 @@ from scipy.interpolate import make_interp_spline
 
 from romvae.schema import Boundary, Field, Grid
 from romvae.solvers.arguments import count, finite, positive
-from romvae.solvers.base import Array, Solver
+from romvae.solvers.base import Array, Case, Range, Solver, equidistant
 from romvae.solvers.initial import random_sines
 from romvae.solvers.operators import uniform_axis, wavenumbers
 
-__all__ = ["Advection1d"]
+__all__ = ["CASES", "Advection1d"]
 
 
 class Advection1d(Solver):
@@ -88,3 +89,15 @@ class Advection1d(Solver):
         traced: Array = np.full(foot.shape, self.inflow, dtype=np.float64)
         traced[inside] = spline(foot[inside])
         return traced
+
+
+CASES = (
+    Case(
+        "advection_1d",
+        "Linear advection of random large-scale fields on a periodic interval, random speed",
+        partial(Advection1d, points=128),
+        equidistant(1.0, 51),
+        200,
+        (Range("speed", 0.5, 1.5),),
+    ),
+)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,7 +15,7 @@ from romvae.errors import ConfigError, NumericsError
 from romvae.schema import Field, Grid
 from romvae.solvers.arguments import increasing_times
 
-__all__ = ["Array", "Case", "Draw", "Solver"]
+__all__ = ["Array", "Case", "Draw", "Range", "Solver", "equidistant"]
 
 Array = NDArray[np.float64]
 
@@ -33,6 +34,8 @@ class Solver(ABC):
     Attributes:
         name: What messages and stores call the solver.
         equation: The equation in plain text.
+        scheme: The discretisation in a few words.
+        exact: Whether the only errors are those of round-off and of sampling `u0` on the grid.
         fields: Name, units and long name of every field, in the order of the arrays' first axis.
         units: Units of parameters, axes and `time`; what is not listed is dimensionless ("1").
         batched: Whether `solve_many` advances all trajectories together.
@@ -42,6 +45,8 @@ class Solver(ABC):
 
     name: ClassVar[str]
     equation: ClassVar[str]
+    scheme: ClassVar[str] = ""
+    exact: ClassVar[bool] = False
     fields: ClassVar[tuple[Field, ...]]
     units: ClassVar[Mapping[str, str]] = {}
     batched: ClassVar[bool] = False
@@ -52,6 +57,30 @@ class Solver(ABC):
     @property
     def settings(self) -> dict[str, Any]:
         """What the numbers depend on beside the parameters (resolution, step, tolerance), for the record."""
+        return {}
+
+    @property
+    def mask(self) -> NDArray[np.bool_] | None:
+        """Which grid points belong to the domain, `(*space)`; None where all do (no obstacle)."""
+        return None
+
+    def refined(self) -> Self | None:
+        """The same problem on the same output grid, computed more accurately; None where there is no such knob.
+
+        About twice the internal resolution, and a smaller step or tolerance: what changes between the two is
+        an estimate of the error of this solver. It accepts the same `u0`.
+        """
+        return None
+
+    def conserved(self, u: Array) -> dict[str, Array]:
+        """What the equation keeps constant in time, such as mass or energy, up to the discretisation.
+
+        Arguments:
+            u: Fields `(..., field, *space)` in physical units.
+
+        Returns:
+            Name to values `(...)`; empty where nothing is conserved.
+        """
         return {}
 
     @property
@@ -136,6 +165,37 @@ def _check_finite(solvers: Sequence[Solver], u: Array, times: Array) -> None:
 
 
 @dataclass(frozen=True)
+class Range:
+    """A parameter that varies over an ensemble, and the interval that it is drawn from.
+
+    Arguments:
+        name: An argument of the solver, or a parameter of the initial field.
+        low: Lower end.
+        high: Upper end.
+        scale: `linear` draws uniformly, `log` uniformly in the logarithm.
+        of_initial: Whether it shapes the initial field and is unknown to the solver.
+    """
+
+    name: str
+    low: float
+    high: float
+    scale: Literal["linear", "log"] = "linear"
+    of_initial: bool = False
+
+    def at(self, fraction: float) -> float:
+        """The value at a fraction of the interval, from 0 (`low`) to 1 (`high`)."""
+        if self.scale == "log":
+            return math.exp(math.log(self.low) + fraction * (math.log(self.high) - math.log(self.low)))
+        return self.low + fraction * (self.high - self.low)
+
+    def draw(self, rng: np.random.Generator) -> float:
+        """A random value; takes one number from `rng`."""
+        if self.scale == "log":
+            return math.exp(rng.uniform(math.log(self.low), math.log(self.high)))
+        return float(rng.uniform(self.low, self.high))
+
+
+@dataclass(frozen=True)
 class Draw:
     """One member of an ensemble: the solver with its parameters, and the initial field.
 
@@ -160,18 +220,49 @@ class Case:
     Arguments:
         name: As typed on the command line.
         description: One sentence.
-        sample: `sample(index, rng)` draws trajectory number `index`; all randomness comes from `rng`. All
-            draws share the solver's class and its grid.
+        solver: Makes the solver from the values of `ranges` as keyword arguments, such as
+            `partial(Burgers1d, points=256)`; the same class and grid for all values. Picklable, for several processes.
         times: The stored times, strictly increasing.
         n_trajectories: The default size of the ensemble.
+        ranges: What varies over the ensemble beside the initial field.
+        initial: `initial(solver, values, rng)` gives the initial field `(field, *space)`; None takes
+            `solver.initial(rng)`.
+        plan: `plan(index, rng)` gives values and part of the data of trajectory `index` where the case prescribes
+            them (a training grid, say); None draws the values from `ranges`.
     """
 
     name: str
     description: str
-    sample: Callable[[int, np.random.Generator], Draw]
+    solver: Callable[..., Solver]
     times: tuple[float, ...]
     n_trajectories: int
+    ranges: tuple[Range, ...] = ()
+    initial: Callable[[Any, Mapping[str, float], np.random.Generator], Array] | None = None
+    plan: Callable[[int, np.random.Generator], tuple[Mapping[str, float], str | None]] | None = None
 
-    def draw(self, index: int, seed: int = 0) -> Draw:
-        """Trajectory number `index` of the ensemble `seed`; it depends on these two numbers only."""
-        return self.sample(index, np.random.default_rng(np.random.SeedSequence((seed, index))))
+    def draw(self, index: int, seed: int = 0, values: Mapping[str, float] | None = None) -> Draw:
+        """Trajectory number `index` of the ensemble `seed`; it depends on the arguments only.
+
+        Arguments:
+            index: Number of the trajectory.
+            seed: Selects the ensemble.
+            values: Parameters to use instead of those that belong to (seed, index); the initial field is still
+                drawn with the random numbers of (seed, index).
+        """
+        rng = np.random.default_rng(np.random.SeedSequence((seed, index)))
+        split: str | None = None
+        if self.plan is None:
+            drawn: Mapping[str, float] = {r.name: r.draw(rng) for r in self.ranges}
+        else:
+            drawn, split = self.plan(index, rng)
+        if values is not None:
+            drawn, split = values, None
+        of_initial = {r.name for r in self.ranges if r.of_initial}
+        solver = self.solver(**{name: value for name, value in drawn.items() if name not in of_initial})
+        u0 = solver.initial(rng) if self.initial is None else self.initial(solver, drawn, rng)
+        return Draw(solver, u0, {name: value for name, value in drawn.items() if name in of_initial}, split)
+
+
+def equidistant(end: float, number: int) -> tuple[float, ...]:
+    """`number` times from 0 to `end`."""
+    return tuple(np.linspace(0.0, end, number).tolist())

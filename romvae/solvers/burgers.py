@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,12 +12,12 @@ from numpy.typing import NDArray
 
 from romvae.schema import Boundary, Field, Grid
 from romvae.solvers.arguments import count, positive
-from romvae.solvers.base import Array, Solver
+from romvae.solvers.base import Array, Case, Range, Solver, equidistant
 from romvae.solvers.initial import random_sines
 from romvae.solvers.integrators import ETDRK4, substeps
 from romvae.solvers.operators import fast_even, highest_mode, synthesise, uniform_axis, wavenumbers
 
-__all__ = ["Burgers1d"]
+__all__ = ["CASES", "Burgers1d"]
 
 _UNRESOLVED = 1e-3  # a resolved front's spectrum has fallen below this at the highest modes; 1/k has not
 
@@ -157,3 +158,16 @@ class _SpectralBurgers:
                 f"the front is not resolved by resolution={self.resolution}. Raise resolution, or lower "
                 "step if the field is not smooth at all",
             )
+
+
+CASES = (
+    Case(
+        "burgers_1d",
+        "Viscous Burgers equation, three random sines on a periodic interval, viscosity in [0.005, 0.05]",
+        # Fixed resolution and step, whose error is documented above, so that any block can be batched.
+        partial(Burgers1d, points=256, resolution=512, step=1e-3),
+        equidistant(1.0, 101),
+        600,
+        (Range("viscosity", 0.005, 0.05, "log"),),
+    ),
+)

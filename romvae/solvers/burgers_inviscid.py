@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -10,13 +11,13 @@ import numpy as np
 from romvae.errors import ConfigError
 from romvae.schema import Field, Grid
 from romvae.solvers.arguments import Side, count, finite, positive, sides
-from romvae.solvers.base import Array, Solver
+from romvae.solvers.base import Array, Case, Range, Solver, equidistant
 from romvae.solvers.initial import random_sines
 from romvae.solvers.integrators import ssp_rk3, substeps
 from romvae.solvers.operators import pad_ghosts, uniform_axis
 from romvae.solvers.reconstruction import RECONSTRUCTIONS
 
-__all__ = ["BurgersInviscid1d", "godunov_flux"]
+__all__ = ["CASES", "BurgersInviscid1d", "godunov_flux"]
 
 _COURANT = 0.8
 
@@ -138,3 +139,46 @@ class BurgersInviscid1d(Solver):
 def godunov_flux(left: Array, right: Array) -> Array:
     """The flux u^2 / 2 at a face, from the exact solution of the Riemann problem between two states."""
     return 0.5 * np.maximum(np.maximum(left, 0.0), -np.minimum(right, 0.0)) ** 2
+
+
+_PARTS = ("variance", "calibration", "calibration", "test", "test")
+
+
+def _sines(solver: BurgersInviscid1d, values: Mapping[str, float], rng: np.random.Generator) -> Array:
+    u0 = solver.initial(rng)
+    return values["amplitude"] * u0 / np.abs(u0).max()
+
+
+def _gaussian(solver: BurgersInviscid1d, values: Mapping[str, float], rng: np.random.Generator) -> Array:
+    x = np.array(solver.grid.axes[0].coordinates)
+    return values["a"] * np.exp(-(x**2) / (2 * values["w"] ** 2))[None]
+
+
+def _training_grid(index: int, rng: np.random.Generator) -> tuple[Mapping[str, float], str | None]:
+    """The grid of 5 x 5 (a, w) for training, and random pairs inside it for the other parts."""
+    if index < 25:
+        return {"a": 0.7 + 0.05 * (index // 5), "w": 0.9 + 0.05 * (index % 5)}, "train"
+    return {"a": rng.uniform(0.7, 0.9), "w": rng.uniform(0.9, 1.1)}, _PARTS[(index - 25) % 5]
+
+
+CASES = (
+    Case(
+        "burgers_1d_inviscid",
+        "Inviscid Burgers equation, three random sines steepening into shocks on a periodic interval",
+        partial(BurgersInviscid1d, points=256, step=0.0025),
+        equidistant(1.0, 101),
+        300,
+        (Range("amplitude", 0.5, 1.0, of_initial=True),),
+        _sines,
+    ),
+    Case(
+        "burgers_1d_parametric",
+        "Inviscid Burgers equation, a Gaussian of height a and width w that steepens but does not break",
+        partial(BurgersInviscid1d, points=1001, length=6.0, origin=-3.0, step=0.005),
+        equidistant(1.0, 201),
+        75,
+        (Range("a", 0.7, 0.9, of_initial=True), Range("w", 0.9, 1.1, of_initial=True)),
+        _gaussian,
+        _training_grid,
+    ),
+)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,11 +12,11 @@ from numpy.typing import NDArray
 from romvae.errors import ConfigError
 from romvae.schema import SPACE, Field, Grid
 from romvae.solvers.arguments import Side, count, positive, sides
-from romvae.solvers.base import Array, Solver
+from romvae.solvers.base import Array, Case, Range, Solver, equidistant
 from romvae.solvers.eigenbasis import Eigenbasis
 from romvae.solvers.operators import uniform_axis
 
-__all__ = ["Heat"]
+__all__ = ["CASES", "Heat"]
 
 _INITIAL_MODES = 5
 
@@ -137,3 +138,33 @@ class Heat(Solver):
             fraction = np.array(axis.coordinates).reshape(along) / self.lengths[i]
             steady = np.broadcast_to(pair[0] + (pair[-1] - pair[0]) * fraction, self.grid.shape)
         return steady
+
+
+_DIFFUSIVITY = (Range("diffusivity", 0.005, 0.05, "log"),)
+
+CASES = (
+    Case(
+        "heat_1d",
+        "Heat conduction in an insulated rod, random smooth initial temperature and diffusivity",
+        partial(Heat, points=(128,), boundaries={"x": "reflecting"}),
+        equidistant(1.0, 51),
+        200,
+        _DIFFUSIVITY,
+    ),
+    Case(
+        "heat_2d",
+        "Heat conduction in a plate, periodic in x and held at 0 on both sides of y",
+        partial(Heat, points=(48, 64), boundaries={"y": 0.0}),
+        equidistant(1.0, 51),
+        100,
+        _DIFFUSIVITY,
+    ),
+    Case(
+        "heat_3d",
+        "Heat conduction in a block, periodic in x and y and insulated at both sides of z",
+        partial(Heat, points=(16, 20, 24), boundaries={"z": "reflecting"}),
+        equidistant(0.5, 21),
+        100,
+        _DIFFUSIVITY,
+    ),
+)
