@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import signal
 from pathlib import Path
+from types import ModuleType
 
 __all__ = [
     "AssumptionWarning",
@@ -18,6 +20,7 @@ __all__ = [
     "RomvaeError",
     "SchemaError",
     "TrainingStoppedError",
+    "optional_import",
 ]
 
 
@@ -92,3 +95,22 @@ class TrainingStoppedError(RomvaeError):
         self.exit_code = 128 + signum
         kept = "nothing was kept" if path is None else f"the state is in {path}"
         super().__init__(f"training stopped by {signal.Signals(signum).name}; {kept}.")
+
+
+def optional_import(module: str, extra: str, what: str) -> ModuleType:
+    """Imports a library that an extra of romvae brings.
+
+    Arguments:
+        module: Name of the module.
+        extra: Name of the extra in `pip install 'romvae[extra]'`.
+        what: What needs it, for the message.
+
+    Raises:
+        ConfigError: It is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] != module.split(".")[0]:
+            raise
+        raise ConfigError(f"{what} needs {module}, which is not installed. Run pip install 'romvae[{extra}]'") from None
