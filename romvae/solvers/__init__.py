@@ -21,7 +21,12 @@ if TYPE_CHECKING:
     from romvae.solvers.cases import CASES, get_case
     from romvae.solvers.ensemble import ensemble_bytes, simulate
     from romvae.solvers.heat import Heat
+    from romvae.solvers.korteweg_de_vries import KortewegDeVries1d
+    from romvae.solvers.kuramoto_sivashinsky import KuramotoSivashinsky1d
+    from romvae.solvers.lyapunov import largest_lyapunov_exponent
+    from romvae.solvers.reaction_diffusion import ReactionDiffusion1d
     from romvae.solvers.verify import verify_solver
+    from romvae.solvers.wave_1d import Wave1d
 
 __all__ = [
     "CASES",
@@ -38,6 +43,11 @@ __all__ = [
     "equidistant",
     "get_case",
     "simulate",
+    "KortewegDeVries1d",
+    "KuramotoSivashinsky1d",
+    "ReactionDiffusion1d",
+    "Wave1d",
+    "largest_lyapunov_exponent",
     "verify_solver",
 ]
 
@@ -57,6 +67,11 @@ _HOMES = {
     "get_case": "cases",
     "simulate": "ensemble",
     "verify_solver": "verify",
+    "KortewegDeVries1d": "korteweg_de_vries",
+    "KuramotoSivashinsky1d": "kuramoto_sivashinsky",
+    "ReactionDiffusion1d": "reaction_diffusion",
+    "Wave1d": "wave_1d",
+    "largest_lyapunov_exponent": "lyapunov",
 }
 
 

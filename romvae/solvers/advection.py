@@ -41,6 +41,8 @@ class Advection1d(Solver):
 
     name: ClassVar[str] = "advection_1d"
     equation: ClassVar[str] = "u_t + speed u_x = 0"
+    scheme: ClassVar[str] = "characteristics: shifted Fourier series, or quintic spline with an inflow"
+    exact: ClassVar[bool] = True
     fields: ClassVar[tuple[Field, ...]] = (Field("u", "1", "transported quantity"),)
 
     def __init__(self, speed: float = 1.0, points: int = 128, length: float = 1.0, inflow: float | None = None) -> None:
@@ -61,6 +63,13 @@ class Advection1d(Solver):
     def settings(self) -> dict[str, Any]:
         """Period or extent, and the inflow."""
         return {"length": self.length, "inflow": self.inflow}
+
+    def conserved(self, u: Array) -> dict[str, Array]:
+        """Mass and energy, the integrals of u and u^2 / 2; nothing with an inflow."""
+        if self.inflow is not None:
+            return {}
+        q = u[..., 0, :]
+        return {"mass": self.length * q.mean(axis=-1), "energy": self.length * (q**2 / 2).mean(axis=-1)}
 
     def initial(self, rng: np.random.Generator) -> Array:
         """Three random sines, `(1, x)`; where bounded, they fade towards the inflow value at both ends."""

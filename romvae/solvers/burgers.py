@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
-import scipy.fft
-from numpy.typing import NDArray
 
 from romvae.schema import Boundary, Field, Grid
 from romvae.solvers.arguments import count, positive
 from romvae.solvers.base import Array, Case, Range, Solver, equidistant
 from romvae.solvers.initial import random_sines
-from romvae.solvers.integrators import ETDRK4, substeps
-from romvae.solvers.operators import fast_even, highest_mode, synthesise, uniform_axis, wavenumbers
+from romvae.solvers.operators import fast_even, highest_mode, uniform_axis
+from romvae.solvers.semilinear import SelfAdvection, check_resolved, solve_semilinear
+from romvae.solvers.series import Series
 
 __all__ = ["CASES", "Burgers1d"]
 
@@ -56,6 +55,7 @@ class Burgers1d(Solver):
             resolves the steepest front of that height.
         step: Longest internal time step; None takes dx / max|u0| on the internal points. |u| never grows, so
             that this stays stable.
+        refinement: Multiplies the internal points and divides the step, given or chosen.
 
     Raises:
         ConfigError: An argument is out of range.
@@ -66,6 +66,7 @@ class Burgers1d(Solver):
 
     name: ClassVar[str] = "burgers_1d"
     equation: ClassVar[str] = "u_t + (u^2 / 2)_x = viscosity u_xx"
+    scheme: ClassVar[str] = "Fourier pseudo-spectral, 2/3 rule, ETDRK4 with exact diffusion"
     fields: ClassVar[tuple[Field, ...]] = (Field("u", "1", "velocity"),)
     batched: ClassVar[bool] = True
 
@@ -76,20 +77,35 @@ class Burgers1d(Solver):
         length: float = 1.0,
         resolution: int | None = None,
         step: float | None = None,
+        refinement: int = 1,
     ) -> None:
         self.viscosity = positive(self.name, "viscosity", viscosity, "use BurgersInviscid1d without viscosity")
         self.points = count(self.name, "points", points, 8)
         self.length = positive(self.name, "length", length)
         self.resolution = None if resolution is None else count(self.name, "resolution", resolution, 8)
         self.step = None if step is None else positive(self.name, "step", step)
+        self.refinement = count(self.name, "refinement", refinement, 1)
         ends = (Boundary("periodic"), Boundary("periodic"))
         self.grid = Grid((uniform_axis("x", self.points, self.length, ends),))
         self.parameters = {"viscosity": self.viscosity}
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Extent, internal resolution and step; None where they follow from u0."""
-        return {"length": self.length, "resolution": self.resolution, "step": self.step}
+        """Extent, internal resolution and step (None where they follow from u0), and their refinement."""
+        return {
+            "length": self.length,
+            "resolution": self.resolution,
+            "step": self.step,
+            "refinement": self.refinement,
+        }
+
+    def refined(self) -> Self:
+        """Twice the internal points, half the step."""
+        return type(self)(self.viscosity, self.points, self.length, self.resolution, self.step, 2 * self.refinement)
+
+    def conserved(self, u: Array) -> dict[str, Array]:
+        """The mass, the integral of u."""
+        return {"mass": self.length * u[..., 0, :].mean(axis=-1)}
 
     def initial(self, rng: np.random.Generator) -> Array:
         """0.7 times three sines with random wavenumbers 1 to 3, amplitudes and phases, `(1, x)`."""
@@ -100,7 +116,8 @@ class Burgers1d(Solver):
         largest = max(float(np.abs(u0).max()), 1e-12)
         needed = max(1.5 * self.points, 1.5 * largest * self.length / self.viscosity)
         resolution = self.resolution or fast_even(needed)
-        return resolution, self.step or self.length / resolution / largest
+        step = self.step or self.length / resolution / largest
+        return resolution * self.refinement, step / self.refinement
 
     def _integrate(self, u0: Array, times: Array) -> Array:
         return self._integrate_many([self], u0[None], times)[0]
@@ -111,53 +128,21 @@ class Burgers1d(Solver):
         if len(plans) > 1:
             return super()._integrate_many(solvers, u0, times)
         resolution, longest = plans.pop()
-        flow = _SpectralBurgers(solvers[0].length, resolution)
-        v = flow.analyse(u0[:, 0])
-        diffusion = -np.array([solver.viscosity for solver in solvers])[:, None] * flow.k**2
-        out = np.empty((len(solvers), times.size, *u0.shape[1:]))
-        out[:, 0] = u0
-        stepper: ETDRK4 | None = None
-        for i, interval in enumerate(np.diff(times)):
-            steps = substeps(interval, longest)
-            if stepper is None or abs(stepper.step * steps - interval) > 1e-10 * interval:
-                stepper = ETDRK4(diffusion, flow, interval / steps)
-            for _ in range(steps):
-                v = stepper(v)
-            flow.check(v, solvers, times[i + 1])
-            out[:, i + 1, 0] = synthesise(v, u0.shape[-1])
-        return out
-
-
-class _SpectralBurgers:
-    """The nonlinear part -(u^2 / 2)_x in Fourier space, for rows of coefficients `(row, mode)`."""
-
-    def __init__(self, length: float, resolution: int) -> None:
-        self.resolution = resolution
-        self.k = wavenumbers(highest_mode(resolution), length)
-        self.derivative = -0.5j * self.k
-
-    def __call__(self, v: NDArray[Any]) -> NDArray[Any]:
-        u = scipy.fft.irfft(v, n=self.resolution, norm="forward")
-        return self.derivative * scipy.fft.rfft(u * u, norm="forward")[:, : self.k.size]
-
-    def analyse(self, u: Array) -> NDArray[np.complex128]:
-        """The Fourier coefficients of the kept modes; those that the grid of `u` does not hold are zero."""
-        coefficients = scipy.fft.rfft(u, norm="forward")[:, : self.k.size]
-        v = np.zeros((u.shape[0], self.k.size), dtype=np.complex128)
-        v[:, : coefficients.shape[1]] = coefficients
-        return v
-
-    def check(self, v: NDArray[Any], solvers: Sequence[Burgers1d], time: float) -> None:
-        """Raises where a row is not finite or its spectrum does not decay."""
-        size = np.abs(v)
-        tail = size[:, -max(1, self.k.size // 20) :].max(axis=1)
-        bad = ~(tail <= _UNRESOLVED * size[:, 1:].max(axis=1) + 1e-13 * (1 + size[:, 0]))
-        if bad.any():
-            raise solvers[int(np.argmax(bad))].failed(
-                time,
-                f"the front is not resolved by resolution={self.resolution}. Raise resolution, or lower "
-                "step if the field is not smooth at all",
-            )
+        series = Series(solvers[0].length, highest_mode(resolution), resolution)
+        viscosity = np.array([solver.viscosity for solver in solvers])[:, None]
+        why = (
+            f"the front is not resolved by resolution={resolution}. Raise resolution, or lower "
+            "step if the field is not smooth at all"
+        )
+        return solve_semilinear(
+            series,
+            -viscosity * series.k**2,
+            SelfAdvection(series),
+            u0,
+            times,
+            longest,
+            lambda v, time: check_resolved(solvers, v, time, _UNRESOLVED, why),
+        )
 
 
 CASES = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from scipy.integrate import solve_ivp
@@ -17,6 +17,7 @@ from romvae.solvers.operators import chebyshev, chebyshev_coefficients, interpol
 __all__ = ["BurgersWalls1d"]
 
 _UNRESOLVED = 1e-3  # as in burgers.py: a resolved front's spectrum has fallen below this
+_ROUND_OFF = 1e-12  # the least tolerance
 
 
 class BurgersWalls1d(Solver):
@@ -40,6 +41,8 @@ class BurgersWalls1d(Solver):
         upper: u(L), held.
         resolution: Degree of the polynomials; None takes 1.3 max|u| L / nu, and at least 96.
         tolerance: Relative tolerance of a time step; the absolute one is a hundredth of it.
+        refinement: Multiplies the degree, given or chosen, and divides the tolerance by its fifth power, the
+            highest order of BDF.
 
     Raises:
         ConfigError: An argument is out of range.
@@ -47,6 +50,7 @@ class BurgersWalls1d(Solver):
 
     name: ClassVar[str] = "burgers_walls_1d"
     equation: ClassVar[str] = "u_t + u u_x = viscosity u_xx, u(0) and u(L) held"
+    scheme: ClassVar[str] = "Chebyshev collocation, adaptive BDF"
     fields: ClassVar[tuple[Field, ...]] = (Field("u", "1", "velocity"),)
 
     def __init__(
@@ -58,22 +62,42 @@ class BurgersWalls1d(Solver):
         upper: float = 0.0,
         resolution: int | None = None,
         tolerance: float = 1e-7,
+        refinement: int = 1,
     ) -> None:
         self.viscosity = positive(self.name, "viscosity", viscosity, "use BurgersInviscid1d without viscosity")
         self.length = positive(self.name, "length", length)
         self.lower, self.upper = finite(self.name, "lower", lower), finite(self.name, "upper", upper)
         self.resolution = None if resolution is None else count(self.name, "resolution", resolution, 8)
         self.tolerance = positive(self.name, "tolerance", tolerance)
-        if self.tolerance < 1e-12:
-            raise ConfigError(f"{self.name}: tolerance is {tolerance!r}, expected at least 1e-12 (round-off)")
+        if self.tolerance < _ROUND_OFF:
+            raise ConfigError(f"{self.name}: tolerance is {tolerance!r}, expected at least {_ROUND_OFF} (round-off)")
+        self.refinement = count(self.name, "refinement", refinement, 1)
         ends = (Boundary("value", (("u", self.lower),)), Boundary("value", (("u", self.upper),)))
         self.grid = Grid((uniform_axis("x", count(self.name, "points", points, 8), self.length, ends),))
         self.parameters = {"viscosity": self.viscosity}
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Extent, degree (None where it follows from u0) and tolerance."""
-        return {"length": self.length, "resolution": self.resolution, "tolerance": self.tolerance}
+        """Extent, degree (None where it follows from u0), tolerance, and their refinement."""
+        return {
+            "length": self.length,
+            "resolution": self.resolution,
+            "tolerance": self.tolerance,
+            "refinement": self.refinement,
+        }
+
+    def refined(self) -> Self:
+        """Twice the degree, a thirty-second of the tolerance."""
+        return type(self)(
+            self.viscosity,
+            self.grid.axes[0].size,
+            self.length,
+            self.lower,
+            self.upper,
+            self.resolution,
+            self.tolerance,
+            2 * self.refinement,
+        )
 
     def initial(self, rng: np.random.Generator) -> Array:
         """The straight line between the walls plus three sines that vanish there, `(1, x)`."""
@@ -84,7 +108,7 @@ class BurgersWalls1d(Solver):
     def degree(self, u0: Array) -> int:
         """The degree of the polynomials for this initial field."""
         largest = max(float(np.abs(u0).max()), abs(self.lower), abs(self.upper))
-        return self.resolution or max(96, int(1.3 * largest * self.length / self.viscosity))
+        return self.refinement * (self.resolution or max(96, int(1.3 * largest * self.length / self.viscosity)))
 
     def _integrate(self, u0: Array, times: Array) -> Array:
         x = np.array(self.grid.axes[0].coordinates)
@@ -109,6 +133,7 @@ class BurgersWalls1d(Solver):
 
         u = np.broadcast_to(start, (times.size, nodes.size)).copy()
         if times.size > 1:
+            tolerance = max(self.tolerance / self.refinement**5, _ROUND_OFF)
             solution = solve_ivp(
                 rate,
                 (times[0], times[-1]),
@@ -116,8 +141,8 @@ class BurgersWalls1d(Solver):
                 method="BDF",
                 t_eval=times,
                 jac=jacobian,
-                rtol=self.tolerance,
-                atol=self.tolerance / 100,
+                rtol=tolerance,
+                atol=tolerance / 100,
             )
             if not solution.success:
                 reached = float(solution.t[-1]) if solution.t.size else times[0]

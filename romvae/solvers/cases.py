@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from romvae.canonical import did_you_mean
 from romvae.errors import ConfigError
-from romvae.solvers import advection, burgers, burgers_inviscid, heat
+from romvae.solvers import (
+    advection,
+    burgers,
+    burgers_inviscid,
+    heat,
+    korteweg_de_vries,
+    kuramoto_sivashinsky,
+    reaction_diffusion,
+    wave_1d,
+)
 from romvae.solvers.base import Case
 
 __all__ = ["CASES", "get_case"]
@@ -14,6 +23,10 @@ _EQUATIONS = (
     heat,
     burgers,
     burgers_inviscid,
+    wave_1d,
+    reaction_diffusion,
+    korteweg_de_vries,
+    kuramoto_sivashinsky,
 )
 
 CASES: dict[str, Case] = {case.name: case for equation in _EQUATIONS for case in equation.CASES}

@@ -45,6 +45,8 @@ class Heat(Solver):
 
     name: ClassVar[str] = "heat"
     equation: ClassVar[str] = "u_t = diffusivity * Laplace(u)"
+    scheme: ClassVar[str] = "eigenfunctions of the box, exact in time"
+    exact: ClassVar[bool] = True
     fields: ClassVar[tuple[Field, ...]] = (Field("u", "1", "temperature"),)
 
     def __init__(
@@ -91,6 +93,13 @@ class Heat(Solver):
     def settings(self) -> dict[str, Any]:
         """The extent of the box."""
         return {"lengths": list(self.lengths)}
+
+    def conserved(self, u: Array) -> dict[str, Array]:
+        """The heat, the integral of u, where no side is held at a value."""
+        if any(side.kind == "value" for axis in self.grid.axes for side in (axis.lower, axis.upper)):
+            return {}
+        space = tuple(range(-self.grid.ndim, 0))
+        return {"heat": float(np.prod(self.lengths)) * u.mean(axis=space)[..., 0]}
 
     def initial(self, rng: np.random.Generator) -> Array:
         """The steady field plus random smooth eigenfunctions, `(1, *space)`; the deviation is at most 1."""

@@ -12,7 +12,11 @@ from romvae.solvers import (
     BurgersInviscid1d,
     BurgersWalls1d,
     Heat,
+    KortewegDeVries1d,
+    KuramotoSivashinsky1d,
+    ReactionDiffusion1d,
     Solver,
+    Wave1d,
     get_case,
     verify_solver,
 )
@@ -88,6 +92,14 @@ def test_verify_solver_finds_a_broken_solver() -> None:
             lambda: Heat(boundaries={"x": {"kind": "value", "value": {"T": 1.0}}}),
             "expected a finite one for 'u'",
         ),
+        (lambda: BurgersInviscid1d(refinement=3), "refinement is 3, expected 1, 2 or 4"),  # pyright: ignore
+        (lambda: KortewegDeVries1d(dispersion=0), "dispersion is 0, expected a number above 0; use BurgersInviscid1d"),
+        (lambda: KuramotoSivashinsky1d(step=0.0), "step is 0.0, expected a number above 0"),
+        (lambda: ReactionDiffusion1d("logistic"), "reaction is 'logistic', expected one of fisher, allen_cahn"),  # pyright: ignore
+        (lambda: ReactionDiffusion1d(bias=0.1), "bias is 0.1, but reaction 'fisher' has none; leave it at 0"),
+        (lambda: ReactionDiffusion1d("allen_cahn", bias=1.0), "bias is 1.0, expected a number between -1 and 1"),
+        (lambda: ReactionDiffusion1d(boundary="open"), "'open' is not supported here, expected periodic, reflecting"),
+        (lambda: Wave1d(boundary=1.0), "an end is held at 1, expected 0; subtract the straight line"),
         (lambda: get_case("burgers1d"), "case 'burgers1d' is unknown. Did you mean 'burgers_1d'?"),
     ],
 )
