@@ -39,6 +39,8 @@ class Solver(ABC):
         fields: Name, units and long name of every field, in the order of the arrays' first axis.
         units: Units of parameters, axes and `time`; what is not listed is dimensionless ("1").
         batched: Whether `solve_many` advances all trajectories together.
+        symmetries: Reflections and quarter turns that take solutions to solutions for every value of the parameters,
+            such as `reflect_x`; see `romvae.symmetry.Operation` for what they do to the components of vectors.
         grid: The axes, in the order z, y, x, with what holds at their ends.
         parameters: Physical parameters by name, such as `viscosity`.
     """
@@ -50,6 +52,7 @@ class Solver(ABC):
     fields: ClassVar[tuple[Field, ...]]
     units: ClassVar[Mapping[str, str]] = {}
     batched: ClassVar[bool] = False
+    symmetries: tuple[str, ...] = ()
 
     grid: Grid
     parameters: Mapping[str, float]

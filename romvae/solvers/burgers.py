@@ -67,7 +67,8 @@ class Burgers1d(Solver):
     name: ClassVar[str] = "burgers_1d"
     equation: ClassVar[str] = "u_t + (u^2 / 2)_x = viscosity u_xx"
     scheme: ClassVar[str] = "Fourier pseudo-spectral, 2/3 rule, ETDRK4 with exact diffusion"
-    fields: ClassVar[tuple[Field, ...]] = (Field("u", "1", "velocity"),)
+    fields: ClassVar[tuple[Field, ...]] = (Field("u", "1", "velocity", "velocity", "x"),)
+    symmetries: tuple[str, ...] = ("reflect_x",)
     batched: ClassVar[bool] = True
 
     def __init__(

@@ -60,7 +60,8 @@ class BurgersInviscid1d(Solver):
     name: ClassVar[str] = "burgers_1d_inviscid"
     equation: ClassVar[str] = "u_t + (u^2 / 2)_x = 0"
     scheme: ClassVar[str] = "finite volumes, WENO5 or van Leer, Godunov flux, SSP-RK3"
-    fields: ClassVar[tuple[Field, ...]] = (Field("u", "1", "velocity"),)
+    fields: ClassVar[tuple[Field, ...]] = (Field("u", "1", "velocity", "velocity", "x"),)
+    symmetries: tuple[str, ...] = ("reflect_x",)
     batched: ClassVar[bool] = True
 
     def __init__(

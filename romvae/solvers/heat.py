@@ -82,6 +82,7 @@ class Heat(Solver):
                 )
             )
         )
+        self.symmetries = self.grid.symmetries
         self.parameters = {"diffusivity": self.diffusivity}
         self._bases = [
             Eigenbasis(axis.size, length, (axis.lower.kind, axis.upper.kind))

@@ -72,7 +72,8 @@ class KuramotoSivashinsky1d(Solver):
     name: ClassVar[str] = "kuramoto_sivashinsky_1d"
     equation: ClassVar[str] = "u_t + u u_x + u_xx + u_xxxx = 0"
     scheme: ClassVar[str] = "Fourier pseudo-spectral, 2/3 rule, ETDRK4 with exact linear growth"
-    fields: ClassVar[tuple[Field, ...]] = (Field("u", "1", "velocity"),)
+    fields: ClassVar[tuple[Field, ...]] = (Field("u", "1", "velocity", "velocity", "x"),)
+    symmetries: tuple[str, ...] = ("reflect_x",)
     batched: ClassVar[bool] = True
 
     def __init__(

@@ -103,6 +103,7 @@ class ReactionDiffusion1d(Solver):
     equation: ClassVar[str] = "u_t = diffusivity u_xx + R(u)"
     scheme: ClassVar[str] = "Fourier or cosine collocation, ETDRK4 with exact diffusion"
     fields: ClassVar[tuple[Field, ...]] = (Field("u", "1", "concentration"),)
+    symmetries: tuple[str, ...] = ("reflect_x",)
     batched: ClassVar[bool] = True
 
     def __init__(

@@ -17,7 +17,9 @@ def verify_solver(solver: Solver, times: ArrayLike = (0.0, 0.01, 0.02), seed: in
     Checked: shapes; finite float64 values; random fields depend on the generator only; the first entry is the
     initial field; arguments are not changed; the same call gives the same bits; stopping on the way and going
     on gives the same end (within `tolerance`); a shift of time changes nothing (within `tolerance`); many
-    trajectories together equal one by one; times that do not increase, a wrong shape and a NaN are refused.
+    trajectories together equal one by one; a finer version is of the same kind, on the same output grid, and takes
+    the same initial field; a mask is boolean on the grid; conserved quantities are a number per snapshot; times that
+    do not increase, a wrong shape and a NaN are refused.
 
     Arguments:
         solver: The solver, on a small grid.
@@ -51,6 +53,7 @@ def verify_solver(solver: Solver, times: ArrayLike = (0.0, 0.01, 0.02), seed: in
     alone = np.stack([u, solver.solve(u[-1], t)])
     _require(_close(both, alone, tolerance), "solve_many: differs from solving one by one")
 
+    _check_statements(solver, u, t)
     _refuses(solver, u0, t[::-1], "times that decrease")
     _refuses(solver, u0[..., :-1], t, "an initial field of another shape")
     _refuses(solver, np.full_like(u0, np.nan), t, "an initial field with NaN")
@@ -59,6 +62,22 @@ def verify_solver(solver: Solver, times: ArrayLike = (0.0, 0.01, 0.02), seed: in
             axis.periodic == (axis.upper.kind == "periodic"),
             f"grid: {axis.name} is periodic on one side only",
         )
+
+
+def _check_statements(solver: Solver, u: np.ndarray, times: np.ndarray) -> None:
+    """What a solver says of itself: a finer version, a mask, conserved quantities."""
+    finer = solver.refined()
+    if finer is not None:
+        _require(type(finer) is type(solver), "refined: is a solver of another class")
+        _require(finer.grid == solver.grid, "refined: has another output grid")
+        _require(dict(finer.parameters) == dict(solver.parameters), "refined: has other parameters")
+        _require(finer.solve(u[0], times[:2]).shape == (2, *solver.shape), "refined: gives another shape")
+    mask = solver.mask
+    if mask is not None:
+        _require(mask.dtype == np.bool_ and mask.shape == solver.grid.shape, "mask: is not boolean on the grid")
+        _require(bool(mask.any()), "mask: leaves no point of the domain")
+    for name, values in solver.conserved(u).items():
+        _require(np.shape(values) == (len(times),), f"conserved: {name!r} is not one number per snapshot")
 
 
 def _require(holds: bool, law: str) -> None:

@@ -73,6 +73,7 @@ class Wave1d(Solver):
                     "between the held values from u"
                 )
         self.grid = Grid((uniform_axis("x", count(self.name, "points", points, 8), self.length, _hold_both(ends)),))
+        self.symmetries = self.grid.symmetries
         self.parameters = {"speed": self.speed}
         self._basis = Eigenbasis(points, self.length, (ends[0].kind, ends[1].kind))
         self._square = self._basis.wavenumbers**2

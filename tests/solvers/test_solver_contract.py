@@ -65,6 +65,31 @@ def test_verify_solver_finds_a_broken_solver() -> None:
 
 
 @pytest.mark.parametrize(
+    ("attribute", "value", "law"),
+    [
+        ("refined", lambda self: Heat(points=18), "refined: has another output grid"),
+        ("refined", lambda self: Heat(diffusivity=0.5, points=16), "refined: is a solver of another class"),
+        ("mask", np.ones(16), "mask: is not boolean on the grid"),
+        ("mask", np.zeros(16, bool), "mask: leaves no point"),
+        ("conserved", lambda self, u: {"heat": u.sum()}, "conserved: 'heat' is not one number per snapshot"),
+    ],
+)
+def test_verify_solver_looks_at_what_a_solver_says_of_itself(attribute, value, law) -> None:
+    class Talkative(Heat):
+        pass
+
+    kind = Heat if law.startswith("refined: has") else Talkative
+    solver = kind(points=16)
+    if kind is Heat:
+        value = value(solver)
+        solver.refined = lambda: value  # type: ignore[method-assign]
+    else:
+        setattr(Talkative, attribute, value)
+    with pytest.raises(AssertionError, match=law):
+        verify_solver(solver)
+
+
+@pytest.mark.parametrize(
     ("make", "message"),
     [
         (
