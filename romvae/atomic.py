@@ -13,7 +13,16 @@ from pathlib import Path
 
 from romvae.errors import OutputError
 
-__all__ = ["atomic_file", "atomic_folder", "check_target", "remove_torn", "require_space", "torn"]
+__all__ = [
+    "atomic_file",
+    "atomic_folder",
+    "check_target",
+    "flush",
+    "publish_folder",
+    "remove_torn",
+    "require_space",
+    "torn",
+]
 
 _TORN = re.compile(r"\..+\.[0-9a-f]{12}(\.\w+)*")
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -85,10 +94,10 @@ def atomic_file(path: Path | str, overwrite: bool = False) -> Iterator[Path]:
         yield temporary
         if not temporary.is_file():
             raise OutputError(f"{target}: nothing was written. Write to the path that atomic_file gives")
-        _flush(temporary)
+        flush(temporary)
         check_target(target, overwrite)
         os.replace(temporary, target)
-        _flush(target.parent)
+        flush(target.parent)
 
 
 @contextmanager
@@ -106,13 +115,27 @@ def atomic_folder(path: Path | str, overwrite: bool = False) -> Iterator[Path]:
     with _beside(target) as temporary:
         temporary.mkdir()
         yield temporary
-        for folder, _, files in os.walk(temporary):
-            for name in files:
-                _flush(Path(folder, name))
-            _flush(Path(folder))
-        check_target(target, overwrite)
-        _exchange(temporary, target)
-        _flush(target.parent)
+        publish_folder(temporary, target, overwrite)
+
+
+def publish_folder(finished: Path, target: Path, overwrite: bool = False) -> None:
+    """Lets a finished folder take the place of `target`, once the disk has all of it.
+
+    Arguments:
+        finished: A folder on the same disk as `target`; afterwards it is gone.
+        target: Where it is to appear.
+        overwrite: Whether an existing one may be replaced as a whole.
+
+    Raises:
+        OutputError: The path is taken.
+    """
+    for folder, _, files in os.walk(finished):
+        for name in files:
+            flush(Path(folder, name))
+        flush(Path(folder))
+    check_target(target, overwrite)
+    _exchange(finished, target)
+    flush(target.parent)
 
 
 @contextmanager
@@ -171,7 +194,7 @@ def _remove(path: Path) -> None:
         path.unlink()
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Waits until the disk has a file's content, or a folder's entries."""
     handle = os.open(path, os.O_RDONLY)
     try:

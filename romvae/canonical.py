@@ -2,11 +2,15 @@
 
 One variable per scalar field with dims `(trajectory, time, [z, [y,]] x)`, coordinates for every dim, physical
 parameters as coordinates on `trajectory` with the attribute `romvae_role="parameter"`, units in attributes.
+
+Beside the fields it may hold variables without time (`romvae_role="static"`), among them `mask`, which is 1 where the
+domain is and 0 outside of it, numbers that vary in time alone (`romvae_role="forcing"`), and the coordinate
+`n_steps(trajectory)` (`romvae_role="valid_length"`) where trajectories differ in length: beyond it there is NaN.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -18,20 +22,28 @@ from romvae.boundary import BoundaryEntry, boundaries_to_json
 from romvae.errors import SchemaError
 
 __all__ = [
+    "BLOCK_BYTES",
     "CONVENTIONS",
     "LATENT",
+    "MASK",
+    "MASK_ATTRS",
     "MEMBER",
+    "N_STEPS",
     "ORDER",
     "SPACE",
     "TIME",
     "TRAJECTORY",
     "blocks",
     "canonical",
+    "controls_of",
     "did_you_mean",
     "fields_of",
+    "lengths_of",
+    "mask_of",
     "parameters_of",
     "snapshots",
     "space_of",
+    "statics_of",
     "undeclared_of",
 ]
 
@@ -40,10 +52,17 @@ TIME = "time"
 SPACE = ("z", "y", "x")
 MEMBER = "member"
 LATENT = "latent"
+MASK = "mask"
+MASK_ATTRS: dict[str, Any] = {
+    "long_name": "whether a grid point belongs to the domain",
+    "flag_values": np.array([0, 1], dtype=np.int8),
+    "flag_meanings": "outside inside",
+}
+N_STEPS = "n_steps"
 CONVENTIONS = "CF-1.11 romvae-1"
 
 ORDER = (MEMBER, TRAJECTORY, TIME, *SPACE, LATENT)
-_BLOCK_BYTES = 64 * 2**20
+BLOCK_BYTES = 2**26
 
 
 def space_of(ds: xr.Dataset) -> tuple[str, ...]:
@@ -56,12 +75,45 @@ def fields_of(ds: xr.Dataset) -> list[str]:
     wanted = {dim for dim in (TRAJECTORY, TIME) if dim in ds.dims} | set(space_of(ds))
     if not space_of(ds):
         return []
-    return [str(name) for name, variable in ds.data_vars.items() if set(variable.dims) == wanted]
+    beside = set(statics_of(ds))
+    return [str(name) for name, variable in ds.data_vars.items() if set(variable.dims) == wanted and name not in beside]
+
+
+def statics_of(ds: xr.Dataset) -> list[str]:
+    """The variables that are no fields: the mask, what does not vary in time, and what varies in time alone.
+
+    A variable without time is static by its dims; where the Dataset itself has no time, by its declared role.
+    """
+    return [str(name) for name, variable in ds.data_vars.items() if _is_static(str(name), variable, set(ds.dims))]
+
+
+def mask_of(ds: xr.Dataset) -> np.ndarray | None:
+    """Where the domain is, `(*space)` in the order z, y, x: True inside; None where all points belong to it."""
+    if MASK not in ds.data_vars:
+        return None
+    others = {dim: 0 for dim in ds[MASK].dims if dim not in SPACE}  # expand_dims adds them to every variable
+    return np.asarray(ds[MASK].isel(others).transpose(*space_of(ds)).values) != 0
+
+
+def lengths_of(ds: xr.Dataset) -> np.ndarray | None:
+    """Times of every trajectory, `(trajectory,)`, from the coordinate `n_steps`; None where all have all of them."""
+    if N_STEPS not in ds.coords or ds[N_STEPS].dims != (TRAJECTORY,):
+        return None
+    return np.asarray(ds[N_STEPS].values, dtype=np.int64)
 
 
 def parameters_of(ds: xr.Dataset) -> list[str]:
     """The coordinates that are declared as physical parameters of a trajectory."""
     return [str(name) for name, c in ds.coords.items() if c.attrs.get("romvae_role") == "parameter"]
+
+
+def controls_of(ds: xr.Dataset) -> list[str]:
+    """The variables that vary in time alone and act on the solution, such as a forcing (`romvae_role="forcing"`)."""
+    return [
+        str(name)
+        for name, variable in ds.data_vars.items()
+        if variable.attrs.get("romvae_role") == "forcing" and {TIME} <= set(variable.dims) <= {TRAJECTORY, TIME}
+    ]
 
 
 def undeclared_of(ds: xr.Dataset) -> list[str]:
@@ -146,17 +198,28 @@ def snapshots(
     return xr.Dataset(variables, coords=coords, attrs={**declared, **(attrs or {})})
 
 
-def blocks(ds: xr.Dataset, name: str, limit: int = _BLOCK_BYTES) -> Iterator[dict[str, slice]]:
-    """Selections that cover one variable, at most one trajectory and about `limit` bytes each."""
+def blocks(
+    ds: xr.Dataset, name: str, limit: int = BLOCK_BYTES, trajectories: Sequence[int] | None = None
+) -> Iterator[dict[str, slice]]:
+    """Selections that cover one variable, or some of its trajectories: one trajectory and about `limit` bytes each."""
     variable = ds[name]
-    trajectories = variable.sizes.get(TRAJECTORY, 1)
+    count = variable.sizes.get(TRAJECTORY, 1)
     times = variable.sizes.get(TIME, 1)
-    snapshot = max(1, variable.nbytes // max(1, trajectories * times))
+    snapshot = max(1, variable.nbytes // max(1, count * times))
     length = max(1, min(times, limit // snapshot))
-    for i in range(trajectories):
+    for i in range(count) if trajectories is None else trajectories:
         for start in range(0, times, length):
             chosen = {TRAJECTORY: slice(i, i + 1), TIME: slice(start, min(times, start + length))}
             yield {dim: part for dim, part in chosen.items() if dim in variable.dims}
+
+
+def _is_static(name: str, variable: xr.DataArray, dims: set[Hashable]) -> bool:
+    own, role = set(variable.dims), variable.attrs.get("romvae_role")
+    if name == MASK or role == "static":
+        return True
+    if role == "forcing":
+        return own <= {TRAJECTORY, TIME}
+    return TIME in dims and bool(own & set(SPACE)) and own <= {TRAJECTORY, *SPACE}
 
 
 def _shaped(what: str, values: ArrayLike, shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:

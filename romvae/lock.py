@@ -17,15 +17,19 @@ LOCK = "running.json"
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, doing: str = "trains") -> Iterator[None]:
     """Holds a folder for this process; a lock whose process has ended on this machine is taken over.
+
+    Arguments:
+        folder: Where the lock file goes.
+        doing: What messages say that the other process does here.
 
     Raises:
         OutputError: Another process holds the folder, or may hold it on another machine.
     """
     path = folder / LOCK
     while not _taken(path):
-        _refuse_if_held(path)
+        _refuse_if_held(path, doing)
         path.unlink(missing_ok=True)
     try:
         yield
@@ -43,7 +47,7 @@ def _taken(path: Path) -> bool:
     return True
 
 
-def _refuse_if_held(path: Path) -> None:
+def _refuse_if_held(path: Path, doing: str) -> None:
     try:
         holder = json.loads(path.read_text(encoding="utf-8"))
         host, pid = str(holder["host"]), int(holder["pid"])
@@ -51,11 +55,11 @@ def _refuse_if_held(path: Path) -> None:
         return  # written by a process that was killed while it wrote
     if host != socket.gethostname():
         raise OutputError(
-            f"{path.parent}: process {pid} on {host} trains here, by {path.name}. Wait for it; if it has ended, remove "
-            f"{path.name}."
+            f"{path.parent}: process {pid} on {host} {doing} here, by {path.name}. Wait for it; if it has ended, "
+            f"remove {path.name}."
         )
     if pid != os.getpid() and _alive(pid):
-        raise OutputError(f"{path.parent}: process {pid} trains here already. Wait for it, or choose another --out.")
+        raise OutputError(f"{path.parent}: process {pid} {doing} here already. Wait for it, or choose another --out.")
 
 
 def _alive(pid: int) -> bool:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from romvae.commands.options import Members, Overwrite, Quiet, Seed
+from romvae.commands.options import Members, Overwrite, Quiet, Reader, Seed
 from romvae.commands.outputs import check_output
-from romvae.commands.run_folder import RunFolder, fingerprint
+from romvae.commands.run_folder import RunFolder
 from romvae.commands.text import skill
 from romvae.errors import ConfigError, QualityError
 from romvae.progress import Progress, terminal_progress
@@ -30,6 +30,7 @@ def compare(
     *,
     out: Annotated[Path, Parameter(name=["--out", "-o"])],
     data: Path | None = None,
+    reader: Reader = None,
     members: Members = 32,
     seed: Seed = 0,
     max_relative_l2: float | None = None,
@@ -48,7 +49,7 @@ def compare(
     """
     check_output(out, overwrite, ("metrics.json", "report.html"))
     with terminal_progress(quiet) as progress:
-        comparison = compare_run(RunFolder.open(run), data, members, seed, progress)
+        comparison = compare_run(RunFolder.open(run), data, members, seed, progress, reader)
     from romvae.report import write_metrics, write_report
 
     out.mkdir(parents=True, exist_ok=True)
@@ -63,16 +64,16 @@ def compare(
         raise QualityError(f"{run}: relative L2 error is {error:.4g}, expected at most {max_relative_l2:.4g}.")
 
 
-def compare_run(run: RunFolder, data: Path | None, members: int, seed: int, progress: Progress) -> Comparison:
+def compare_run(
+    run: RunFolder, data: Path | None, members: int, seed: int, progress: Progress, reader: str | None = None
+) -> Comparison:
     """The comparison of a run with the held-out part of its data."""
     if not 1 <= members <= 10000:
         raise ConfigError(f"--members = {members}: should be between 1 and 10000.")
-    from romvae.data import open_snapshots
-
     record = run.data()
     path = data or Path(record.path)
-    snapshots = open_snapshots(path)
-    if fingerprint(path) != record.fingerprint:
+    snapshots, own = run.opened(path, reader)
+    if not own:
         logger.warning(
             "%s: is not the data of this run byte for byte, so whether its test trajectories were held out is not "
             "known. A copy in another format is fine; otherwise train again.",
@@ -80,10 +81,12 @@ def compare_run(run: RunFolder, data: Path | None, members: int, seed: int, prog
         )
     test = record.select(snapshots, "test", str(path))
     train = record.select(snapshots, "train", str(path))
+    from romvae.check import require_equal_lengths
     from romvae.comparison import compare as measure
     from romvae.rom import ROM
     from romvae.solvers import CASES
 
+    require_equal_lengths(snapshots, f"{path}: ")
     history = run.history()
     comparison = measure(
         ROM.load(run.model),
@@ -97,4 +100,7 @@ def compare_run(run: RunFolder, data: Path | None, members: int, seed: int, prog
     )
     comparison.info["configuration"] = run.settings()
     comparison.info["history"] = history.get("curves", {})
+    found = run.latent_size()
+    if found is not None:
+        comparison.info["latent_size"] = found
     return comparison

@@ -3,52 +3,80 @@
 from __future__ import annotations
 
 import json as json_format
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from romvae.commands.options import Reader
 from romvae.commands.run_folder import RunFolder
 from romvae.commands.text import outline
-from romvae.errors import ConfigError, DataError
+from romvae.errors import AssumptionWarning, ConfigError, DataError
 
 __all__ = ["info"]
 
 
 def info(
-    path: Path | None = None,
-    /,
-    *,
+    *paths: Path,
+    reader: Reader = None,
     env: Annotated[bool, Parameter(name="--env")] = False,
     json: Annotated[bool, Parameter(name="--json")] = False,
 ) -> None:
     """Show what is in a store or a run, whether it is usable and what is missing.
 
+    Files of unknown layout are answered with a mapping to complete: save what is printed, put a name for every '?',
+    and give the file with --reader.
+
     Arguments:
-        path: store of snapshots, or folder of a run.
+        paths: store of snapshots, folder of a run, or files of another program that belong together.
         env: show Python, machine, threads and package versions instead.
         json: write JSON, for other programs.
     """
-    if env == (path is not None):
+    if env == bool(paths):
         raise ConfigError("expected either a PATH or --env.")
-    if path is None:
+    if env:
         from romvae.environment import show_versions
 
         versions = show_versions()
         print(json_format.dumps(versions, indent=2) if json else versions)
         return
-    if not path.exists():
-        raise DataError(f"{path}: no such file or folder. Expected a store of snapshots or a run.")
-    if (path / "data.json").is_file():
-        facts = _run_facts(path)
+    for path in paths:
+        if not path.exists():
+            raise DataError(f"{path}: no such file or folder. Expected a store of snapshots or a run.")
+    if len(paths) == 1 and (paths[0] / "data.json").is_file():
+        facts = _run_facts(paths[0])
         print(json_format.dumps(facts, indent=2) if json else outline(facts))
         return
-    from romvae.data import describe, summary
+    from romvae.data import summary
 
-    facts = describe(path)
+    facts = _data_facts(paths, reader, json)
     print(json_format.dumps(facts, indent=2) if json else summary(facts))
     if not facts["usable"]:
-        raise DataError(f"{path}: not usable: {'; '.join(facts['problems'])}")
+        raise DataError(f"{paths[0]}: not usable: {'; '.join(facts['problems'])}")
+
+
+def _data_facts(paths: Sequence[Path], reader: str | None, json: bool) -> dict[str, Any]:
+    """What the snapshots are; of files that nobody recognises, a mapping is printed before they are refused."""
+    from romvae.data import describe, open_snapshots, readers
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AssumptionWarning)  # what they say is listed as missing
+        if reader is None and len(paths) == 1:
+            try:
+                return describe(paths[0])
+            except DataError as error:
+                if json or not (text := readers.propose_for(paths[0])):
+                    raise
+                print(text, end="")
+                raise DataError(
+                    f"{error}. Or save the mapping above as NAME.yaml, put a name for every '?', and try: "
+                    f"romvae info {paths[0]} --reader NAME.yaml"
+                ) from error
+        with open_snapshots(paths, check=False, reader=reader) as ds:
+            more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+            return {**describe(ds), "source": f"{paths[0]}{more}", "format": readers.layout_name(paths, reader)}
 
 
 def _run_facts(path: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter, validators
 
-__all__ = ["Config", "Members", "Out", "Overwrite", "Quiet", "Seed"]
+__all__ = ["Config", "Members", "Out", "Overwrite", "Quiet", "Reader", "Seed"]
 
 Out = Annotated[Path, Parameter(name=["--out", "-o"])]
 Config = Annotated[Path | None, Parameter(name=["--config", "-c"], help="YAML file of settings; flags win over it.")]
@@ -18,3 +18,7 @@ Seed = Annotated[
     Parameter(help="Same seed, same machine and threads: same result.", validator=validators.Number(gte=0, lt=2**32)),
 ]
 Members = Annotated[int, Parameter(help="Latent members per forecast.")]
+Reader = Annotated[
+    str | None,
+    Parameter(help="Layout of the files (well, pdebench, ...) or a mapping file (.yaml); recognised if left out."),
+]

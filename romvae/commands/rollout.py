@@ -6,9 +6,9 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from romvae.commands.options import Members, Out, Overwrite, Seed
+from romvae.commands.options import Members, Out, Overwrite, Reader, Seed
 from romvae.commands.outputs import check_store
-from romvae.commands.run_folder import RunFolder, fingerprint
+from romvae.commands.run_folder import RunFolder
 from romvae.errors import AssumptionWarning, ConfigError, OutOfRangeWarning, OutputError
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ def rollout(
     *,
     start: Path,
     out: Out,
+    reader: Reader = None,
     split: Literal["train", "variance", "calibration", "test", "all"] | None = None,
     steps: int | None = None,
     members: Members = 32,
@@ -34,7 +35,7 @@ def rollout(
 
     Arguments:
         run: folder that romvae train wrote.
-        start: store whose first snapshots are the initial fields.
+        start: store whose first snapshots are the initial fields, or a file or folder of another program.
         out: store to write: a folder NAME.zarr, or a file NAME.h5 or NAME.nc.
         split: which trajectories; by default test for the data of the run, and all for other data.
         steps: number of time steps; by default those of a training trajectory.
@@ -45,9 +46,9 @@ def rollout(
     if out.resolve() == start.resolve():
         raise OutputError(f"{out}: is the store to start from, never replaced by its forecast. Choose another --out.")
     folder = RunFolder.open(run)
-    from romvae.data import open_snapshots, write_snapshots
+    from romvae.data import write_snapshots
 
-    snapshots = _part(folder, open_snapshots(start), start, split)
+    snapshots = _part(folder, start, split, reader)
     from romvae.rom import ROM
 
     rom = ROM.load(folder.model)
@@ -69,14 +70,13 @@ def _check_ranges(steps: int | None, members: int, level: float) -> None:
         raise ConfigError(f"--level = {level}: should be between 0 and 1, such as 0.9.")
 
 
-def _part(run: RunFolder, snapshots: xr.Dataset, path: Path, split: str | None) -> xr.Dataset:
-    if split == "all":
+def _part(run: RunFolder, path: Path, split: str | None, reader: str | None) -> xr.Dataset:
+    snapshots, own = run.opened(path, reader)
+    if split == "all" or (split is None and not own):
         return snapshots
     record = run.data()
-    if fingerprint(path) == record.fingerprint:
+    if own:
         return record.select(snapshots, split or "test", str(path))
-    if split is None:
-        return snapshots
     raise ConfigError(
         f"--split = {split}: {path} is not the data of this run ({record.path}), so none of its trajectories "
         "belong to a part. Use --split all."

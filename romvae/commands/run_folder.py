@@ -4,8 +4,10 @@
 |---|---|
 | `model/` | the ROM: JSON and safetensors with checksums |
 | `config.yaml` | the resolved settings; `romvae train DATA --config RUN/config.yaml` repeats the run |
-| `data.json` | where the data are, their fingerprint, and which trajectory went into which part |
+| `data.json` | where the data are, their fingerprint and reader, and which trajectory went into which part |
+| `reader.yaml` | the mapping that the data were read with, where one was given |
 | `history.json` | losses and seconds per stage |
+| `latent.json` | with `latent: auto`: the size of the code that was found, and why |
 | `env.json` | machine, threads and package versions |
 | `command.txt` | the command as typed |
 | `training.state` | while the training is under way: all that is needed to continue it to the bit |
@@ -16,7 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["DataRecord", "RunFolder", "fingerprint"]
 
 _HASHED_BYTES = 2**31
+_MAPPING = "reader.yaml"
 
 
 @dataclass(frozen=True)
@@ -40,22 +43,24 @@ class DataRecord:
         fingerprint: of the store's bytes, see `fingerprint`.
         seed: seed of the split.
         trajectories: identifiers of the trajectories in each part.
+        reader: layout that the data were read with, or `reader.yaml` in the folder; None: it was recognised.
     """
 
     path: str
     fingerprint: str
     seed: int
     trajectories: dict[str, list[int]]
+    reader: str | None = None
 
     @classmethod
-    def of(cls, path: Path, parts: Any, seed: int) -> DataRecord:
+    def of(cls, path: Path, parts: Any, seed: int, reader: str | None = None) -> DataRecord:
         """Record of the store at `path`, split into `parts`, as `romvae.split` gives them."""
         from romvae.data.split import PARTS
 
         trajectories: dict[str, list[int]] = {
             name: [int(i) for i in getattr(parts, name)["trajectory"].values] for name in PARTS
         }
-        return cls(str(path.resolve()), fingerprint(path), seed, trajectories)
+        return cls(str(path.resolve()), fingerprint(path), seed, trajectories, reader)
 
     def select(self, dataset: xr.Dataset, part: str, source: str = "") -> xr.Dataset:
         """The trajectories of one part, in the order of the record.
@@ -111,19 +116,42 @@ class RunFolder:
             )
         return cls(path)
 
-    def begin(self, settings: str, data: DataRecord, command: str) -> None:
+    def opened(self, path: Path, reader: str | None = None) -> tuple[xr.Dataset, bool]:
+        """Snapshots at `path`, and whether they are the data of this run, byte for byte.
+
+        Arguments:
+            path: a store, or a file or folder of another program.
+            reader: layout or mapping file of other data; those of the run are read as they were for the training.
+        """
+        from romvae.data import open_snapshots
+
+        own = path.exists() and fingerprint(path) == self.data().fingerprint
+        return open_snapshots(path, reader=reader or (self.reader() if own else None)), own
+
+    def reader(self) -> str | None:
+        """Layout or mapping file that the run's data were read with; None where it was recognised."""
+        reader = self.data().reader
+        return str(self.path / reader) if reader == _MAPPING else reader
+
+    def begin(self, settings: str, data: DataRecord, command: str, mapping: str | None = None) -> None:
         """Writes what is known before the training starts; `data.json` comes last and makes the folder a run.
+
+        A mapping is copied into the folder: the file that the user gave may change, and the run be moved.
 
         Arguments:
             settings: resolved settings as YAML.
             data: what the run is made from.
             command: command line that made the run.
+            mapping: text of the mapping file that the data were read with, if there is one.
         """
         from romvae.environment import show_versions
 
         self._write("config.yaml", settings)
         self._write("command.txt", command + "\n")
         self._write("env.json", json.dumps(show_versions(), indent=2) + "\n")
+        if mapping is not None:
+            self._write(_MAPPING, mapping)
+            data = replace(data, reader=_MAPPING)
         self._write("data.json", json.dumps(asdict(data), indent=1) + "\n")
 
     def record(self, history: dict[str, Any]) -> None:
@@ -149,13 +177,24 @@ class RunFolder:
             trajectories: dict[str, list[int]] = {
                 name: [int(i) for i in record["trajectories"][name]] for name in PARTS
             }
-            return DataRecord(str(record["path"]), str(record["fingerprint"]), int(record["seed"]), trajectories)
+            reader = None if record.get("reader") is None else str(record["reader"])
+            return DataRecord(
+                str(record["path"]), str(record["fingerprint"]), int(record["seed"]), trajectories, reader
+            )
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{self.path / 'data.json'}: is damaged ({error}). Train the run again.") from None
 
     def history(self) -> dict[str, Any]:
         """Losses and seconds per stage."""
         return self._json("history.json")
+
+    def latent_size(self) -> dict[str, Any] | None:
+        """What `latent: auto` found, as `LatentSize.to_dict` gives it; None where nothing was looked for."""
+        return self._json("latent.json") if (self.path / "latent.json").exists() else None
+
+    def keep_latent_size(self, found: dict[str, Any]) -> None:
+        """Writes what `latent: auto` found, so that a run that is continued goes on with the same size."""
+        self._write("latent.json", json.dumps(found, indent=1) + "\n")
 
     def environment(self) -> dict[str, Any]:
         """Machine and package versions of the run."""

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from romvae.atomic import require_space
-from romvae.commands.options import Config, Overwrite, Quiet
+from romvae.commands.options import Config, Overwrite, Quiet, Reader
 from romvae.commands.outputs import check_output
 from romvae.commands.run_folder import DataRecord, RunFolder, fingerprint
 from romvae.errors import AssumptionWarning, ConfigError, DataError, OutputError, TrainingStoppedError
 from romvae.lock import locked
-from romvae.progress import terminal_progress
+from romvae.progress import Progress, terminal_progress
 from romvae.settings import TrainSettings, to_yaml
 from romvae.settings_file import load_settings
 
@@ -42,6 +42,7 @@ def train(
     resume: Path | None = None,
     config: Config = None,
     settings: Annotated[TrainSettings | None, Parameter(name="*")] = None,
+    reader: Reader = None,
     checkpoint_every: float = 30.0,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -49,7 +50,8 @@ def train(
     """Train a reduced-order model on a store of snapshots, or continue a training that was stopped.
 
     Arguments:
-        data: store of snapshots; romvae info shows whether it is usable. With --resume, where the data are now.
+        data: store of snapshots, or a file or folder of another program; romvae info shows whether it is usable. With
+            --resume, where the data are now.
         out: folder of the run: the model, its settings, its losses and the environment.
         resume: folder of a run that was stopped; it continues to the bit, with the settings it was begun with.
         settings: single settings, on top of those of the file.
@@ -59,8 +61,10 @@ def train(
         raise ConfigError(f"--checkpoint-every = {checkpoint_every}: should be at least 0.")
     given = settings.model_dump(exclude_unset=True) if settings else {}
     if resume is not None:
-        if out is not None or config is not None or given or overwrite:
-            raise ConfigError("--resume takes its settings from the run. Leave out --out, --config and all settings.")
+        if out is not None or config is not None or given or overwrite or reader is not None:
+            raise ConfigError(
+                "--resume takes its settings from the run. Leave out --out, --config, --reader and all settings."
+            )
         run = RunFolder.open(resume, finished=False)
         if run.model.exists():  # a batch script may well ask once more
             with locked(run.path):
@@ -68,6 +72,7 @@ def train(
             print(f"{run.path}: its training has finished, there is nothing to continue.")
             return
         path, chosen = _stopped(run, data)
+        reader = run.reader()
     else:
         if data is None or out is None:
             missing = "DATA" if data is None else "--out"
@@ -75,37 +80,69 @@ def train(
         run, path, chosen = RunFolder(out), data, load_settings(TrainSettings, config, given)
         _check_target(out, overwrite)
     from romvae.data import open_snapshots, split
+    from romvae.data.mapping import mapping_text
 
-    snapshots = open_snapshots(path)
+    snapshots = open_snapshots(path, reader=reader)
+    mapping = mapping_text(reader)
     _check_device(chosen.training.device)
-    from romvae.rom import ROM
-
     with _naming(path):
         parts = split(snapshots, seed=chosen.seed)
-        rom = ROM.for_data(parts.train, seed=chosen.seed, **chosen.model.chosen())
-    _require_space(run, rom)
+        rom = None if chosen.model.latent == "auto" else _untrained(parts, chosen)
+    if rom is not None:
+        _require_space(run, rom)
     aside = None
     if resume is None:
         aside = _set_aside(run.path)
         run.path.mkdir(parents=True, exist_ok=True)
         run.begin(
             settings=to_yaml(chosen, "settings of this run; romvae train DATA --config takes this file"),
-            data=DataRecord.of(path, parts, chosen.seed),
+            data=DataRecord.of(path, parts, chosen.seed, reader),
             command=shlex.join(["romvae", *sys.argv[1:]]),
+            mapping=mapping,
         )
     with locked(run.path):
         _fit(run, rom, parts, chosen, checkpoint_every, quiet)
     if aside is not None:
         shutil.rmtree(aside)
+    found = run.latent_size()
+    if found is not None:
+        print(f"latent: auto: {found['answer']}")
     print(f"{run.path}: trained on {len(parts.train['trajectory'])} trajectories")
     print(f"Next: romvae compare {run.path} --out {run.path}_comparison")
 
 
-def _fit(run: RunFolder, rom: ROM, parts: Parts, chosen: TrainSettings, every: float, quiet: bool) -> None:
+def _untrained(parts: Parts, chosen: TrainSettings, **found: int) -> ROM:
+    """The ROM that is to be trained; `found` replaces settings."""
+    from romvae.rom import ROM
+
+    model = {**chosen.model.chosen(), **found}
+    return ROM.for_data(parts.train, seed=chosen.seed, memory_budget=chosen.training.memory_budget, **model)
+
+
+def _sized(run: RunFolder, parts: Parts, chosen: TrainSettings, progress: Progress) -> ROM:
+    """The ROM of the size that the data need: looked for, or read where a run that is continued has found it."""
+    from romvae.latent import LatentSize
+    from romvae.training import suggest_latent
+
+    kept = run.latent_size()
+    if kept is None:
+        model, training = chosen.model.chosen(), chosen.training.chosen()
+        found = suggest_latent(parts, seed=chosen.seed, model=model, training=training, progress=progress)
+        run.keep_latent_size(found.to_dict())
+    else:
+        found = LatentSize.from_dict(kept)
+    rom = _untrained(parts, chosen, latent=found.latent)
+    _require_space(run, rom)
+    return rom
+
+
+def _fit(run: RunFolder, rom: ROM | None, parts: Parts, chosen: TrainSettings, every: float, quiet: bool) -> None:
     from romvae.training import fit
 
     try:
         with terminal_progress(quiet) as progress:
+            if rom is None:
+                rom = _sized(run, parts, chosen, progress)
             history = fit(
                 rom,
                 parts,

@@ -11,20 +11,27 @@ import xarray as xr
 
 from romvae.boundary import boundaries_of
 from romvae.canonical import (
+    MASK,
     TIME,
     TRAJECTORY,
-    blocks,
     canonical,
     fields_of,
+    lengths_of,
+    mask_of,
     parameters_of,
     space_of,
+    statics_of,
     undeclared_of,
 )
-from romvae.check import LARGEST, check_snapshots, read_block
+from romvae.check import check_snapshots
+from romvae.data.manifest import Checksums, Manifest
+from romvae.data.readers import foreign, layout_name
 from romvae.data.split import MINIMUM, PARTS, split
-from romvae.data.store import format_of, open_snapshots
+from romvae.data.store import format_of, manifest_of, open_snapshots
+from romvae.environment import available_cpus
 from romvae.errors import DataError
 from romvae.grid import Axis
+from romvae.statistics import FieldStatistics, field_statistics
 
 __all__ = ["describe", "summary"]
 
@@ -39,7 +46,8 @@ def describe(data: xr.Dataset | Path | str) -> dict[str, Any]:
 
     Returns:
         A dict that JSON can hold, with the keys `source`, `format`, `bytes`, `trajectories`, `times`,
-        `axes`, `fields`, `parameters`, `split`, `attributes`, `problems` (what makes the data unusable),
+        `axes`, `fields`, `static`, `inside` (share of the points within the mask), `shortest` (times of the shortest
+        trajectory, where they differ), `parameters`, `split`, `attributes`, `problems` (what makes the data unusable),
         `missing` (what a model would have to assume or cannot do) and `usable` (no problems).
 
     Raises:
@@ -49,9 +57,11 @@ def describe(data: xr.Dataset | Path | str) -> dict[str, Any]:
         warnings.simplefilter("ignore", UserWarning)  # what they say is in `missing`
         if isinstance(data, xr.Dataset):
             check_snapshots(data, values=False)
-            return _described(canonical(data), "", "memory")
+            return _described(canonical(data), "", "memory", None)
         with open_snapshots(data, check=False) as ds:
-            return _described(ds, str(data), format_of(data))
+            if foreign(data):
+                return _described(ds, str(data), layout_name(data), None)
+            return _described(ds, str(data), format_of(data), manifest_of(data))
 
 
 def summary(description: dict[str, Any]) -> str:
@@ -80,6 +90,10 @@ def summary(description: dict[str, Any]) -> str:
             f"  field {field['name']:<7} {_number(field['min'])} to {_number(field['max'])}, "
             f"mean {_number(field['mean'])}, std {_number(field['std'])} [{field['units']}], {field['dtype']}"
         )
+    if d["inside"] is not None:
+        lines.append(f"  mask          {100 * d['inside']:.4g} % of the points are inside")
+    if d["static"]:
+        lines.append(f"  static        {', '.join(d['static'])}")
     for p in d["parameters"]:
         lines.append(f"  parameter {p['name']}: {p['low']:.6g} to {p['high']:.6g} [{p['units']}]")
     if d["split"]:
@@ -91,9 +105,14 @@ def summary(description: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _described(ds: xr.Dataset, source: str, kind: str) -> dict[str, Any]:
+def _described(ds: xr.Dataset, source: str, kind: str, manifest: Manifest | None) -> dict[str, Any]:
     problems, missing = [], []
-    fields = [_statistics(ds, name, source) for name in fields_of(ds)]
+    sums = Checksums().for_dims_of(ds)
+    watch = sums if manifest is not None else None
+    found = field_statistics(ds, fields_of(ds), source, workers=available_cpus(), strict=False, watch=watch)
+    if manifest is not None:
+        problems += [finding.text(source) for finding in manifest.values(sums)]
+    fields = [_statistics(ds, name, s) for name, s in found.items()]
     if any(field["not_finite"] for field in fields):
         problems.append(_first_problem(ds, source))
     for field in fields:
@@ -107,6 +126,12 @@ def _described(ds: xr.Dataset, source: str, kind: str) -> dict[str, Any]:
     if parts is None and n < MINIMUM:
         missing.append(f"{MINIMUM - n} more trajectories: training needs at least {MINIMUM}")
     missing += _unstated(ds, source)
+    mask, lengths = mask_of(ds), lengths_of(ds)
+    if lengths is not None and (lengths < times.size).any():
+        missing.append(
+            f"times of {np.count_nonzero(lengths < times.size)} trajectories that end early: training needs one "
+            "length, see romvae pack --trim and --min-steps"
+        )
     return {
         "source": source,
         "format": kind,
@@ -121,6 +146,9 @@ def _described(ds: xr.Dataset, source: str, kind: str) -> dict[str, Any]:
         },
         "axes": [_axis(ds, name, source) for name in space_of(ds)],
         "fields": fields,
+        "static": [name for name in statics_of(ds) if name != MASK],
+        "inside": None if mask is None else float(mask.mean()),
+        "shortest": None if lengths is None else int(lengths.min()),
         "parameters": [
             {"name": p, "units": _units(ds[p]), "low": float(ds[p].min()), "high": float(ds[p].max())}
             for p in parameters_of(ds)
@@ -133,33 +161,17 @@ def _described(ds: xr.Dataset, source: str, kind: str) -> dict[str, Any]:
     }
 
 
-def _statistics(ds: xr.Dataset, name: str, source: str) -> dict[str, Any]:
-    """Minimum, maximum, mean and standard deviation of the finite values, block by block.
-
-    References:
-        Chan, Golub & LeVeque (1983), Algorithms for computing the sample variance, for the merge of blocks.
-    """
-    n, bad, mean, m2, low, high = 0, 0, 0.0, 0.0, np.inf, -np.inf
-    for chosen in blocks(ds, name):
-        values = read_block(ds, name, chosen, source)
-        finite = values[np.abs(values) < LARGEST].astype(np.float64)
-        bad += values.size - finite.size
-        if not finite.size:
-            continue
-        block = float(finite.mean())
-        difference, total = block - mean, n + finite.size
-        m2 += float(np.square(finite - block).sum()) + difference**2 * n * finite.size / total
-        mean += difference * finite.size / total
-        n, low, high = total, min(low, float(finite.min())), max(high, float(finite.max()))
+def _statistics(ds: xr.Dataset, name: str, found: FieldStatistics) -> dict[str, Any]:
+    """Of the finite values, those outside of the mask and beyond the end of a trajectory left out."""
     return {
         "name": name,
         "units": _units(ds[name]),
         "dtype": str(ds[name].dtype),
-        "min": low if n else None,
-        "max": high if n else None,
-        "mean": mean if n else None,
-        "std": float(np.sqrt(m2 / n)) if n else None,
-        "not_finite": bad,
+        "min": found.low if found.count else None,
+        "max": found.high if found.count else None,
+        "mean": found.mean if found.count else None,
+        "std": found.std if found.count else None,
+        "not_finite": found.bad,
     }
 
 

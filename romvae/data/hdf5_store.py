@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import h5py.h5o
 import numpy as np
 import xarray as xr
 
 from romvae.canonical import blocks
+from romvae.data.inspect_hdf5 import check_links
 from romvae.data.layout import MARKER, READING, chunk_shape, marked, refuse_bomb, unmarked
+from romvae.data.manifest import MANIFEST, Finding
 from romvae.errors import DataError
 
-__all__ = ["complete", "is_store", "read", "write"]
+__all__ = ["complete", "describe", "is_store", "manifest", "missing", "read", "write"]
 
 # netCDF-4 file format: a dim without coordinate, and a variable of a dim's name that is not its coordinate
 _NO_VARIABLE = "This is a netCDF dimension but not a netCDF variable.{:10d}"
@@ -48,31 +49,53 @@ def write(ds: xr.Dataset, path: Path) -> None:
                     dataset.dims[i].attach_scale(scales[dim])
 
 
+def describe(path: Path, text: str) -> None:
+    """Adds the manifest to a file that is being written; in a group of its own, which netCDF readers do not open."""
+    with h5py.File(path, "r+") as file:
+        file.create_group(MANIFEST)["json"] = np.frombuffer(text.encode(), dtype=np.uint8)
+
+
+def manifest(path: Path) -> str | None:
+    """The text of the manifest; None where the file has none. The links of the file have to be checked before."""
+    with h5py.File(path, "r") as file:
+        item = file.get(f"{MANIFEST}/json")
+        if not isinstance(item, h5py.Dataset):
+            return None
+        return bytes(np.asarray(item[()], dtype=np.uint8)).decode("utf-8", "replace")
+
+
+def missing(path: Path) -> list[Finding]:
+    """All variables of which HDF5 would make up values. The links of the file have to be checked before."""
+    with h5py.File(path, "r") as file:
+        return [Finding(name, "", f"{what}. Write or simulate it again") for name, what in _unwritten(file)]
+
+
 def complete(path: Path) -> None:
     """Sets the completion marker: the last write."""
     with h5py.File(path, "r+") as file:
         file.attrs[MARKER] = 1
 
 
-def read(path: Path, source: str, *, require: bool = True) -> xr.Dataset:
+def read(path: Path, source: str, *, require: bool = True, whole: bool = True) -> xr.Dataset:
     """Opens HDF5 or netCDF-4 lazily and read-only, after every chunk was found to be there.
 
     Arguments:
         path: A file.
         source: What the messages call it.
         require: Whether the completion marker must be set.
+        whole: Whether every chunk has to be there.
 
     Raises:
         DataError: The file cannot be opened, points to other files, or misses values.
     """
     try:
         with h5py.File(path, "r") as file:
-            _check_links(file, source)
+            check_links(file, source)
             _check_links_inside(file, source)
             _check_lengths(file, source)
             unwritten = dict(_unwritten(file))
             declared = sum(d.size * d.dtype.itemsize for d in _datasets(file) if d.size)
-            groups = [name for name in file if isinstance(file[name], h5py.Group)]
+            groups = [name for name in file if name != MANIFEST and isinstance(file[name], h5py.Group)]
     except BlockingIOError as error:
         raise DataError(f"{source}: is being written by another process. Wait until it is done") from error
     except (OSError, RuntimeError, KeyError) as error:
@@ -82,13 +105,13 @@ def read(path: Path, source: str, *, require: bool = True) -> xr.Dataset:
     refuse_bomb(declared, path.stat().st_size, source)
     try:
         ds = xr.open_dataset(path, engine="h5netcdf", phony_dims="access", **READING)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise DataError(
             f"{source}: its arrays have no named dims, expected HDF5 with dimension scales or netCDF-4. "
             "Label them with xarray and write with romvae.write_snapshots"
         ) from error
     for name in ds.variables:
-        if name in unwritten:
+        if whole and name in unwritten:
             ds.close()
             raise DataError(f"{source}: {name!r}: {unwritten[str(name)]}. Write or simulate it again")
     if not ds.data_vars and groups:
@@ -127,22 +150,6 @@ def _write_variable(file: h5py.File, ds: xr.Dataset, name: str) -> h5py.Dataset:
     return dataset
 
 
-def _check_links(file: h5py.File, source: str) -> None:
-    """Refuses links out of the file before anything is followed: they could show any other file."""
-    groups: list[h5py.Group] = [file]
-    seen = set()
-    while groups:
-        group = groups.pop()
-        address = h5py.h5o.get_info(group.id).addr
-        if address in seen:  # a group can be its own member
-            continue
-        seen.add(address)
-        for name in map(str, group):
-            item = _own_item(group, name, f"{source}: {str(group.name).rstrip('/')}/{name}")
-            if isinstance(item, h5py.Group):
-                groups.append(item)
-
-
 def _check_links_inside(file: h5py.File, source: str) -> None:
     """Refuses links that lead nowhere, in a circle for instance."""
     for name in map(str, file):
@@ -166,20 +173,6 @@ def _check_lengths(file: h5py.File, source: str) -> None:
                         f"{source}: {str(dataset.name).lstrip('/')!r} has {length} entries along a dim whose scale "
                         f"{str(scale.name or label).lstrip('/')!r} has shape {scale.shape}. Write or simulate it again"
                     )
-
-
-def _own_item(group: h5py.Group, name: str, where: str) -> object:
-    """A member of a group that lives in this file; None for a link within the file."""
-    link = group.get(name, getlink=True)
-    if isinstance(link, h5py.ExternalLink):
-        raise DataError(f"{where} links into another file ({link.filename}). Copy the values into this file")
-    if isinstance(link, h5py.SoftLink):
-        return None
-    item = group[name]
-    if isinstance(item, h5py.Dataset) and (item.is_virtual or item.external):
-        kind = "is a virtual dataset" if item.is_virtual else "keeps its values in another file"
-        raise DataError(f"{where} {kind}. Copy the values into this file, for instance with h5repack")
-    return item
 
 
 def _datasets(file: h5py.File) -> Iterator[h5py.Dataset]:

@@ -5,6 +5,6 @@ A writer of our own keeps its files open after an error, where h5netcdf closes t
 
 from __future__ import annotations
 
-from romvae.data.hdf5_store import complete, is_store, read, write
+from romvae.data.hdf5_store import complete, describe, is_store, manifest, missing, read, write
 
-__all__ = ["complete", "is_store", "read", "write"]
+__all__ = ["complete", "describe", "is_store", "manifest", "missing", "read", "write"]

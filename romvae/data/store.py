@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -14,11 +14,13 @@ from romvae.atomic import atomic_file, atomic_folder, check_target, require_spac
 from romvae.canonical import blocks, canonical
 from romvae.check import check_dims, check_snapshots
 from romvae.data import hdf5_store, netcdf_store, zarr_store
+from romvae.data.direct import read_directly
 from romvae.data.layout import check_storable
+from romvae.data.manifest import Checksums, Finding, Manifest
 from romvae.data.transposed import canonical_on_disk
 from romvae.errors import ConfigError, DataError, OutputError
 
-__all__ = ["Format", "format_of", "open_snapshots", "write_snapshots"]
+__all__ = ["STORES", "Format", "format_of", "manifest_of", "open_snapshots", "write_snapshots"]
 
 Format = Literal["zarr", "hdf5", "netcdf"]
 
@@ -33,17 +35,25 @@ _SUFFIXES: dict[str, Format] = {
 
 @dataclass(frozen=True)
 class _Store:
-    """What a format offers: write all but the marker, set the marker, open."""
+    """What a format offers: write all but manifest and marker, set them, open, give back the manifest, find gaps."""
 
     write: Callable[[xr.Dataset, Path], None]
     complete: Callable[[Path], None]
     read: Callable[..., xr.Dataset]
+    describe: Callable[[Path, str], None]
+    manifest: Callable[[Path], str | None]
+    missing: Callable[[Path], list[Finding]]
 
 
-_STORES: dict[Format, _Store] = {
-    "zarr": _Store(zarr_store.write, zarr_store.complete, zarr_store.read),
-    "hdf5": _Store(hdf5_store.write, hdf5_store.complete, hdf5_store.read),
-    "netcdf": _Store(netcdf_store.write, netcdf_store.complete, netcdf_store.read),
+def _store(module: Any) -> _Store:
+    m = module
+    return _Store(m.write, m.complete, m.read, m.describe, m.manifest, m.missing)
+
+
+STORES: dict[Format, _Store] = {
+    "zarr": _store(zarr_store),
+    "hdf5": _store(hdf5_store),
+    "netcdf": _store(netcdf_store),
 }
 
 
@@ -64,6 +74,8 @@ def format_of(path: Path | str) -> Format:
             raise DataError(f"{path}: is a folder without zarr.json, {wanted}. Give the path of the store itself")
         if not target.exists():
             raise DataError(f"{path}: does not exist, {wanted}. Check the path, or make one with romvae simulate")
+        if not target.is_file():  # reading from a pipe would wait for ever
+            raise DataError(f"{path}: is a pipe or a device, {wanted}. Copy the data into a file")
         with target.open("rb") as file:
             head = file.read(8)
     except PermissionError as error:
@@ -77,14 +89,22 @@ def format_of(path: Path | str) -> Format:
     raise DataError(f"{path}: is no store (it starts with {head!r}), {wanted}. Convert it with romvae.write_snapshots")
 
 
-def open_snapshots(path: Path | str, *, check: bool = True) -> xr.Dataset:
+def open_snapshots(
+    path: Path | str | Sequence[Path | str],
+    *,
+    check: bool = True,
+    uniform: bool = True,
+    reader: str | Path | None = None,
+) -> xr.Dataset:
     """Opens snapshots read-only and lazily; whatever cannot be trusted is refused.
 
     Arguments:
-        path: A Zarr folder, an HDF5 or a netCDF-4 file; files of other programs are welcome if they have the
-            canonical dims.
+        path: A Zarr folder, an HDF5 or a netCDF-4 file of romvae, or with the canonical dims; or files of a layout that
+            `romvae.data.readers` knows: one, a folder, or several.
         check: Whether to scan all values for NaN and infinity (one pass over the data, in blocks). The
-            rest is always checked: all chunks present, completed, dims, dtypes, coordinates, uniform time.
+            rest is always checked: all chunks present, completed, dims, dtypes, coordinates.
+        uniform: Whether the time step has to be the same throughout.
+        reader: Name of a layout, or a mapping file (`.yaml`) that says what is where; None recognises the layout.
 
     Returns:
         The canonical Dataset; values are read when they are used.
@@ -92,13 +112,17 @@ def open_snapshots(path: Path | str, *, check: bool = True) -> xr.Dataset:
     Raises:
         DataError: Missing, no store, incomplete, damaged, or a value is not finite.
         SchemaError: Dims, dtypes or coordinates are not canonical.
+        ConfigError: The reader is unknown, or its mapping is wrong.
     """
-    source = str(path)
-    ds = _STORES[format_of(path)].read(Path(path), source)
+    from romvae.data import readers
+
+    theirs = reader is not None or readers.foreign(path)
+    source = str(path) if isinstance(path, str | Path) else str(next(iter(path), ""))
+    ds = readers.open_with(path, reader) if theirs else STORES[format_of(source)].read(Path(source), source)
     try:
         check_dims(ds, source)
-        opened = canonical_on_disk(ds)
-        check_snapshots(opened, source, values=check)
+        opened = read_directly(canonical_on_disk(ds))
+        _check_opened(opened, None if theirs else manifest_of(source), source, check, uniform)
         return opened
     except BaseException:
         ds.close()
@@ -129,26 +153,60 @@ def write_snapshots(ds: xr.Dataset, path: Path | str, *, overwrite: bool = False
     if target.is_dir() and any(target.iterdir()) and not zarr_store.is_store(target):
         raise OutputError(f"{path}: is a folder that is no Zarr store and is not replaced. Choose another path")
     ds = canonical(ds)
-    check_snapshots(ds, source=str(path))
+    sums = Checksums().for_dims_of(ds)
+    check_snapshots(ds, source=str(path), watch=sums)
     check_storable(ds, str(path))
     require_space(target, ds.nbytes + ds.nbytes // 20 + 2**20)
-    store = _STORES[kind]
+    store = STORES[kind]
     with (atomic_folder if kind == "zarr" else atomic_file)(target, overwrite) as temporary:
         store.write(ds, temporary)
         with store.read(temporary, str(path), require=False) as written:
             _verify(ds, written, str(path))
+        store.describe(temporary, Manifest.of(ds, sums).to_json())
         store.complete(temporary)
     return target
+
+
+def manifest_of(path: Path | str) -> Manifest | None:
+    """What a store says it holds; None where another program wrote it, or a romvae that kept no manifest.
+
+    Raises:
+        DataError: The manifest is damaged.
+    """
+    try:
+        text = STORES[format_of(path)].manifest(Path(path))
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path}: its manifest cannot be read: damaged. Copy or simulate it again") from error
+    return None if text is None else Manifest.from_json(text, str(path))
+
+
+def _check_opened(ds: xr.Dataset, manifest: Manifest | None, source: str, values: bool, uniform: bool) -> None:
+    """All that is checked on opening; values are read once."""
+    if manifest is None:
+        check_snapshots(ds, source, values=values, uniform=uniform)
+        return
+    for finding in manifest.structure(ds, source):
+        raise DataError(finding.text(source))
+    sums = Checksums().for_dims_of(ds)
+    check_snapshots(ds, source, values=values, uniform=uniform, watch=sums)
+    for finding in manifest.values(sums):
+        raise DataError(finding.text(source))
 
 
 def _verify(ds: xr.Dataset, written: xr.Dataset, source: str) -> None:
     """Compares what was read back with what was to be written, block by block."""
     if set(ds.variables) != set(written.variables) or not _same_attrs(ds.attrs, written.attrs):
         raise OutputError(f"{source}: what was read back has other variables or attributes. Nothing was written")
+    direct = read_directly(written)
     for name in map(str, ds.variables):
         meant, found = ds[name], written[name]
         same = meant.dims == found.dims and meant.shape == found.shape and _same_attrs(meant.attrs, found.attrs)
-        if not same or not all(_same_values(meant.isel(part), found.isel(part)) for part in blocks(ds, name)):
+        parts = list(blocks(ds, name))
+        # The first block comes back through the format's library, as other programs read it.
+        read = [found if k == 0 else direct[name] for k in range(len(parts))]
+        if not same or not all(_same_values(meant.isel(p), r.isel(p)) for p, r in zip(parts, read, strict=True)):
             raise OutputError(f"{source}: {name!r} read back differs from what was written. Check the disk")
 
 

@@ -6,10 +6,11 @@ opening every inner chunk of every shard is counted in the shard's index.
 
 from __future__ import annotations
 
+import json
 import math
 import os
-from collections.abc import Iterator
-from itertools import product
+from collections.abc import Iterator, Sequence
+from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,28 @@ import xarray as xr
 import zarr
 from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec
 
-from romvae.canonical import TIME, TRAJECTORY, blocks
+from romvae.canonical import BLOCK_BYTES, TIME, TRAJECTORY, blocks
 from romvae.data.layout import MARKER, READING, chunk_shape, marked, refuse_bomb, unmarked
+from romvae.data.manifest import MANIFEST, Finding
+from romvae.data.shards import ABSENT, read_index, write_shard
 from romvae.errors import DataError
 
-__all__ = ["complete", "is_store", "read", "write"]
+__all__ = [
+    "complete",
+    "create",
+    "describe",
+    "is_store",
+    "manifest",
+    "missing",
+    "read",
+    "shard_blocks",
+    "write",
+    "write_block",
+]
 
-_SHARD_BYTES = 2**28
+_SHARD_BYTES = BLOCK_BYTES
 _COUNTED = 10**6  # beyond this many chunks, the first missing one is enough to know
-_ABSENT = 2**64 - 1  # Zarr v3 specification, sharding codec: offset and length of an empty inner chunk
+_LISTED = 100  # missing chunks of one variable that are listed one by one
 
 
 def is_store(path: Path) -> bool:
@@ -35,13 +49,78 @@ def is_store(path: Path) -> bool:
 
 
 def write(ds: xr.Dataset, path: Path) -> None:
-    """Writes into a folder, all but the completion marker; values pass through memory one shard at a time."""
+    """Writes into a folder, all but manifest and marker; values pass through memory one shard at a time."""
+    arrays = create(ds, path)
+    for name, array in arrays.items():
+        for chosen in shard_blocks(ds, name):
+            write_block(array, path / name, chosen, ds[name].variable[_key(ds[name].variable, chosen)].values)
+
+
+def create(ds: xr.Dataset, path: Path) -> dict[str, zarr.Array]:
+    """Makes a store in a folder, with everything but the values that go into shards.
+
+    Returns:
+        The arrays whose shards are still to be written, by name.
+    """
     attrs = {key: _plain(value) for key, value in marked(ds.attrs, ds).items()}
     if set(ds.coords) - set(ds.dims):
         attrs["coordinates"] = " ".join(sorted(str(name) for name in set(ds.coords) - set(ds.dims)))
     group = zarr.create_group(path, zarr_format=3, overwrite=True, attributes=attrs)
-    for name in map(str, ds.variables):
-        _write_variable(group, ds, name)
+    arrays = {name: _create_array(group, ds, name) for name in map(str, ds.variables)}
+    return {name: array for name, array in arrays.items() if array.shards is not None}
+
+
+def shard_blocks(ds: xr.Dataset, name: str, trajectories: Sequence[int] | None = None) -> Iterator[dict[str, slice]]:
+    """Selections that cover a variable, or some of its trajectories, with the bounds of shards."""
+    return blocks(ds, name, _SHARD_BYTES, trajectories)
+
+
+def write_block(array: zarr.Array, folder: Path, chosen: dict[str, slice], values: np.ndarray) -> None:
+    """Writes the shards of one selection of `shard_blocks`; one writer per shard, so that nobody has to wait."""
+    names = [str(name) for name in getattr(array.metadata, "dimension_names", None) or ()]
+    shards = array.shards or array.chunks
+    starts = [chosen[dim].start if dim in chosen else 0 for dim in names]
+    ends = [start + n for start, n in zip(starts, values.shape, strict=True)]
+    per_shard = tuple(s // c for s, c in zip(shards, array.chunks, strict=True))
+    ranges = [range(a // n, math.ceil(b / n)) for a, b, n in zip(starts, ends, shards, strict=True)]
+    for shard in product(*ranges):
+        cut = tuple(slice(i * n - a, (i + 1) * n - a) for i, n, a in zip(shard, shards, starts, strict=True))
+        write_shard(folder / array.metadata.encode_chunk_key(shard), values[cut], array.chunks, per_shard)
+
+
+def describe(path: Path, text: str) -> None:
+    """Adds the manifest to a store that is being written: as attributes of a group of its own."""
+    zarr.open_group(path, mode="r+", use_consolidated=False).create_group(
+        MANIFEST, attributes=json.loads(text), overwrite=True
+    )
+
+
+def manifest(path: Path) -> str | None:
+    """The text of the manifest; None where the store has none."""
+    file = path / MANIFEST / "zarr.json"
+    if not file.is_file():
+        return None
+    try:
+        return json.dumps(json.loads(file.read_text(encoding="utf-8"))["attributes"])
+    except (ValueError, KeyError, TypeError):
+        return ""
+
+
+def missing(path: Path) -> list[Finding]:
+    """All chunks that are not there, inner chunks of shards included, a hundred per variable one by one."""
+    group = zarr.open_group(path, mode="r", use_consolidated=False)
+    arrays = sorted(group.arrays())
+    ours, coordinates = MARKER in group.attrs, _coordinates(group, arrays)
+    found: list[Finding] = []
+    for name, array in arrays:
+        if not ours and name in coordinates:
+            continue
+        absent, more = _absent(array, path / name)
+        advice = _advice(ours)
+        found += [Finding(name, place, f"the chunk is missing. {advice}") for place in absent]
+        if more:
+            found.append(Finding(name, "", f"{more} more chunks are missing. {advice}"))
+    return found
 
 
 def complete(path: Path) -> None:
@@ -49,13 +128,14 @@ def complete(path: Path) -> None:
     zarr.open_group(path, mode="r+", use_consolidated=False).attrs[MARKER] = 1
 
 
-def read(path: Path, source: str, *, require: bool = True) -> xr.Dataset:
+def read(path: Path, source: str, *, require: bool = True, whole: bool = True) -> xr.Dataset:
     """Opens a store lazily and read-only, after every chunk was found to be there.
 
     Arguments:
         path: A folder.
         source: What the messages call it.
         require: Whether the completion marker must be set.
+        whole: Whether every chunk has to be there.
 
     Raises:
         DataError: The folder is no readable store, holds links, or misses chunks.
@@ -72,7 +152,7 @@ def read(path: Path, source: str, *, require: bool = True) -> xr.Dataset:
     refuse_bomb(sum(array.nbytes for _, array in arrays), stored, source)
     coordinates = _coordinates(group, arrays)
     for name, array in arrays:
-        if ours or name not in coordinates:
+        if whole and (ours or name not in coordinates):
             _check_chunks(array, path / name, f"{source}: {name!r}", ours)
     try:
         ds = xr.open_zarr(path, chunks=None, consolidated=False, **READING)
@@ -83,14 +163,13 @@ def read(path: Path, source: str, *, require: bool = True) -> xr.Dataset:
     return unmarked(ds, source, require=require)
 
 
-def _write_variable(group: zarr.Group, ds: xr.Dataset, name: str) -> None:
+def _create_array(group: zarr.Group, ds: xr.Dataset, name: str) -> zarr.Array:
+    """An array, with its values unless they go into shards."""
     variable = ds[name].variable
     text = variable.dtype.kind not in "fiu"
-    chunks = chunk_shape(variable)
-    shards = None
-    parts = list(blocks(ds, name, _SHARD_BYTES))
+    chunks, shards = chunk_shape(variable), None
     if chunks != variable.shape:
-        times = parts[0][TIME].stop if TIME in variable.dims else 1
+        times = next(shard_blocks(ds, name))[TIME].stop if TIME in variable.dims else 1
         along = {TRAJECTORY: 1, TIME: times}
         shards = tuple(along.get(str(d), c) for d, c in zip(variable.dims, chunks, strict=True))
     array = group.create_array(
@@ -105,69 +184,94 @@ def _write_variable(group: zarr.Group, ds: xr.Dataset, name: str) -> None:
         attributes={str(key): _plain(value) for key, value in variable.attrs.items()},
         config={"write_empty_chunks": True},
     )
-    for chosen in parts if shards else [{}]:
-        where = tuple(chosen.get(str(dim), slice(None)) for dim in variable.dims)
-        array[where] = variable[where].values.astype(object) if text else variable[where].values
+    if shards is None:
+        array[...] = variable.values.astype(object) if text else variable.values
+    return array
+
+
+def _key(variable: xr.Variable, chosen: dict[str, slice]) -> tuple[slice, ...]:
+    return tuple(chosen.get(str(dim), slice(None)) for dim in variable.dims)
 
 
 def _check_chunks(array: zarr.Array, folder: Path, where: str, ours: bool) -> None:
-    missing: tuple[int, ...] | None = None
+    expected = _expected(array)
     present = 0
-    expected = math.prod(math.ceil(n / c) for n, c in zip(array.shape, array.chunks, strict=True))
-    for first, stored in _shards(array, folder, where):
+    first: str | None = None
+    for origin, stored in _shards(array, folder, where):
         present += int(stored.sum())
-        if missing is None and not stored.all():
-            missing = tuple(int(i) + f for i, f in zip(np.argwhere(~stored)[0], first, strict=True))
+        if first is None and not stored.all():
+            first = next(_places(array, origin, stored))
             if expected > _COUNTED:
                 break
-    if missing is None:
-        return
+    if first is not None:
+        count = "" if expected > _COUNTED else f"; {present} of {expected} are there"
+        raise DataError(f"{where}: the chunk at {first or 'its only value'} is missing{count}. {_advice(ours)}")
+
+
+def _absent(array: zarr.Array, folder: Path) -> tuple[list[str], int]:
+    """Where chunks are missing, and how many more there are than are listed; a damaged shard counts as missing."""
+    listed: list[str] = []
+    more = 0
+    for origin, stored in _shards(array, folder, ""):
+        if stored.all():
+            continue
+        listed += islice(_places(array, origin, stored), _LISTED - len(listed))
+        more += int(np.count_nonzero(~stored))
+    return listed, more - len(listed)
+
+
+def _places(array: zarr.Array, origin: tuple[int, ...], stored: np.ndarray) -> Iterator[str]:
     names = getattr(array.metadata, "dimension_names", None) or [f"dim {i}" for i in range(array.ndim)]
-    start = ", ".join(f"{n} {i * c}" for n, i, c in zip(names, missing, array.chunks, strict=True))
-    count = "" if expected > _COUNTED else f"; {present} of {expected} are there"
-    advice = (
-        "Write or simulate it again"
-        if ours
-        else "If it holds only fill values, write it with write_empty_chunks=True: absent is not zero"
-    )
-    raise DataError(f"{where}: the chunk at {start or 'its only value'} is missing{count}. {advice}")
+    for local in np.argwhere(~stored):
+        at = [int(i) + first for i, first in zip(local, origin, strict=True)]
+        yield ", ".join(f"{n} {i * c}" for n, i, c in zip(names, at, array.chunks, strict=True))
+
+
+def _expected(array: zarr.Array) -> int:
+    return math.prod(math.ceil(n / c) for n, c in zip(array.shape, array.chunks, strict=True))
+
+
+def _advice(ours: bool) -> str:
+    if ours:
+        return "Write or simulate it again"
+    return "If it holds only fill values, write it with write_empty_chunks=True: absent is not zero"
 
 
 def _shards(array: zarr.Array, folder: Path, where: str) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
     """Index of the first chunk of every shard, and which of its chunks inside the array are stored.
 
-    An array without shards counts as one with a chunk per shard.
+    An array without shards counts as one with a chunk per shard. Without `where`, a damaged shard counts as empty.
     """
     outer = array.shards or array.chunks
     per_shard = tuple(s // c for s, c in zip(outer, array.chunks, strict=True))
     total = tuple(math.ceil(n / c) for n, c in zip(array.shape, array.chunks, strict=True))
     for shard in product(*(range(math.ceil(n / s)) for n, s in zip(array.shape, outer, strict=True))):
         file = folder / array.metadata.encode_chunk_key(shard)
-        stored = np.full(per_shard, file.is_file())
-        if array.shards is not None and file.is_file():
-            stored = _shard_index(array, file, per_shard, where)
         first = tuple(s * p for s, p in zip(shard, per_shard, strict=True))
-        yield first, stored[tuple(slice(n - f) for n, f in zip(total, first, strict=True))]
+        inside = tuple(min(p, n - f) for p, n, f in zip(per_shard, total, first, strict=True))
+        stored = np.full(inside, file.is_file())  # a shard may be declared far larger than the array
+        if array.shards is not None and file.is_file():
+            try:
+                index = read_index(file, per_shard, where, _index_first(array, where))
+                stored = (index != ABSENT).any(-1)[tuple(map(slice, inside))]
+            except DataError:
+                if where:
+                    raise
+                stored = np.zeros(inside, dtype=bool)
+        yield first, stored
 
 
-def _shard_index(array: zarr.Array, file: Path, per_shard: tuple[int, ...], where: str) -> np.ndarray:
-    """Which inner chunks a shard holds: pairs (offset, length) as little-endian u8, then a CRC-32C."""
+def _index_first(array: zarr.Array, where: str) -> bool:
+    """Whether the index of a shard stands at its beginning.
+
+    Raises:
+        DataError: The index is encoded in a way that is not the usual one.
+    """
     codec = getattr(array.metadata, "codecs", [None])[0]
     usual = [BytesCodec, Crc32cCodec]
     if not isinstance(codec, ShardingCodec) or [type(c) for c in codec.index_codecs] != usual:
         raise DataError(f"{where}: its shard index is encoded in an unusual way. Write it again with romvae")
-    nbytes = 16 * math.prod(per_shard)
-    size = file.stat().st_size
-    with file.open("rb") as handle:
-        handle.seek(0 if codec.index_location.value == "start" else max(0, size - nbytes - 4))
-        raw = handle.read(nbytes)
-    entries = np.frombuffer(raw, dtype="<u8") if len(raw) == nbytes else np.zeros(0, dtype="<u8")
-    offset, length = entries.reshape(-1, 2).T
-    stored = (offset != _ABSENT) | (length != _ABSENT)
-    inside = (offset <= size) & (length <= size) & (offset + length <= size)
-    if len(raw) != nbytes or not inside[stored].all():
-        raise DataError(f"{where}: shard {file.name} in {file.parent} is cut off or damaged. Copy or simulate it again")
-    return stored.reshape(per_shard)
+    return bool(codec.index_location.value == "start")
 
 
 def _coordinates(group: zarr.Group, arrays: list[tuple[str, zarr.Array]]) -> set[str]:

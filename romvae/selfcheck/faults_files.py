@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -18,7 +19,7 @@ from romvae.selfcheck.workshop import Workshop, contents, mounted
 
 __all__ = ["file_faults"]
 
-SIMULATE = ("simulate", "heat_1d", "--n", 2, "--workers", 1, "-q")
+SIMULATE = ("simulate", "heat_1d", "--n", 5, "--workers", 1, "-q")
 
 
 def file_faults(shop: Workshop, quick: bool) -> list[Case]:
@@ -26,7 +27,12 @@ def file_faults(shop: Workshop, quick: bool) -> list[Case]:
     whole = "nothing or a complete file under the final name"
     one = "exit 5, one line, nothing left"
     return [
-        Case("F4", "kill -9 in simulate", f"{whole}; again gives the same values", lambda: _killed_simulation(shop)),
+        Case(
+            "F4",
+            "kill -9 in simulate, 5 places",
+            "finished trajectories kept, only the rest added, the same bytes as without",
+            lambda: _killed_simulation(shop),
+        ),
         Case("F5", "kill -9 in rollout and compare", whole, lambda: _killed_outputs(shop)),
         Case("F9", "disk full in simulate", f"{one}, no segfault at exit", lambda: _full_simulation(shop, quick)),
         Case("F10", "disk full while the state is written", "exit 5, the older state loads", lambda: _full_state(shop)),
@@ -38,25 +44,64 @@ def file_faults(shop: Workshop, quick: bool) -> list[Case]:
 
 
 def _killed_simulation(shop: Workshop) -> str:
+    """Killed after k trajectories, while the store is written, and before the work folder goes."""
     folder = shop.new()
+    straight = folder / "straight.h5"
+    ended = romvae(*SIMULATE, "--out", straight)
+    require(ended.code == 0, ended.brief)
 
-    def hook() -> None:
-        from romvae.solvers import ensemble
+    def after(k: int) -> None:
+        at_call(os, "replace", 1 + k, kill)  # the first rename is that of the list of facts
 
-        at_call(ensemble, "_dataset", 0, kill)
+    def in_store() -> None:
+        from romvae.data import store
 
-    def late() -> None:
-        at_call(os, "fsync", 1, kill)
+        at_call(store, "require_space", 0, kill)
 
-    for name, fault in (("a.h5", hook), ("b.zarr", late)):
-        ended = romvae(*SIMULATE, "--out", folder / name, hook=fault)
-        require(ended.code == -signal.SIGKILL, ended.brief)
-        require(not (folder / name).exists(), f"{name} is there after the kill")
-    for name in ("a.h5", "b.h5"):
-        ended = romvae(*SIMULATE, "--out", folder / name)
-        require(ended.code == 0, ended.brief)
-    require((folder / "a.h5").read_bytes() == (folder / "b.h5").read_bytes(), "the same seed gave other values")
-    return "finished trajectories are computed again: a trajectory depends on its seed and number only"
+    def at_end() -> None:
+        from romvae.solvers.shards import WorkFolder
+
+        at_call(WorkFolder, "remove", 0, kill)
+
+    faults: list[tuple[str, int, Hook]] = [
+        *((f"{k}.h5", k, partial(after, k)) for k in (0, 1, 3)),
+        ("store.zarr", 5, in_store),
+        ("end.h5", 5, at_end),
+    ]
+    for name, kept, fault in faults:
+        out, work = folder / name, folder / f"{name}.partial"
+        ended = romvae(*SIMULATE, "--out", out, hook=fault)
+        require(ended.code == -signal.SIGKILL, f"{name}: {ended.brief}")
+        require(out.exists() == (fault is at_end), f"{name} is there after the kill, or is not")
+        found = len(list(work.glob("*.shard")))
+        require(found == kept, f"{name}: {found} trajectories are kept, expected {kept}")
+        before = {path.name: path.stat().st_mtime_ns for path in work.glob("*.shard")}
+        _adds_the_rest(shop, out, work, before)
+        if name.endswith(".h5"):
+            require(out.read_bytes() == straight.read_bytes(), f"{name}: other bytes than without the kill")
+        require(not work.exists(), f"{work.name} is left")
+    return "after 0, 1, 3 of 5 trajectories, before the store and before the work folder goes"
+
+
+def _adds_the_rest(shop: Workshop, out: Path, work: Path, before: dict[str, int]) -> None:
+    """Runs the command again and looks, at its end, which trajectories it has written anew."""
+    seen = shop.new() / "seen.json"
+
+    def look() -> None:
+        from romvae.solvers.shards import WorkFolder
+
+        def note() -> None:
+            after = {path.name: path.stat().st_mtime_ns for path in work.glob("*.shard")}
+            seen.write_text(json.dumps(after), encoding="utf-8")
+
+        at_call(WorkFolder, "remove", 0, note)
+
+    ended = romvae(*SIMULATE, "--out", out, hook=look)
+    require(ended.code == 0, ended.brief)
+    after = json.loads(seen.read_text(encoding="utf-8"))
+    again = [name for name, written in before.items() if after.get(name) != written]
+    require(not again, f"{out.name}: computed again: {again}")
+    require(len(after) == 5, f"{out.name}: {len(after)} trajectories at the end, expected 5")
 
 
 def _killed_outputs(shop: Workshop) -> str:
@@ -85,33 +130,39 @@ def _compare(shop: Workshop, out: Path) -> list[object]:
 _FILL_LATE = """
 from pathlib import Path
 from romvae import cli
-from romvae.commands import simulate
+from romvae.solvers import on_disk
 from romvae.data import store
 from romvae.selfcheck.hooks import fill
-simulate.require_space = lambda path, nbytes: None
+on_disk.require_space = lambda path, nbytes: None
 store.require_space = lambda path, nbytes: fill(Path(path).parent, 20_000)
 cli.run()
 """
 
 
 def _full_simulation(shop: Workshop, quick: bool) -> str:
-    with shop.small_disk() as disk:
+    with shop.small_disk(2**22) as disk:
         for suffix in ("h5", "zarr"):
-            words = ("simulate", "heat_1d", "--n", 400, "--workers", 1, "-q", "--out", disk.folder / f"a.{suffix}")
+            out = disk.folder / f"a.{suffix}"
+            words = ("simulate", "heat_1d", "--n", 400, "--workers", 1, "-q", "--out", out)
             ended = romvae(*words, hook=disk.limit)
             require(ended.code == 5 and ended.err.count("\n") == 1, ended.brief)
+            require(not out.exists(), "half a store is left on the full disk")
             if disk.real:
                 require("needs" in ended.err and "free" in ended.err, ended.brief)
-            require(not list(disk.folder.iterdir()), "something is left on the full disk")
+                require(not list(disk.folder.iterdir()), "something is left on the full disk")
         if not disk.real:
             return "with a limit on the size of files: a disk cannot be mounted here"
         for suffix in () if quick else ("h5", "nc", "zarr"):  # a new interpreter: HDF5 has crashed at its end
-            words = (*SIMULATE, "--out", disk.folder / f"b.{suffix}")
-            done = interpreter("-c", _FILL_LATE, *words)
+            out = disk.folder / f"b.{suffix}"
+            done = interpreter("-c", _FILL_LATE, *SIMULATE, "--out", out)
             (disk.folder / "filler").unlink()
             require(done.returncode == 5, f"{suffix}: exit status {done.returncode}, {done.stderr[-300:]!r}")
             require(done.stderr.count("\n") == 1 and "disk is full" in done.stderr, done.stderr[-300:])
-            require(not list(disk.folder.iterdir()), f"{suffix}: something is left on the full disk")
+            left = {path.name for path in disk.folder.iterdir()}
+            require(left == {f"b.{suffix}.partial"}, f"{suffix}: left on the full disk: {left}")
+            ended = romvae(*SIMULATE, "--out", out)
+            require(ended.code == 0, f"with room again: {ended.brief}")
+            shutil.rmtree(out) if out.is_dir() else out.unlink()
     return "" if quick else "also where it fills after the check of free space"
 
 
@@ -160,23 +211,28 @@ def _read_only(shop: Workshop) -> str:
     folder = shop.new()
 
     def no_computation() -> None:
-        from romvae.data import store
-        from romvae.solvers import ensemble
+        from romvae import data, demo
+        from romvae.data import pack
+        from romvae.solvers import on_disk
         from romvae.training.stages import Stage
 
-        for owner, name in ((store, "open_snapshots"), (ensemble, "simulate"), (Stage, "training_step")):
+        for owner, name in (  # as each command finds them
+            (data, "open_snapshots"),
+            (pack, "open_snapshots"),
+            (demo, "simulate"),
+            (on_disk, "simulate_to"),
+            (Stage, "training_step"),
+        ):
             at_call(owner, name, 0, lambda: os._exit(99))
 
     if os.geteuid() == 0:
         with mounted(folder, "ro"):
-            _refused_at_once(shop, folder, no_computation)
-        return ""
+            return _refused_at_once(shop, folder, no_computation)
     folder.chmod(0o555)
-    _refused_at_once(shop, folder, no_computation)
-    return ""
+    return _refused_at_once(shop, folder, no_computation)
 
 
-def _refused_at_once(shop: Workshop, folder: Path, hook: Hook) -> None:
+def _refused_at_once(shop: Workshop, folder: Path, hook: Hook) -> str:
     commands: list[list[object]] = [
         [*SIMULATE, "--out", folder / "a.h5"],
         list(shop.training(folder / "run")),
@@ -184,11 +240,13 @@ def _refused_at_once(shop: Workshop, folder: Path, hook: Hook) -> None:
         _compare(shop, folder / "comparison"),
         ["demo", "--quick", "--out", folder / "demo"],
         ["report", shop.run, "--out", folder / "report.html"],
+        ["pack", shop.store, folder / "packed.h5"],
     ]
-    for words in commands[:5]:
+    for words in commands:
         ended = romvae(*words, hook=hook)
         require(ended.code == 5 and ended.err.count("\n") == 1, f"{words[0]}: {ended.brief}")
         require(str(folder) in ended.err, f"{words[0]}: {ended.brief}")
+    return ", ".join(str(words[0]) for words in commands)
 
 
 def _no_temporary(shop: Workshop) -> str:

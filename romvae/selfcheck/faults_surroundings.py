@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,13 @@ __all__ = ["surroundings_faults"]
 def surroundings_faults(shop: Workshop, quick: bool) -> list[Case]:
     """The cases; those that start an interpreter are left out if `quick`."""
     return [
-        Case("F17", "reference solver fails", "exit 4 with trajectories, parameters, why", lambda: _solver_fails(shop)),
+        Case("F17", "reference solver fails", "exit 4 naming the trajectory, others kept", lambda: _solver_fails(shop)),
         Case("F18", "data larger than memory", "streams, or exit 5 in one line", lambda: _memory(shop, quick)),
         Case("F22", "model and state of other formats", "newer refused, older migrated", lambda: _formats(shop)),
         Case("F23", "no network, no home, no display", "the demo passes", lambda: _alone(shop, quick)),
         Case("F24", "reader of a pipe has gone", "exit 0 or 141, no traceback", lambda: _closed_pipe(shop, quick)),
         Case("F25", "device cuda without a GPU", "exit 2 with the reason", lambda: _no_gpu(shop)),
-        Case("F27", "GPU out of memory", "exit 5 with advice", lambda: _gpu_memory(shop)),
+        Case("F27", "GPU out of memory", "exit 5, batch size, memory, advice", lambda: _gpu_memory(shop)),
     ]
 
 
@@ -35,25 +36,36 @@ def _solver_fails(shop: Workshop) -> str:
     folder = shop.new()
 
     def hook() -> None:
-        from romvae.solvers.base import Solver
+        from romvae.solvers.cases import get_case
         from romvae.solvers.heat import Heat
 
-        original = Solver._integrate_many.__func__  # type: ignore[attr-defined]
+        original = Heat._integrate
+        second = get_case("heat_1d").draw(1).solver.parameters
 
-        def failing(cls: Any, solvers: Any, u0: Any, times: Any) -> Any:
-            u = original(cls, solvers, u0, times)
-            u[1, 5:] = np.inf
+        def failing(self: Heat, u0: Any, times: Any) -> Any:
+            u = original(self, u0, times)
+            if self.parameters == second:
+                u[5:] = np.inf
             return u
 
-        Heat._integrate_many = classmethod(failing)  # type: ignore[assignment, method-assign]
+        Heat._integrate = failing  # type: ignore[method-assign]
 
-    words = ("simulate", "heat_1d", "--n", 3, "--workers", 1, "-q", "--out", folder / "a.h5")
+    out, work = folder / "a.h5", folder / "a.h5.partial"
+    words = ("simulate", "heat_1d", "--n", 3, "--workers", 1, "-q", "--out", out)
     ended = romvae(*words, hook=hook)
-    require(ended.code == 4 and ended.err.count("\n") == 1, ended.brief)
-    for part in ("heat_1d, seed 0, trajectories 0 to 2", "failed at t=", "diffusivity=", "not finite"):
+    require(ended.code == 4 and ended.err.count("error:") == 1 and "Traceback" not in ended.err, ended.brief)
+    require("1 of 3 trajectories failed (1)" in ended.err and str(work) in ended.err, ended.brief)
+    for part in ("failed: trajectory 1 (diffusivity=", "heat: failed at t=0.1 (", "the field is not finite"):
         require(part in ended.err, f"{part!r} is not named: {ended.brief}")
-    require(not list(folder.iterdir()), "something is left")
-    return "the block of trajectories is named, and the parameters of the one that failed; the others are not kept"
+    listed = json.loads((work / "failed.json").read_text(encoding="utf-8"))
+    require([entry["index"] for entry in listed] == [1], f"failed.json lists {listed}")
+    kept = sorted(path.name for path in work.glob("*.shard"))
+    require(kept == ["00000000.shard", "00000002.shard"], f"kept are {kept}")
+    require(not out.exists(), "a store was written")
+    ended = romvae(*words, "--skip-failed", hook=hook)
+    require(ended.code == 0, f"--skip-failed: {ended.brief}")
+    require("failed_trajectories: [1]" in romvae("info", out).out, "the store does not say what is missing")
+    return "the others are kept, --skip-failed writes the store without it"
 
 
 def _memory(shop: Workshop, quick: bool) -> str:
@@ -94,8 +106,11 @@ def _memory(shop: Workshop, quick: bool) -> str:
     require(ended.code == 0 and "usable: yes" in ended.out, f"info: {ended.brief}")
     ended = shop.train(folder / "run", store=store, hook=_limited(room))
     require(ended.code == 5 and ended.err.count("error:") == 1, f"train: {ended.brief}")
-    require("Traceback" not in ended.err and "memory" in ended.err, f"train: {ended.brief}")
-    return f"{mib} MiB of values in {room // 2**20} MiB: info streams, train ends with exit 5"
+    require("Traceback" not in ended.err and "MB of memory, but " in ended.err, f"train: {ended.brief}")
+    words = ("simulate", "heat_3d", "--n", mib * 2**20 // (21 * 7680 * 4), "--workers", 1, "-q")
+    ended = romvae(*words, "--out", folder / "simulated.h5", memory=2**26)
+    require(ended.code == 0, f"simulate: {ended.brief}")
+    return f"{mib} MiB of values: info in {room // 2**20} MiB and simulate in 64 MiB stream, train says what it needs"
 
 
 def _limited(room: int) -> Any:
@@ -116,7 +131,7 @@ def _formats(shop: Workshop) -> str:
     content = json.loads(manifest.read_text(encoding="utf-8"))
     manifest.write_text(json.dumps({**content, "format": 99, "romvae": "9.9.9"}), encoding="utf-8")
     ended = romvae("info", run)
-    require(ended.code == 3 and "written by romvae 9.9.9" in ended.err and "reads 1 up to 1" in ended.err, ended.brief)
+    require(ended.code == 3 and "format is 99" in ended.err and "written by romvae 9.9.9" in ended.err, ended.brief)
     _old_model(shop, run, content)
     stopped = shop.new() / "run"
     ended = shop.train(stopped, hook=at_step(6, kill))
@@ -132,19 +147,31 @@ def _formats(shop: Workshop) -> str:
     (stopped / "training.state.previous").unlink()
     ended = romvae("train", "--resume", stopped, "-q")
     require(ended.code == 3 and "newer romvae" in ended.err and ended.err.count("error:") == 1, ended.brief)
-    return "only one format exists so far: an invented older one was migrated through the table of migrations"
+    return "models of format 1 and of an invented 0 migrated; the state has one format so far"
 
 
 def _old_model(shop: Workshop, run: Path, content: dict[str, Any]) -> None:
-    """A model of an invented format 0, in which the configuration's key `model` was called `sizes`."""
+    """A model of format 1, which knew one kind of each part, and one of an invented format 0 with another key."""
     from romvae.checkpoint import file_sha256
+    from romvae.kinds import DEFAULTS
 
     config, manifest = run / "model" / "config.json", run / "model" / "manifest.json"
     described = json.loads(config.read_text(encoding="utf-8"))
+
+    def write(version: int) -> None:
+        config.write_text(json.dumps(described), encoding="utf-8")
+        sums = {**content["sha256"], "config.json": file_sha256(config)}
+        manifest.write_text(json.dumps({**content, "format": version, "sha256": sums}), encoding="utf-8")
+
+    described["model"] = {key: value for key, value in described["model"].items() if key not in DEFAULTS}
+    write(1)
+    ended = romvae("info", run)
+    require(ended.code == 0, f"format 1: {ended.brief}")
+    require(
+        ended.out.replace(str(run), "") == romvae("info", shop.run).out.replace(str(shop.run), ""), "read as another"
+    )
     described["sizes"] = described.pop("model")
-    config.write_text(json.dumps(described), encoding="utf-8")
-    sums = {**content["sha256"], "config.json": file_sha256(config)}
-    manifest.write_text(json.dumps({**content, "format": 0, "sha256": sums}), encoding="utf-8")
+    write(0)
 
     def migration() -> None:
         from romvae import checkpoint
@@ -195,20 +222,37 @@ def _no_gpu(shop: Workshop) -> str:
 
 
 def _gpu_memory(shop: Workshop) -> str:
+    """On a machine without a GPU, the error that torch raises is raised in a training step."""
+
     def has_gpu() -> int:
         import torch
 
         return 0 if torch.cuda.is_available() else 1
-
-    if forked(has_gpu).code != 0:
-        raise SkippedError("no GPU")
 
     def little() -> None:
         import torch
 
         torch.cuda.set_per_process_memory_fraction(1e-6)
 
-    words = [*shop.training(shop.new() / "run"), "--training.device", "cuda"]
-    ended = romvae(*words, hook=little)
-    require(ended.code == 5 and "GPU memory" in ended.err and "Traceback" not in ended.err, ended.brief)
-    return ""
+    def injected() -> None:
+        import torch
+
+        at_step(3, _raising(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")))()
+
+    real = forked(has_gpu).code == 0
+    run = shop.new() / "run"
+    words = [*shop.training(run), *(("--training.device", "cuda") if real else ())]
+    ended = romvae(*words, hook=little if real else injected)
+    require(ended.code == 5 and ended.err.count("error:") == 1 and "Traceback" not in ended.err, ended.brief)
+    for part in ("GPU memory", "batch_size 4", "Lower --training.batch-size", "--training.device cpu"):
+        require(part in ended.err, f"{part!r} is not said: {ended.brief}")
+    if not real:
+        shop.resumes_exactly(run)
+    return "on a GPU" if real else "no GPU here: torch's error was injected into a training step"
+
+
+def _raising(error: Exception) -> Callable[[], None]:
+    def action() -> None:
+        raise error
+
+    return action

@@ -24,10 +24,14 @@ MEMORY = 2**30
 
 
 def fuzz_cases(shop: Workshop, quick: bool) -> list[Case]:
-    """Cases that go through the kinds of files in turn, 300 in all, fewer if `quick`."""
-    kinds = {
-        "HDF5": (shop.hdf5, _snapshots),
-        "Zarr": (shop.store, _snapshots),
+    """Cases that go through the kinds of files in turn, 300 in all, fewer if `quick`.
+
+    Stores of every format are opened, checked and packed: `romvae check` has to find what was changed.
+    """
+    stores = {"HDF5": shop.hdf5, "Zarr": shop.store, "netCDF": shop.netcdf}
+    ways = {"": _snapshots, ", checked": _checked, ", packed": _packed}
+    kinds = {f"{kind}{way}": (path, read) for way, read in ways.items() for kind, path in stores.items()}
+    kinds |= {
         "model": (shop.run / "model", _model),
         "training.state": (_state(shop), _training_state),
         "YAML": (shop.run / "config.yaml", _settings),
@@ -45,7 +49,8 @@ def _case(
 ) -> Case:
     def run() -> str:
         if kind not in expected:
-            expected[kind] = _digest(shop, original, read)[1]
+            code, expected[kind] = _digest(shop, original, read)
+            require(code == 0, f"the undamaged {original.name} is refused: {expected[kind]}")
         folder = shop.new()
         path = folder / original.name
         target = _copy(original, path)
@@ -135,13 +140,30 @@ def _arrays(named: Iterable[tuple[str, Any]]) -> str:
 
 
 def _snapshots(path: Path) -> str:
-    """Digest of values, coordinates, dims, and the attributes that a model depends on."""
+    """Digest of values, coordinates, dims and all attributes: one that changed has to be refused as well."""
     from romvae.data import open_snapshots
 
     with open_snapshots(path) as ds:
         names = sorted(map(str, ds.variables))
-        facts = [(name, ds[name].dims, [ds[name].attrs.get(key) for key in ("units", "romvae_role")]) for name in names]
-        return _arrays((n, ds[n].values) for n in names) + str(facts) + str(ds.attrs.get("boundary_conditions"))
+        facts = [(name, ds[name].dims, sorted(ds[name].attrs.items())) for name in names]
+        return _arrays((n, ds[n].values) for n in names) + str(facts) + str(sorted(ds.attrs.items()))
+
+
+def _checked(path: Path) -> str:
+    """The digest of a store in which an audit finds nothing."""
+    from romvae.data.audit import audit
+    from romvae.errors import DataError
+
+    for finding in audit(path).findings:
+        raise DataError(finding.text(str(path)))
+    return _snapshots(path)
+
+
+def _packed(path: Path) -> str:
+    """The digest of the store that is packed from another."""
+    from romvae.data.pack import pack
+
+    return _snapshots(pack([path], path.parent / f"{path.name}-packed.zarr"))
 
 
 def _model(path: Path) -> str:

@@ -64,6 +64,11 @@ class Workshop:
         """The same as HDF5."""
         return self._write("data.h5")
 
+    @cached_property
+    def netcdf(self) -> Path:
+        """The same as netCDF."""
+        return self._write("data.nc")
+
     def _write(self, name: str) -> Path:
         path = self.folder / name
 

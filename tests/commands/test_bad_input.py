@@ -10,6 +10,7 @@ import sys
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import xarray as xr
 
@@ -106,6 +107,19 @@ def test_other_data_than_those_of_the_run_are_compared_with_a_warning(run, train
     code, _, err = run(*words, "--out", tmp_path / "other", "--data", other)
     assert code == 0
     assert err.startswith(f"warning: {other}: is not the data of this run")
+
+
+def test_data_whose_trajectories_differ_in_length_are_not_compared(run, trained, tmp_path):
+    folder, data = trained
+    ragged = data.copy(deep=True)
+    ragged["u"][0, -1] = np.nan
+    lengths = np.full(data.sizes["trajectory"], data.sizes["time"], dtype=np.int32)
+    lengths[0] -= 1
+    ragged = ragged.assign_coords(n_steps=("trajectory", lengths, {"romvae_role": "valid_length"}))
+    store = _store(ragged, tmp_path / "ragged.h5")
+    code, _, err = run("compare", folder / "run", "-q", "--out", tmp_path / "out", "--data", store)
+    assert code == 3
+    assert f"error: {store}: trajectory 0 has {lengths[0]} of {lengths[1]} times, but trajectories of one length" in err
 
 
 def test_training_on_one_time_names_the_store(run, trained, tmp_path):

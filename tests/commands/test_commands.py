@@ -18,6 +18,7 @@ from romvae.commands.run_folder import DataRecord, RunFolder, fingerprint
 from romvae.commands.text import outline, skill
 from romvae.data.split import PARTS
 from romvae.environment import available_cpus, show_versions
+from romvae.kinds import DEFAULTS, LOSS_DEFAULTS
 from romvae.progress import silent
 
 METRICS = {
@@ -134,7 +135,7 @@ def science(fake, snapshots, tmp_path):
     def write_text(comparison, path, overwrite=False):
         path.write_text(json.dumps(comparison.metrics))
 
-    fake("romvae.data", open_snapshots=lambda path: snapshots, split=split, write_snapshots=write)
+    fake("romvae.data", open_snapshots=lambda path, reader=None: snapshots, split=split, write_snapshots=write)
     fake("romvae.rom", ROM=FakeRom)
     fake("romvae.training", fit=fit)
     fake("romvae.solvers", CASES={})
@@ -149,8 +150,8 @@ def test_train_writes_a_whole_run_that_the_other_commands_read(run, science, sna
     folder, store = tmp_path / "run", tmp_path / "data.h5"
     code, _, err = run("train", store, "--out", folder, "--config", config, "--training.vae-steps", "7", "--seed", "2")
     assert code == 0, err
-    assert FakeRom.made == {"seed": 2, "latent": 3, "members": 4, "noise_floor": 1e-3}
-    assert science["fit"] == {"seed": 2, "vae_steps": 7, "augment": "auto", "device": "cpu"}
+    assert FakeRom.made == {**DEFAULTS, "seed": 2, "latent": 3, "members": 4, "memory_budget": None}
+    assert science["fit"] == {**LOSS_DEFAULTS, "seed": 2, "vae_steps": 7, "augment": "auto", "device": "cpu"}
     names = {"model", "config.yaml", "data.json", "history.json", "env.json", "command.txt"}
     assert {entry.name for entry in folder.iterdir()} == names
     assert RunFolder(folder).settings()["training"]["vae_steps"] == 7
@@ -298,31 +299,118 @@ def test_a_run_that_is_none_is_exit_code_3(command, run, science, tmp_path):
     assert "data.json" in err
 
 
-def test_simulate_passes_the_settings_on(run, fake, snapshots, tmp_path):
+def test_simulate_passes_the_settings_on(run, fake, tmp_path):
     calls = []
 
-    def simulate(case, n, seed, workers, progress):
-        calls.append((case, n, seed, workers))
-        progress(1, 1)
-        return snapshots
+    def simulate_to(out, case, n, seed, workers, progress, **rest):
+        calls.append((out, case, n, seed, workers, rest))
+        progress("simulate", 1, 1)
 
-    written = []
-    case = types.SimpleNamespace(description="viscous Burgers")
-    fake("romvae.solvers", simulate=simulate, CASES={"burgers_1d": case}, ensemble_bytes=lambda *_: 0)
-    fake("romvae.data", write_snapshots=lambda ds, path, overwrite: written.append(path))
+    class Failed(Exception):
+        pass
+
+    fake("romvae.solvers", simulate_to=simulate_to, FailedTrajectoriesError=Failed)
     config = tmp_path / "simulate.yaml"
-    config.write_text("case: burgers_1d\nn: 5\nseed: 1\n")
-    code, out, err = run("simulate", "-c", config, "--seed", "4", "--out", tmp_path / "b.zarr")
+    config.write_text("case: burgers_1d\nn: 5\nseed: 1\ndesign: grid\nerror_estimate: false\n")
+    words = [
+        "simulate",
+        "-c",
+        config,
+        "--seed",
+        "4",
+        "--out",
+        tmp_path / "b.zarr",
+        "--design",
+        "sobol",
+        "--skip-failed",
+    ]
+    code, out, err = run(*words)
     assert code == 0, err
-    assert calls == [("burgers_1d", 5, 4, available_cpus())]
-    assert written == [tmp_path / "b.zarr"]
+    rest = {"design": "sobol", "scheduler": None, "error_estimate": False, "skip_failed": True, "overwrite": False}
+    assert calls == [(tmp_path / "b.zarr", "burgers_1d", 5, 4, available_cpus(), rest)]
     assert "romvae train" in out
-    assert run("simulate", "--list")[1] == "burgers_1d  viscous Burgers\n"
+    assert "simulate: 1/1" in err
+
+
+def test_simulate_says_how_to_continue_and_what_failed(run, tmp_path, monkeypatch):
+    from romvae import solvers
+    from romvae.solvers.blocks import Failure
+
+    out, words = tmp_path / "b.h5", ["simulate", "heat_1d", "-q", "--n", "3", "--workers", "1", "--design", "grid"]
+
+    def ending(error: BaseException):
+        def simulate_to(*args, **kwargs):
+            raise error
+
+        monkeypatch.setattr(solvers, "simulate_to", simulate_to)
+        return run(*words, "--out", out)
+
+    code, _, err = ending(KeyboardInterrupt())
+    assert code == 130
+    assert err.startswith(f"Continue with: romvae simulate heat_1d --out {out} --n 3 --workers 1 --design grid\n")
+    failures = [Failure(i, {"a": 0.5}, 0.1, f"heat: failed at t=0.1 (a=0.5): reason {i}") for i in (2, 0)]
+    code, _, err = ending(solvers.FailedTrajectoriesError("there", failures, 3, "Do this"))
+    assert code == 4
+    assert err.splitlines() == [
+        "failed: trajectory 0 (a=0.5): heat: failed at t=0.1 (a=0.5): reason 0",
+        "failed: trajectory 2 (a=0.5): heat: failed at t=0.1 (a=0.5): reason 2",
+        "error: there: 2 of 3 trajectories failed (0, 2). Do this",
+    ]
+
+
+def test_the_cases_are_listed_as_a_table_and_as_json(run):
+    code, out, _ = run("simulate", "--list")
+    assert code == 0
+    row = next(line for line in out.splitlines() if line.split()[:1] == ["burgers_1d"])
+    for part in ("u_t + (u^2 / 2)_x", "256", "101 to 1", "600", "viscosity 0.005 to 0.05", "62.1 MB"):
+        assert part in row
+    facts = {case["name"]: case for case in json.loads(run("simulate", "--list", "--json")[1])}
+    assert facts["heat_2d"]["grid"] == {"y": 48, "x": 64}
+    assert facts["heat_2d"]["boundary"] == {"y": ["value", "value"], "x": ["periodic", "periodic"]}
+    assert facts["heat_2d"]["exact"]
+    assert facts["burgers_1d"]["parameters"] == [{"name": "viscosity", "low": 0.005, "high": 0.05, "scale": "log"}]
+    assert run("simulate", "heat_1d", "--json")[0] == 2
+
+
+def test_the_cost_of_accuracy_is_shown_for_all_combinations(run):
+    words = ["simulate", "fisher_1d", "--n", "1", "--cost-table", "resolution=128,256", "--cost-table", "step=0.02"]
+    code, out, err = run(*words)
+    assert (code, err) == (0, "")
+    head, _, *rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in out.splitlines()]
+    assert head[:2] == ["resolution", "step"]
+    assert [row[:2] for row in rows] == [["as it is"] * 2, ["128", "0.02"], ["256", "0.02"]]
+    found = json.loads(run(*words, "--json")[1])
+    assert [row["settings"] for row in found] == [
+        {},
+        {"resolution": 128, "step": 0.02},
+        {"resolution": 256, "step": 0.02},
+    ]
+    assert all(row["failed"] is None and row["seconds"] > 0 for row in found)
+    assert found[0]["worst"] == max(found[0]["error"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["fisher_1d", "--cost-table", "resolution"], "--cost-table = resolution: expected NAME=VALUE,VALUE"),
+        (["fisher_1d", "--cost-table", "resolutoin=3"], "no setting 'resolutoin'. Did you mean 'resolution'?"),
+        (["fisher_1d", "--cost-table", "points=64"], "{'points': 64} changes the output grid"),
+        (["heat_1d", "--cost-table", "diffusivity=1"], "heat is exact. In Python, give the argument reference"),
+        (["--cost-table", "resolution=3"], "CASE is missing"),
+    ],
+)
+def test_settings_without_a_cost_are_refused(run, words, message):
+    code, out, err = run("simulate", *words)
+    assert (code, out) == (2, "")
+    assert message in err
+
+
+READING = {"open_snapshots": None, "readers": None}  # imported by info, and not needed for a store of romvae's own
 
 
 def test_info_shows_a_store_and_the_environment(run, fake, tmp_path):
     facts = {"fields": [{"name": "u"}], "usable": True, "problems": []}
-    fake("romvae.data", describe=lambda path: facts, summary=lambda facts: "a summary")
+    fake("romvae.data", describe=lambda path: facts, summary=lambda facts: "a summary", **READING)
     store = tmp_path / "a.h5"
     store.touch()
     assert run("info", store) == (0, "a summary\n", "")
@@ -333,7 +421,7 @@ def test_info_shows_a_store_and_the_environment(run, fake, tmp_path):
 
 def test_info_on_unusable_data_says_why_and_is_exit_code_3(run, fake, tmp_path):
     facts = {"usable": False, "problems": ["u is nan at [3, 17]"]}
-    fake("romvae.data", describe=lambda path: facts, summary=lambda facts: "a summary")
+    fake("romvae.data", describe=lambda path: facts, summary=lambda facts: "a summary", **READING)
     code, out, err = run("info", tmp_path)
     assert (code, out) == (3, "a summary\n")
     assert err == f"error: {tmp_path}: not usable: u is nan at [3, 17]\n"

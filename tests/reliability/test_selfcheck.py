@@ -39,7 +39,7 @@ def test_everything_that_is_promised_holds(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     groups = {group["name"]: group for group in json.loads((tmp_path / "found.json").read_text())["groups"]}
     assert groups["faults"]["tried"] == 27
-    assert sum(group["tried"] for name, group in groups.items() if name.startswith("inputs")) == 70
+    assert sum(group["tried"] for name, group in groups.items() if name.startswith("inputs")) == 79
     assert groups["damaged files"]["tried"] == 300
 
 

@@ -1,0 +1,122 @@
+"""A mapping to start from, for files of unknown layout: what is there, with a question mark wherever it must be said.
+
+Nothing is guessed: an axis gets a name only if exactly one coordinate of the file has its length and a telling name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping as Named
+from contextlib import ExitStack
+from pathlib import Path
+
+from romvae.canonical import SPACE, TIME
+from romvae.data import zarr_store
+from romvae.data.readers.arrays import FileArray
+from romvae.data.readers.files import Files, safe_name
+from romvae.data.readers.mapped import _OPEN, containers
+from romvae.errors import DataError
+
+__all__ = ["proposal"]
+
+_TELLING = {
+    TIME: ("t", "time", "times", "sim_time", "t-coordinate", "tcoor"),
+    "x": ("x", "lon", "longitude", "x-coordinate", "xcoor"),
+    "y": ("y", "lat", "latitude", "y-coordinate", "ycoor"),
+    "z": ("z", "lev", "depth", "height", "z-coordinate", "zcoor"),
+}
+_MOST = 12
+
+
+def proposal(files: Files) -> str:
+    """YAML that describes the first file as far as it describes itself, ready to be saved and completed.
+
+    Raises:
+        DataError: There is nothing that a mapping could describe.
+    """
+    reader = _reader(files)
+    if reader is None:
+        raise DataError(
+            f"{files.source}: is no layout that romvae knows, and no HDF5, netCDF, Zarr, .npy or .npz that a mapping "
+            "could describe. Convert it with xarray and romvae.write_snapshots"
+        )
+    path = containers(files, reader)[0]
+    with ExitStack() as stack:
+        container = _OPEN[reader](path, str(path), stack)
+        arrays = {name: _shape(container.array, name, str(path)) for name in container.names()}
+    shapes = {name: shape for name, shape in arrays.items() if shape is not None}
+    return _text(files, reader, shapes)
+
+
+def _reader(files: Files) -> str | None:
+    path = files.paths[0] if files.paths else Path()
+    if path.is_dir():
+        return "zarr" if _is_zarr(path) else None
+    if files.hdf5:
+        return "hdf5"
+    with path.open("rb") as file:
+        head = file.read(6)
+    if head.startswith(b"CDF"):
+        return "netcdf"
+    return "npy" if head == b"\x93NUMPY" else "npz" if path.suffix == ".npz" else None
+
+
+def _is_zarr(path: Path) -> bool:
+    return zarr_store.is_store(path) or (path / ".zarray").is_file()
+
+
+def _shape(array: object, name: str, where: str) -> tuple[int, ...] | None:
+    """The shape of an array of numbers; None for anything else."""
+    try:
+        found: FileArray = array(name, f"{where}: {name}")  # type: ignore[operator]
+    except DataError:
+        return None
+    return tuple(found.shape)
+
+
+def _text(files: Files, reader: str, shapes: Named[str, tuple[int, ...]]) -> str:
+    deepest = max((len(shape) for shape in shapes.values()), default=0)
+    fields = [n for n, s in shapes.items() if len(s) == deepest and deepest >= 2]
+    if not fields:
+        raise DataError(f"{files.source}: holds no array with at least two axes. Give the file that has the fields")
+    lines = {name: _line(name, shapes) for name in shapes}
+    coordinates = {
+        axis: names for axis in (TIME, *reversed(SPACE)) if (names := [n for n, a in lines.items() if a == axis])
+    }
+    sizes = {axis: shapes[names[0]][0] for axis, names in coordinates.items() if len(names) == 1}
+    text = [
+        f"# Mapping of {files.source}. Put a name for every '?': trajectory, time, z, y, x, or a name of your own with",
+        "# an index that says which entry is meant (index: {component: 0}). Axes are in the order of the file.",
+        f"reader: {reader}",
+        "fields:",
+    ]
+    for name in fields[:_MOST]:
+        dims = ", ".join(_axis(size, shapes[name], sizes) for size in shapes[name])
+        label = safe_name(name.rpartition("/")[2]) or "u"
+        text.append(f'  {label}: {{path: "{name}", dims: [{dims}], units: "1"}}  # shape {shapes[name]}')
+    if len(fields) > _MOST:
+        text.append(f"  # and {len(fields) - _MOST} more of the same number of axes")
+    text.append("coordinates:")
+    for axis in (TIME, "x", "y", "z"):
+        if axis in sizes:
+            text.append(f'  {axis}: {{path: "{coordinates[axis][0]}", units: "1"}}')
+        elif axis in (TIME, "x"):
+            text.append(f'  {axis}: {{start: 0.0, step: 1.0, units: "1"}}  # or path: ...')
+    others = [n for n, s in shapes.items() if n not in fields and lines[n] is None]
+    if others:
+        text.append("# not used (parameters: {name: {path: ...}}, statics: {name: {path: ..., dims: [...]}}):")
+        text += [f"#   {name} {shapes[name]}" for name in others[:_MOST]]
+    return "\n".join(text) + "\n"
+
+
+def _line(name: str, shapes: Named[str, tuple[int, ...]]) -> str | None:
+    """The axis that a list of numbers is the coordinate of, by its name."""
+    if len(shapes[name]) != 1:
+        return None
+    last = name.rpartition("/")[2].lower()
+    return next((axis for axis, names in _TELLING.items() if last in names), None)
+
+
+def _axis(size: int, shape: tuple[int, ...], sizes: Named[str, int]) -> str:
+    """The name of an axis whose length occurs once in the array and once among the coordinates."""
+    fitting = [axis for axis, n in sizes.items() if n == size]
+    return fitting[0] if len(fitting) == 1 and shape.count(size) == 1 else '"?"'
