@@ -15,29 +15,54 @@ _HOME = {
     "Comparison": "romvae.comparison",
     "ROM": "romvae.rom",
     "Schema": "romvae.schema",
+    "Selection": "romvae.data.pack",
+    "audit": "romvae.data.audit",
     "compare": "romvae.comparison",
     "fit": "romvae.training",
+    "interpolate": "romvae.data.interpolate",
     "open_snapshots": "romvae.data",
+    "pack": "romvae.data.pack",
     "show_versions": "romvae.environment",
     "simulate": "romvae.solvers",
     "split": "romvae.data",
+    "subset": "romvae.data.subset",
+    "suggest_latent": "romvae.training",
     "write_report": "romvae.report",
     "write_snapshots": "romvae.data",
 }
-_MODULES = ("baselines", "data", "dynamics", "metrics", "nn", "plot", "report", "solvers", "testing", "training")
+_MODULES = (
+    "baselines",
+    "data",
+    "dynamics",
+    "latent",
+    "metrics",
+    "nn",
+    "plot",
+    "quantities",
+    "report",
+    "solvers",
+    "testing",
+    "training",
+)
 
 __all__ = [
     "ROM",
     "Comparison",
     "Schema",
+    "Selection",
     "__version__",
+    "audit",
     "compare",
     "fit",
+    "interpolate",
     "open_snapshots",
+    "pack",
     "show_versions",
     "simulate",
     "solvers",
     "split",
+    "subset",
+    "suggest_latent",
     "write_report",
     "write_snapshots",
 ]
@@ -46,12 +71,16 @@ if TYPE_CHECKING:
     from romvae import solvers
     from romvae.comparison import Comparison, compare
     from romvae.data import open_snapshots, split, write_snapshots
+    from romvae.data.audit import audit
+    from romvae.data.interpolate import interpolate
+    from romvae.data.pack import Selection, pack
+    from romvae.data.subset import subset
     from romvae.environment import show_versions
     from romvae.report import write_report
     from romvae.rom import ROM
     from romvae.schema import Schema
     from romvae.solvers import simulate
-    from romvae.training import fit
+    from romvae.training import fit, suggest_latent
 
 
 def __getattr__(name: str) -> Any:

@@ -2,28 +2,56 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import torch
 
 from romvae.boundary import Boundary
+from romvae.dynamics.base import EnsembleDynamics
+from romvae.dynamics.gp import GpDynamics
+from romvae.dynamics.gru import GruDynamics
+from romvae.dynamics.linear_ensemble import LinearEnsemble
+from romvae.dynamics.network import NetworkDynamics
+from romvae.dynamics.ode import OdeDynamics
 from romvae.dynamics.residual import ResidualDynamics
+from romvae.dynamics.transformer import TransformerDynamics
+from romvae.dynamics.transition import GaussianTransition
 from romvae.nn.decoder import FieldDecoder
 from romvae.nn.encoder import Encoder
 from romvae.nn.layout import Layout
-from romvae.nn.observation import LocalGaussian
+from romvae.nn.linear import LinearDecoder, LinearEncoder, MeanDecoder
+from romvae.nn.observation import (
+    BernoulliFields,
+    ContinuousBernoulliFields,
+    FixedGaussian,
+    LocalGaussian,
+    LocalStudentT,
+    MeanRule,
+    Observation,
+    SharedGaussian,
+)
 from romvae.nn.padding import Sides
 from romvae.normalise import Normaliser
+from romvae.priors import prior_of
 from romvae.schema import Schema
 from romvae.vae import VAE
 
-__all__ = ["networks"]
+__all__ = ["DYNAMICS_SIZES", "LINEAR_COMPRESSION", "dynamics_of", "networks"]
 
 LINEAR_LIMIT = 2**25
 """Largest number of weights in the linear path of encoder or decoder; above it there is none."""
 
+LINEAR_COMPRESSION = ("pod", "ppca")
+"""Compressions that are known in closed form and need no training."""
 
-def networks(schema: Schema, normaliser: Normaliser, config: dict[str, Any]) -> tuple[VAE, ResidualDynamics]:
+DYNAMICS_SIZES = {"residual": (192, 3), "ode": (128, 2), "gru": (128, 1), "transformer": (64, 2)}
+"""Width and hidden layers of each kind of network for the latent dynamics where nothing was chosen."""
+
+_RULES: dict[str, MeanRule] = {"joint": "joint", "beta_nll": "beta_nll", "faithful": "faithful"}
+
+
+def networks(schema: Schema, normaliser: Normaliser, config: dict[str, Any]) -> tuple[VAE, EnsembleDynamics]:
     """Builds the networks; the global random state is left as it was.
 
     Arguments:
@@ -34,29 +62,81 @@ def networks(schema: Schema, normaliser: Normaliser, config: dict[str, Any]) -> 
     sides: tuple[Sides, ...] = tuple((a.lower.kind, a.upper.kind) for a in schema.grid.axes)
     fields, shape, latent = len(schema.fields), schema.grid.shape, config["latent"]
     values = _boundary_values(schema, normaliser)
+    skip, dropout = config["skip"], config["dropout"]
     layout = Layout.for_grid(
-        fields, shape, sides, latent, config["patch"], config["channels"], config["blocks"], values
+        fields, shape, sides, latent, config["patch"], config["channels"], config["blocks"], values, skip, dropout
     )
-    thin, blocks = max(4, layout.channels[0] // 2), min(1, layout.blocks)
-    small = Layout.for_grid(fields, shape, sides, latent, layout.patch, thin, blocks, values)
-    linear = layout.latent * layout.points <= LINEAR_LIMIT
     with torch.random.fork_rng():
         torch.manual_seed(config["seed"])
-        decoder = LocalGaussian(
-            FieldDecoder(layout, linear), FieldDecoder(small, linear=False, smooth=0), config["noise_floor"]
-        )
-        vae = VAE(Encoder(layout, linear), decoder)
-    dynamics = ResidualDynamics(
-        layout.latent,
-        len(schema.parameters),
-        schema.dt,
-        config["stride"],
-        config["members"],
-        config["hidden"],
-        config["depth"],
-        config["seed"],
+        vae = _linear(layout, config) if config["compression"] in LINEAR_COMPRESSION else _deep(layout, config)
+    return vae, dynamics_of(schema, {**config, "latent": layout.latent})
+
+
+def dynamics_of(schema: Schema, config: Mapping[str, Any]) -> EnsembleDynamics:
+    """Builds the latent dynamics alone; `auto` starts as the default kind.
+
+    Arguments:
+        schema: Parameters, controls and time step.
+        config: The resolved sizes and kinds, as `ROM.config` gives them.
+    """
+    kind, controls = config["dynamics"], len(schema.controls)
+    conditions = len(schema.parameters) + 2 * controls
+    latent, stride, members, seed = config["latent"], config["stride"], config["members"], config["seed"]
+    if kind == "linear":
+        return LinearEnsemble(latent, conditions, schema.dt, stride, members, seed, controls=controls)
+    if kind == "gp":
+        return GpDynamics(latent, conditions, schema.dt, stride, members, seed, controls=controls)
+    sizes = (latent, conditions, schema.dt, stride, members, config["hidden"], config["depth"], seed)
+    network: NetworkDynamics | ResidualDynamics
+    if kind == "ode":
+        network = OdeDynamics(*sizes, solver=config["ode_solver"], controls=controls)
+    elif kind == "gru":
+        network = GruDynamics(*sizes, window=config["history"])
+    elif kind == "transformer":
+        network = TransformerDynamics(*sizes, window=config["history"])
+    else:
+        network = ResidualDynamics(*sizes)
+    return GaussianTransition(network) if config["transition"] == "gaussian" else network
+
+
+def _deep(layout: Layout, config: dict[str, Any]) -> VAE:
+    linear = layout.latent * layout.points <= LINEAR_LIMIT
+    decoder = _observation(FieldDecoder(layout, linear), layout, config)
+    point = config["compression"] in ("ae", "dae")
+    encoder = Encoder(layout, linear, "point" if point else config["posterior"])
+    return VAE(encoder, decoder, prior_of(config["prior"], layout.latent))
+
+
+def _linear(layout: Layout, config: dict[str, Any]) -> VAE:
+    return VAE(LinearEncoder(layout), _observation(LinearDecoder(layout), layout, config))
+
+
+def _observation(mean: MeanDecoder, layout: Layout, config: dict[str, Any]) -> Observation:
+    """The observation model around a decoder of the mean."""
+    mask = torch.ones(layout.shape, dtype=torch.bool) if config.get("masked") else None  # values come with the weights
+    if config["observation"] == "bernoulli":
+        return BernoulliFields(mean, mask)
+    if config["observation"] == "continuous_bernoulli":
+        return ContinuousBernoulliFields(mean, mask)
+    variance, floor = config["variance"], config["noise_floor"]
+    if variance == "fixed":
+        return FixedGaussian(mean, config["noise_std"], mask)
+    if variance == "global":
+        return SharedGaussian(mean, floor, mask)
+    local = _local_head(layout)
+    if variance == "student_t":
+        return LocalStudentT(mean, local, floor, mask)
+    score: Literal["nll", "crps"] = "crps" if variance == "crps" else "nll"
+    return LocalGaussian(mean, local, floor, mask, _RULES.get(variance, "profiled"), score)
+
+
+def _local_head(layout: Layout) -> FieldDecoder:
+    """A decoder of half the width, for the local variance."""
+    thin, blocks = max(4, layout.channels[0] // 2), min(1, layout.blocks)
+    small = Layout.for_grid(
+        layout.fields, layout.shape, layout.sides, layout.latent, layout.patch, thin, blocks, layout.values
     )
-    return vae, dynamics
+    return FieldDecoder(small, linear=False, smooth=0)
 
 
 def _boundary_values(schema: Schema, normaliser: Normaliser) -> tuple[tuple[tuple[float, ...], tuple[float, ...]], ...]:

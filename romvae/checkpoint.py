@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from romvae.atomic import atomic_folder
 from romvae.errors import CheckpointError
+from romvae.kinds import DEFAULTS
 from romvae.version import __version__
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMAT", "MIGRATIONS", "Content", "file_sha256", "load_rom", "save_rom"]
 
-FORMAT = 1
+FORMAT = 2
 """Version of the layout of a saved ROM; a reader refuses newer ones."""
 
 
@@ -35,8 +36,14 @@ class Content:
     weights: dict[str, torch.Tensor]
 
 
-MIGRATIONS: dict[int, Callable[[Content], Content]] = {}
-"""For each older format, what turns its content into that of the next one. The first format is the present one."""
+def _with_choices(content: Content) -> Content:
+    """Format 1 knew one kind of each part, which is the default now."""
+    model = {**DEFAULTS, **content.description["model"]}
+    return Content({**content.description, "model": model}, content.weights)
+
+
+MIGRATIONS: dict[int, Callable[[Content], Content]] = {1: _with_choices}
+"""For each older format, what turns its content into that of the next one."""
 
 WEIGHTS, CONFIG, MANIFEST = "model.safetensors", "config.json", "manifest.json"
 
@@ -51,6 +58,7 @@ def save_rom(rom: ROM, path: Path, overwrite: bool = False) -> Path:
             "romvae": __version__,
             "torch": torch.__version__,
             "python": platform.python_version(),
+            "data_sha256": rom.data_hash,
             "sha256": {name: file_sha256(folder / name) for name in (WEIGHTS, CONFIG)},
         }
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
@@ -91,6 +99,7 @@ def load_rom(path: Path) -> ROM:
         _refuse_bomb(content)
         rom = ROM.from_description(json.dumps(content.description))
         rom.load_state_dict(content.weights)
+        rom.data_hash = str(manifest.get("data_sha256", ""))
     except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         message = f"{path}: weights and configuration do not fit together: {reason}. Train again."

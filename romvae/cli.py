@@ -29,11 +29,14 @@ COMMANDS = {
     "demo": "Simulate, train, roll out, compare and report, on a built-in case.",
     "simulate": "Run a reference solver over random initial fields and parameters.",
     "info": "Show what is in a store or a run, whether it is usable and what is missing.",
+    "check": "Read stores to their end and list everything that is wrong with them.",
+    "pack": "Convert, cut or interpolate snapshots into one verified store.",
     "train": "Train a reduced-order model on a store of snapshots.",
     "rollout": "Forecast from initial fields, with mean, spread and interval per grid point.",
     "compare": "Measure errors, calibration and cost on held-out trajectories.",
     "report": "Write one self-contained HTML page.",
     "config": "Show, check or complete a settings file.",
+    "bench-io": "Measure how fast snapshots are read, beside a plain copy of memory.",
     "selfcheck": "Try what is promised about faults, bad input and exact continuation, here.",
 }
 
@@ -108,7 +111,9 @@ def _app() -> App:
         default_parameter=Parameter(negative=()),
     )
     for position, (name, summary) in enumerate(COMMANDS.items()):
-        app.command(f"romvae.commands.{name}:{name}", name=name, help=summary, sort_key=position)
+        app.command(
+            "romvae.commands.{0}:{0}".format(name.replace("-", "_")), name=name, help=summary, sort_key=position
+        )
     return app
 
 

@@ -19,7 +19,9 @@ from romvae.atomic import atomic_folder
 from romvae.baselines import Baseline, default_baselines
 from romvae.cost import solver_seconds
 from romvae.errors import CheckpointError, DataError, OutOfRangeWarning
+from romvae.latent.summary import latent_summary
 from romvae.schema import TIME, TRAJECTORY, canonical
+from romvae.scorecard import band_scores, conserved_scores, further_scores, further_series, quantity_scores
 from romvae.solvers.base import Case, Solver
 
 if TYPE_CHECKING:
@@ -41,20 +43,23 @@ class Comparison:
         series: Scores over lead time, reliability over nominal levels, KL per latent dimension.
         examples: Truth, mean, standard deviations and interval of a few held-out trajectories.
         info: Configuration, environment, training curves.
+        latent: What `romvae.latent.latent_summary` says of the code; empty in comparisons of earlier versions.
     """
 
     metrics: dict[str, Any]
     series: xr.Dataset
     examples: xr.Dataset
     info: dict[str, Any] = field(default_factory=dict)
+    latent: xr.Dataset = field(default_factory=xr.Dataset)
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
-        """Writes `metrics.json`, `info.json`, `series.nc` and `examples.nc` into a folder, whole or not at all."""
+        """Writes `metrics.json`, `info.json`, `series.nc`, `examples.nc` and `latent.nc`, whole or not at all."""
         with atomic_folder(folder, overwrite) as target:
             for name, content in (("metrics", self.metrics), ("info", self.info)):
                 (target / f"{name}.json").write_text(json.dumps(content, indent=2), encoding="utf-8")
             self.series.to_netcdf(target / "series.nc", engine="h5netcdf")
             self.examples.to_netcdf(target / "examples.nc", engine="h5netcdf")
+            self.latent.to_netcdf(target / "latent.nc", engine="h5netcdf")
         return Path(folder)
 
     @classmethod
@@ -69,9 +74,11 @@ class Comparison:
             texts = [json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in ("metrics", "info")]
             series = xr.load_dataset(folder / "series.nc", engine="h5netcdf")
             examples = xr.load_dataset(folder / "examples.nc", engine="h5netcdf")
+            kept = folder / "latent.nc"
+            latent = xr.load_dataset(kept, engine="h5netcdf") if kept.exists() else xr.Dataset()
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{folder}: no readable comparison: {error}. Run `romvae compare` again.") from error
-        return cls(texts[0], series, examples, texts[1])
+        return cls(texts[0], series, examples, texts[1], latent)
 
 
 def compare(
@@ -141,10 +148,15 @@ def _compare(
     forecast = forecast.assign_coords({TIME: test[TIME]})
     clock["rollout"] = (time.perf_counter() - begin) / test.sizes[TRAJECTORY]
     report("rollout", 1, 1)
-    truth, ahead = test[names].isel({TIME: slice(1, None)}), forecast.isel({TIME: slice(1, None)})
+    on_grid = (test[names].isel({TIME: slice(1, None)}), forecast.isel({TIME: slice(1, None)}))
+    truth, ahead = (score.in_domain(each, rom.mask) for each in on_grid)
     measured = _rom_scores(rom, truth, ahead)
     measured["compression_relative_l2"] = _compression(rom, test[names], test)
-    series = _rom_series(rom, truth, ahead)
+    measured |= further_scores(rom, *on_grid, start=float(test[TIME][0]))
+    measured["bands"] = band_scores(rom, *on_grid)
+    measured["quantities"] = quantity_scores(rom, test, seed)
+    measured["conserved"] = conserved_scores(reference, test, forecast)
+    series = _rom_series(rom, truth, ahead).merge(further_series(rom, *on_grid))
     series["kl_per_dimension"] = ("latent", _kl(rom, test))
     scores: dict[str, Any] = {}
     if train is not None:
@@ -155,6 +167,7 @@ def _compare(
             guess = baseline.fit(train).rollout(test.isel({TIME: 0}), test[TIME].values)
             clock[f"baseline_{baseline.name}"] = time.perf_counter() - begin
             guess = guess[names].assign_coords({TIME: test[TIME]}).isel({TIME: slice(1, None)})
+            guess = score.in_domain(guess, rom.mask)
             scores[baseline.name] = _errors(truth, guess)
             series[f"baseline_{baseline.name}_relative_l2"] = _over_time(truth, guess)
         report("baselines", len(chosen), len(chosen))
@@ -170,7 +183,7 @@ def _compare(
         "data": _data_card(rom, test, split),
     }
     extra = {"model": rom.config, **(info or {})}
-    return Comparison(result, series, _examples(rom, test, forecast), extra)
+    return Comparison(result, series, _examples(rom, test, forecast), extra, latent_summary(rom, test))
 
 
 def _pooled(result: xr.Dataset) -> float:
@@ -270,7 +283,7 @@ def _reliability(rom: ROM, truth: xr.Dataset, mean: xr.Dataset, std: xr.Dataset)
 def _compression(rom: ROM, truth: xr.Dataset, test: xr.Dataset) -> float:
     restored = rom.decode(rom.encode(test)["latent_mean"])[list(rom.schema.field_names)]
     restored = restored.assign_coords({d: truth[d] for d in truth.dims})
-    return _pooled(score.relative_l2(truth, restored))
+    return _pooled(score.relative_l2(score.in_domain(truth, rom.mask), score.in_domain(restored, rom.mask)))
 
 
 def _kl(rom: ROM, test: xr.Dataset) -> np.ndarray:
@@ -306,7 +319,8 @@ def _data_card(rom: ROM, test: xr.Dataset, split: Mapping[str, int] | None) -> d
 def _examples(rom: ROM, test: xr.Dataset, forecast: xr.Dataset) -> xr.Dataset:
     """Held-out trajectories from the best to the worst forecast, evenly by rank."""
     names = list(rom.schema.field_names)
-    each = score.over_fields(_snapshot_nrmse(test[names], forecast[names]), root_mean_square=True)
+    inside = (score.in_domain(each[names], rom.mask) for each in (test, forecast))
+    each = score.over_fields(_snapshot_nrmse(*inside), root_mean_square=True)
     error = ((each**2).mean(TIME) ** 0.5).values
     order = np.argsort(error)
     rows = order[np.unique(np.linspace(0, len(order) - 1, min(EXAMPLES, len(order))).round().astype(int))]
@@ -316,6 +330,8 @@ def _examples(rom: ROM, test: xr.Dataset, forecast: xr.Dataset) -> xr.Dataset:
         "std": "_std",
         "std_decoder": "_std_decoder",
         "std_dynamics": "_std_dynamics",
+        "std_posterior": "_std_posterior",
+        "std_ensemble": "_std_ensemble",
         "lower": "_lower",
         "upper": "_upper",
     }

@@ -13,6 +13,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "FewMembersWarning",
+    "NotEnoughMemoryError",
     "NumericsError",
     "OutOfRangeWarning",
     "OutputError",
@@ -56,6 +57,12 @@ class NumericsError(RomvaeError, ArithmeticError):
     """A computation produced a value that is not finite, or a solver did not converge."""
 
     exit_code = 4
+
+
+class NotEnoughMemoryError(RomvaeError, MemoryError):
+    """A computation needs more memory than there is."""
+
+    exit_code = 5
 
 
 class OutputError(RomvaeError, OSError):

@@ -3,41 +3,74 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor
 
+from romvae.calibration import Interval
+from romvae.canonical import MASK, MASK_ATTRS
+from romvae.distributions import mixture_moments
 from romvae.errors import ConfigError, DataError, FewMembersWarning, SchemaError
-from romvae.rollout import calibrated, forecast_moments, latent_members
+from romvae.propagation import between_networks, linear_moments, network_paths
+from romvae.quantities import Quantity, quantity_forecast, quantity_variables
+from romvae.rollout import Moments, calibrated, decoded_members, latent_members
 from romvae.schema import LATENT, TIME, TRAJECTORY, Schema
+from romvae.start import check_history, controls_for, history_of, start_time
 
 if TYPE_CHECKING:
     from romvae.rom import ROM
 
-__all__ = ["check_names", "forecast"]
+__all__ = ["KINDS", "Propagation", "Request", "check_names", "forecast"]
+
+Propagation = Literal["members", "linear"]
+"""How spread reaches the field: by members, each followed on its own, or to first order (`linear_moments`)."""
 
 FEW_MEMBERS = 8
 """With fewer members than this a forecast warns that its spread is not to be trusted."""
 BLOCK = 16
 """Trajectories rolled out at once; bounds the memory."""
-KINDS = ("", "_std", "_std_decoder", "_std_dynamics", "_lower", "_upper")
-"""What is appended to a field's name: mean, total standard deviation, its two parts, ends of the interval."""
+KINDS = ("", "_std", "_std_decoder", "_std_dynamics", "_std_posterior", "_std_ensemble", "_lower", "_upper")
+"""What is appended to a field's name: mean, total standard deviation, its parts by decoder and dynamics, the latter's
+parts by the posterior of the initial code and by the disagreement of the networks, ends of the interval."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a forecast is asked for; see `ROM.rollout`."""
+
+    steps: int
+    members: int = 32
+    seed: int = 0
+    level: float = 0.9
+    interval: Interval = "point"
+    share: float = 0.9
+    propagation: Propagation = "members"
+    quantities: tuple[Quantity, ...] = ()
 
 
 @torch.no_grad()
-def forecast(rom: ROM, start: xr.Dataset, steps: int, members: int, seed: int, level: float) -> xr.Dataset:
+def forecast(rom: ROM, start: xr.Dataset, ask: Request, controls: xr.Dataset | None = None) -> xr.Dataset:
     """Forecasts every trajectory of `start`, block by block; see `ROM.rollout` for arguments, result and errors."""
-    _check(start, steps, members, level)
+    _check(start, ask.steps, ask.members, ask.level)
+    check_history(rom, start)
+    _check_kinds(rom, ask)
+    if ask.propagation == "linear":
+        ask = replace(ask, members=rom.dynamics.members)
+    steps = ask.steps
     single = TRAJECTORY not in start.dims
     x, c = rom.normalised(start)
     _finite(x, rom.schema)
-    pieces = [
-        _block(rom, x[i : i + BLOCK, 0], c[i : i + BLOCK], steps, members, seed, level, i)
-        for i in range(0, len(x), BLOCK)
-    ]
+    past, driven = history_of(rom, x), controls_for(rom, start, controls, steps)
+    pieces = []
+    for i in range(0, len(x), BLOCK):
+        rows = slice(i, i + BLOCK)
+        earlier, beside = None if past is None else past[rows], None if driven is None else driven[rows]
+        pieces.append(_block(rom, x[rows, -1], c[rows], ask, i, earlier, beside))
     schema = rom.schema
     dims = (TRAJECTORY, TIME, *schema.grid.names)
     out: dict[str, Any] = {LATENT: ((TRAJECTORY, TIME, LATENT), np.concatenate([p[LATENT] for p in pieces]))}
@@ -45,7 +78,9 @@ def forecast(rom: ROM, start: xr.Dataset, steps: int, members: int, seed: int, l
         for kind in KINDS:
             values = np.concatenate([piece[field.name + kind] for piece in pieces])
             out[field.name + kind] = (dims, values, {"units": field.units})
-    t0 = float(np.asarray(start[TIME].values).reshape(-1)[0]) if TIME in start.coords else 0.0
+    if rom.mask is not None:
+        _repeat_outside(out, start, rom, rom.mask)
+    t0 = start_time(start)
     times = t0 + schema.dt * np.arange(steps + 1)
     coords: dict[str, Any] = {**rom.space(), TIME: (TIME, times, {"units": schema.time_units})}
     if TRAJECTORY in start.coords:
@@ -54,36 +89,91 @@ def forecast(rom: ROM, start: xr.Dataset, steps: int, members: int, seed: int, l
         coords[name] = (TRAJECTORY, np.asarray(start[name].values).reshape(-1), start[name].attrs)
     attrs: dict[str, Any] = {
         "Conventions": "CF-1.11 romvae-1",
-        "level": level,
-        "members": members,
-        "seed": seed,
+        "level": ask.level,
+        "members": ask.members,
+        "seed": ask.seed,
+        "interval": ask.interval,
+        "propagation": ask.propagation,
         "calibration_trajectories": int(rom.calibration.trajectories),
+        "calibration": rom.calibration.statement(ask.level),
     }
+    if rom.calibration.fitted:
+        attrs["guarantee"] = str(rom.calibration.guarantee(ask.level, ask.interval, ask.share))
+    if ask.interval != "point":
+        attrs["share"] = ask.share
     if "boundary_conditions" in start.attrs:
         attrs["boundary_conditions"] = start.attrs["boundary_conditions"]
+    for quantity in ask.quantities:
+        for name, variable in quantity_variables(rom, quantity, pieces, ask.level).items():
+            if name in out:
+                raise ConfigError(f"rollout: the quantity {name!r} has the name of a variable. Rename the quantity.")
+            out[name] = variable
     result = xr.Dataset(out, coords, attrs)
     return result.isel({TRAJECTORY: 0}) if single else result
 
 
 def _block(
-    rom: ROM, x0: Tensor, c: Tensor, steps: int, members: int, seed: int, level: float, first: int
+    rom: ROM, x0: Tensor, c: Tensor, ask: Request, first: int, past: Tensor | None, controls: Tensor | None
 ) -> dict[str, np.ndarray]:
     """Forecast of a block of trajectories as arrays `(trajectory, time, *space)`, by the name of the variable."""
-    path = latent_members(rom.vae, rom.dynamics, x0, c, steps, members, seed, first)
-    shape = (steps + 1, len(x0), *rom.schema.grid.shape)
+    shape = (ask.steps + 1, len(x0), *rom.schema.grid.shape)
     out = {f + kind: np.empty(shape, np.float32) for f in rom.schema.field_names for kind in KINDS}
-    for moments in forecast_moments(rom.vae, path, torch.arange(steps + 1)):
-        stds = calibrated(moments, rom.calibration, level)
-        mean = rom.normaliser.inverse(moments.mean.flatten(0, 1)).reshape(moments.mean.shape)
-        total, decoder, dynamics, half = (rom.normaliser.inverse_std(s.flatten(0, 1)).reshape(s.shape) for s in stds)
-        rows = moments.lead.numpy()
-        for k, f in enumerate(rom.schema.field_names):
-            parts = (mean, total, decoder, dynamics, mean - half, mean + half)
-            for kind, values in zip(KINDS, parts, strict=True):
-                out[f + kind][rows] = values[:, :, k].numpy()
+    centres = network_paths(rom.vae, rom.dynamics, x0, c, ask.steps, past=past, controls=controls)
+    scalars: dict[str, list[np.ndarray]] = {}
+    if ask.propagation == "linear":
+        latents = centres.mean(1)
+        leads = torch.arange(ask.steps + 1)
+        chunks = linear_moments(rom.vae, rom.dynamics, x0, c, ask.steps, leads, past=past, controls=controls)
+    else:
+        path = latent_members(
+            rom.vae, rom.dynamics, x0, c, ask.steps, ask.members, ask.seed, first, past=past, controls=controls
+        )
+        latents = path.mean(1)
+        chunks = _sampled(rom, path, centres, ask, scalars)
+    for moments in chunks:
+        _fill(rom, moments, ask, out)
     result = {name: np.swapaxes(values, 0, 1) for name, values in out.items()}
-    result[LATENT] = path.mean(1).transpose(0, 1).numpy()
+    result |= {name: np.concatenate(values, 1) for name, values in scalars.items()}
+    result[LATENT] = latents.transpose(0, 1).numpy()
     return result
+
+
+def _sampled(
+    rom: ROM, path: Tensor, centres: Tensor, ask: Request, scalars: dict[str, list[np.ndarray]]
+) -> Iterator[Moments]:
+    """Moments of the members; what the quantities are goes into `scalars`, arrays `(trajectory, lead)` by name."""
+    for lead, mean, var in decoded_members(rom.vae, path, torch.arange(ask.steps + 1)):
+        for name, values in quantity_forecast(rom, mean, var, ask.quantities).items():
+            scalars.setdefault(name, []).append(values)
+        ensemble = between_networks(rom.vae, centres, lead, ask.members)
+        yield Moments(lead, *mixture_moments(mean, var, dim=1), ensemble)
+
+
+def _fill(rom: ROM, moments: Moments, ask: Request, out: dict[str, np.ndarray]) -> None:
+    """Writes the moments of some lead times into the arrays `(time, trajectory, *space)`, in physical units."""
+    stds = calibrated(moments, rom.calibration, ask.level, ask.interval, ask.share)
+    physical = {name: rom.normaliser.inverse_std(s.flatten(0, 1)).reshape(s.shape) for name, s in stds.items()}
+    mean = rom.normaliser.inverse(moments.mean.flatten(0, 1)).reshape(moments.mean.shape)
+    half = physical.pop("half_width")
+    parts = {"": mean, "_lower": mean - half, "_upper": mean + half}
+    parts |= {f"_{name}": std for name, std in physical.items()}
+    rows = moments.lead.numpy()
+    for k, f in enumerate(rom.schema.field_names):
+        for kind in KINDS:
+            out[f + kind][rows] = parts[kind][:, :, k].numpy()
+
+
+def _repeat_outside(out: dict[str, Any], start: xr.Dataset, rom: ROM, mask: np.ndarray) -> None:
+    """Outside of the mask a forecast repeats what stands in the start, and claims no spread."""
+    outside = ~mask
+    lead = (TRAJECTORY,) if TRAJECTORY in start.dims else ()
+    out[MASK] = (rom.schema.grid.names, mask.astype(np.int8), MASK_ATTRS)
+    for name in rom.schema.field_names:
+        given = start[name].isel({TIME: -1}) if TIME in start[name].dims else start[name]
+        values = given.transpose(*lead, *rom.schema.grid.names).values[..., outside]
+        for kind in KINDS:
+            kept = np.zeros_like(values) if "_std" in kind else values
+            out[name + kind][1][..., outside] = kept.reshape(-1, 1, kept.shape[-1])
 
 
 def _check(start: xr.Dataset, steps: int, members: int, level: float) -> None:
@@ -92,11 +182,6 @@ def _check(start: xr.Dataset, steps: int, members: int, level: float) -> None:
             raise ConfigError(f"rollout: {name} is {value}, expected 1 or more. Choose a positive number.")
     if not 0 < level < 1:
         raise ConfigError(f"rollout: level is {level}, expected between 0 and 1. Choose 0.9, for example.")
-    if TIME in start.dims and start.sizes[TIME] != 1:
-        raise DataError(
-            f"rollout: start holds {start.sizes[TIME]} times, expected one. Select the one to start from, "
-            "start.isel(time=0)."
-        )
     if members < FEW_MEMBERS:
         warnings.warn(
             f"rollout: {members} members say little about the spread of a forecast, and its interval was "
@@ -104,6 +189,21 @@ def _check(start: xr.Dataset, steps: int, members: int, level: float) -> None:
             FewMembersWarning,
             stacklevel=4,
         )
+
+
+def _check_kinds(rom: ROM, ask: Request) -> None:
+    """Refuses what this ROM's calibration cannot promise, and what does not go together."""
+    if ask.propagation not in ("members", "linear"):
+        raise ConfigError(f"rollout: propagation is {ask.propagation!r}, expected members or linear. Choose one.")
+    if ask.quantities and ask.propagation == "linear":
+        raise ConfigError("rollout: quantities are computed from members. Use propagation='members' for them.")
+    rom.calibration.width(torch.zeros(1), ask.level, ask.interval, ask.share)
+    promise = rom.calibration.guarantee(ask.level, ask.interval, ask.share)
+    if ask.interval != "point" and not promise.attained:
+        raise DataError(f"rollout: {promise} Lower the level, or calibrate on more trajectories.")
+    for quantity in ask.quantities:
+        quantity.check(rom.schema)
+        rom.calibration.quantities.at(quantity.name, torch.zeros(1), ask.level)
 
 
 def check_names(schema: Schema) -> None:

@@ -77,3 +77,15 @@ class Grid:
     def points(self) -> int:
         """The number of grid points."""
         return math.prod(self.shape)
+
+    @property
+    def symmetries(self) -> tuple[str, ...]:
+        """Reflections and quarter turns that take the grid to itself; an equation without direction has them all."""
+        found = [f"reflect_{axis.name}" for axis in self.axes if axis.lower == axis.upper]
+        for i, one in enumerate(self.axes):
+            for other in self.axes[i + 1 :]:
+                if one.size == other.size and {one.lower, one.upper} == {other.lower} == {other.upper}:
+                    steps = np.diff(one.coordinates), np.diff(other.coordinates)
+                    if np.abs(steps[0] - steps[1]).max() <= _UNIFORM * np.abs(steps[0]).max():
+                        found.append(f"rotate_{other.name}{one.name}")
+        return tuple(found)

@@ -6,47 +6,16 @@ the scale times the network's. Logarithms of fields belong to data preparation (
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from romvae.errors import DataError
+from romvae.statistics import FieldStatistics, require_scale
 
-__all__ = ["FieldStatistics", "Normaliser", "ParameterScaling"]
-
-
-@dataclass(frozen=True)
-class FieldStatistics:
-    """Count, mean and sum of squared deviations, merged block by block in float64.
-
-    References:
-        Chan, Golub and LeVeque (1983), Algorithms for computing the sample variance,
-        doi:10.1080/00031305.1983.10483115.
-    """
-
-    count: int = 0
-    mean: float = 0.0
-    squares: float = 0.0
-
-    def add(self, block: np.ndarray) -> FieldStatistics:
-        """Returns the statistics of what was seen so far and `block` together (two passes over the block)."""
-        values = np.asarray(block, dtype=np.float64)
-        n = values.size
-        if n == 0:
-            return self
-        mean = float(values.mean())
-        squares = float(np.square(values - mean).sum())
-        total, delta = self.count + n, mean - self.mean
-        return FieldStatistics(
-            total, self.mean + delta * n / total, self.squares + squares + delta * delta * self.count * n / total
-        )
-
-    @property
-    def std(self) -> float:
-        return float(np.sqrt(self.squares / self.count)) if self.count else float("nan")
+__all__ = ["FieldStatistics", "Normaliser", "ParameterScaling", "UnitNormaliser"]
 
 
 class Normaliser(nn.Module):
@@ -76,16 +45,20 @@ class Normaliser(nn.Module):
         Raises:
             DataError: A field is constant, so that it has no scale.
         """
-        statistics = [FieldStatistics() for _ in names]
+        statistics = {name: FieldStatistics() for name in names}
         for block in blocks:
-            statistics = [s.add(values) for s, values in zip(statistics, block, strict=True)]
-        for name, s in zip(names, statistics, strict=True):
-            if not s.std > 1e-12 * max(abs(s.mean), 1e-300):
-                raise DataError(
-                    f"variable {name!r}: constant at {s.mean:g} over all training trajectories, so it has no scale and "
-                    "nothing to learn. Leave it out of the data."
-                )
-        return cls([s.mean for s in statistics], [s.std for s in statistics])
+            statistics = {name: s.add(values) for (name, s), values in zip(statistics.items(), block, strict=True)}
+        return cls.from_statistics(statistics)
+
+    @classmethod
+    def from_statistics(cls, statistics: Mapping[str, FieldStatistics]) -> Normaliser:
+        """The normaliser of fields whose statistics are known, in their order.
+
+        Raises:
+            DataError: A field is constant, so that it has no scale.
+        """
+        require_scale(statistics)
+        return cls([s.mean for s in statistics.values()], [s.std for s in statistics.values()])
 
     def _shape(self, value: Tensor, like: Tensor) -> Tensor:
         return value.to(like.dtype).reshape(-1, *[1] * (like.ndim - 2))
@@ -101,6 +74,26 @@ class Normaliser(nn.Module):
     def inverse_std(self, std: Tensor) -> Tensor:
         """Standard deviation in normalised units to physical ones."""
         return std * self._shape(self.std, std)
+
+
+class UnitNormaliser(Normaliser):
+    """Leaves fields as they are; for observation models of values in [0, 1]."""
+
+    @classmethod
+    def from_statistics(cls, statistics: Mapping[str, FieldStatistics]) -> Normaliser:
+        """Checks that all values lie in [0, 1].
+
+        Raises:
+            DataError: A value does not, or a field is constant.
+        """
+        require_scale(statistics)
+        for name, s in statistics.items():
+            if s.low < 0 or s.high > 1:
+                raise DataError(
+                    f"variable {name!r} holds {s.low if s.low < 0 else s.high:g}, but this observation model is for "
+                    "values in [0, 1]. Rescale the field, or use observation='gaussian'."
+                )
+        return Normaliser([0.0] * len(statistics), [1.0] * len(statistics))
 
 
 class ParameterScaling(nn.Module):

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from romvae.calibration import Calibration
-from romvae.distributions import mixture_moments
-from romvae.dynamics.residual import ResidualDynamics
+from romvae.calibration import Calibration, Interval
+from romvae.distributions import mixture_moments, moments, reparameterise
+from romvae.dynamics.base import EnsembleDynamics
 from romvae.errors import NumericsError
 from romvae.vae import VAE
 
-__all__ = ["Moments", "calibrated", "forecast_moments", "latent_members"]
+__all__ = ["Moments", "calibrated", "decoded_members", "forecast_moments", "latent_members"]
 
 
 @dataclass(frozen=True)
@@ -22,17 +22,29 @@ class Moments:
     """Moments of the forecast at some lead times, normalised units, before calibration.
 
     Shapes: `mean`, `decoder_var`, `dynamics_var` are `(lead, trajectory, channel, *space)`; `lead` holds step numbers.
+    `ensemble_var` is the part of `dynamics_var` in which the networks disagree, where it was asked for.
     """
 
     lead: Tensor
     mean: Tensor
     decoder_var: Tensor
     dynamics_var: Tensor
+    ensemble_var: Tensor | None = None
 
 
 @torch.no_grad()
 def latent_members(
-    vae: VAE, dynamics: ResidualDynamics, x0: Tensor, c: Tensor, steps: int, members: int, seed: int, first: int = 0
+    vae: VAE,
+    dynamics: EnsembleDynamics,
+    x0: Tensor,
+    c: Tensor,
+    steps: int,
+    members: int,
+    seed: int,
+    first: int = 0,
+    *,
+    past: Tensor | None = None,
+    controls: Tensor | None = None,
 ) -> Tensor:
     """Latent trajectories of an ensemble.
 
@@ -48,6 +60,9 @@ def latent_members(
         members: Members of the forecast, 1 or more.
         seed: Seed; the members of a trajectory depend on it and on the trajectory's position only.
         first: Position of the first trajectory, where a forecast is computed in blocks.
+        past: Normalised fields before the initial ones, a large step apart, `(trajectory, earlier, channel, *space)`,
+            for dynamics with memory.
+        controls: Normalised controls `(trajectory, steps + 1, control)`.
 
     Returns:
         Latents `(steps + 1, member, trajectory, latent)`.
@@ -55,19 +70,28 @@ def latent_members(
     Raises:
         NumericsError: A latent stopped being finite, with the first such step.
     """
-    q = vae.encoder(x0).base_dist
-    n, latent = q.mean.shape
+    q = vae.encoder(x0)
+    centre = moments(q)[0]
+    n, latent = centre.shape
     networks = dynamics.members
     rounds = -(-members // networks)
-    offsets = q.mean.new_zeros(rounds, networks, n, latent)
+    offsets = centre.new_zeros(rounds, networks, n, latent)
     if members > 1:
         for i in range(n):
             generator = torch.Generator().manual_seed((seed * 1_000_003 + first + i) % (1 << 63))
             for k in range(rounds):  # one draw per round: more members leave the first ones as they are
-                offsets[k, :, i] = torch.randn(networks, latent, generator=generator).to(q.mean)
-    z0 = q.mean + q.stddev * offsets
+                offsets[k, :, i] = torch.randn(networks, latent, generator=generator).to(centre)
+    z0 = reparameterise(q, offsets) if members > 1 else centre.expand_as(offsets)
     z0 = z0.transpose(0, 1).reshape(networks, rounds * n, latent)
-    path = dynamics.rollout(z0, c.repeat(rounds, 1), float(dynamics.dt), steps)
+    path = dynamics.rollout(
+        z0,
+        c.repeat(rounds, 1),
+        float(dynamics.dt),
+        steps,
+        past=None if past is None else _codes(vae, past).repeat(rounds, 1, 1),
+        controls=None if controls is None else controls.repeat(rounds, 1, 1),
+        noise=_noise(dynamics, steps, rounds, n, seed, first) if dynamics.stochastic and members > 1 else None,
+    )
     path = path.reshape(steps + 1, networks, rounds, n, latent).transpose(1, 2).flatten(1, 2)[:, :members]
     finite = path.isfinite().flatten(1).all(1)
     if not bool(finite.all()):
@@ -79,15 +103,47 @@ def latent_members(
     return path
 
 
-@torch.no_grad()
+def _codes(vae: VAE, x: Tensor) -> Tensor:
+    """Posterior means of fields `(trajectory, time, channel, *space)`."""
+    return moments(vae.encoder(x.flatten(0, 1)))[0].unflatten(0, x.shape[:2])
+
+
+def _noise(dynamics: EnsembleDynamics, steps: int, rounds: int, n: int, seed: int, first: int) -> Tensor:
+    """Noise of every step, `(steps, network, round * trajectory, latent)`.
+
+    A trajectory has its own numbers, whatever is forecast beside it; more members leave those of the first as they are.
+    """
+    large, shape = steps // dynamics.stride, (dynamics.members, dynamics.latent)
+    out = torch.empty(large, dynamics.members, rounds, n, dynamics.latent)
+    for i in range(n):
+        for k in range(rounds):
+            key = ((seed * 1_000_003 + first + i) * 1009 + k + 1) % (1 << 62) + (1 << 62)
+            generator = torch.Generator().manual_seed(key)
+            for step in range(large):
+                out[step, :, k, i] = torch.randn(*shape, generator=generator)
+    return out.flatten(2, 3)
+
+
 def forecast_moments(vae: VAE, path: Tensor, leads: Tensor, frames: int = 1024) -> Iterator[Moments]:
-    """Decodes latent members and yields the moments in chunks of lead times.
+    """Decodes latent members and yields the moments in chunks of lead times; arguments as in `decoded_members`."""
+    for lead, mean, var in decoded_members(vae, path, leads, frames):
+        yield Moments(lead, *mixture_moments(mean, var, dim=1))
+
+
+@torch.no_grad()
+def decoded_members(
+    vae: VAE, path: Tensor, leads: Tensor, frames: int = 1024
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Decodes latent members in chunks of lead times.
 
     Arguments:
         vae: The trained VAE.
         path: Latents `(time, member, trajectory, latent)`.
         leads: Which times of `path` to decode, shape `(lead,)`.
         frames: Snapshots decoded at once; bounds the memory.
+
+    Yields:
+        Lead times of the chunk, and the decoder's means and variances `(lead, member, trajectory, channel, *space)`.
     """
     _, members, n, latent = path.shape
     shape = (vae.encoder.layout.fields, *vae.encoder.layout.shape)
@@ -96,23 +152,49 @@ def forecast_moments(vae: VAE, path: Tensor, leads: Tensor, frames: int = 1024) 
         z = path[lead].reshape(-1, latent)
         means, variances = [], []
         for part in z.split(frames):
-            p = vae.decoder(part).base_dist
+            p = vae.decoder(part)
             means.append(p.mean)
             variances.append(p.variance)
         mean = torch.cat(means).reshape(len(lead), members, n, *shape)
         var = torch.cat(variances).reshape(len(lead), members, n, *shape)
-        yield Moments(lead, *mixture_moments(mean, var, dim=1))
+        yield lead, mean, var
 
 
-def calibrated(moments: Moments, calibration: Calibration, level: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def calibrated(
+    moments: Moments,
+    calibration: Calibration,
+    level: float,
+    interval: Interval = "point",
+    share: float = 0.9,
+) -> dict[str, Tensor]:
     """Standard deviations after calibration and the interval's half-width, normalised units.
 
+    Arguments:
+        moments: From `forecast_moments`.
+        calibration: Of the ROM.
+        level: Nominal coverage.
+        interval: What the interval is to hold, see `Calibration.width`.
+        share: What share of it.
+
     Returns:
-        Total, decoder and dynamics standard deviation and the half-width, each like `moments.mean`.
+        `std` in all, its parts `std_decoder` and `std_dynamics`, the latter's parts `std_posterior` and
+        `std_ensemble` where the disagreement of the networks is known, and `half_width`; each like `moments.mean`.
+        All are scaled by the same factor, so that their squares add up.
     """
-    factor, width = calibration.at(moments.lead, level)
+    factor, _ = calibration.at(moments.lead, level)
+    width = calibration.width(moments.lead, level, interval, share)
     trailing = [1] * (moments.mean.ndim - 3)
     factor = factor.to(moments.mean).reshape(len(moments.lead), 1, -1, *trailing)
     width = width.to(moments.mean).reshape(factor.shape)
     total = factor * (moments.decoder_var + moments.dynamics_var).sqrt()
-    return total, factor * moments.decoder_var.sqrt(), factor * moments.dynamics_var.sqrt(), width * total
+    result = {
+        "std": total,
+        "std_decoder": factor * moments.decoder_var.sqrt(),
+        "std_dynamics": factor * moments.dynamics_var.sqrt(),
+        "half_width": torch.where(total > 0, width * total, torch.zeros_like(total)),
+    }
+    if moments.ensemble_var is not None:
+        between = torch.minimum(moments.ensemble_var, moments.dynamics_var)
+        result["std_ensemble"] = factor * between.sqrt()
+        result["std_posterior"] = factor * (moments.dynamics_var - between).sqrt()
+    return result

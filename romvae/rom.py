@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack, get_args, get_type_hints
 
 import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from romvae.assembly import networks
-from romvae.calibration import Calibration
-from romvae.dynamics.residual import ResidualDynamics
+from romvae.assembly import DYNAMICS_SIZES, LINEAR_COMPRESSION, networks
+from romvae.calibration import Calibration, Interval
+from romvae.canonical import MASK, did_you_mean, mask_of
+from romvae.check import require_equal_lengths
+from romvae.data.manifest import Checksums, data_hash
+from romvae.distributions import moments
+from romvae.dynamics.base import EnsembleDynamics
 from romvae.errors import ConfigError, SchemaError
-from romvae.forecast import check_names, forecast
-from romvae.normalise import Normaliser, ParameterScaling
+from romvae.forecast import Propagation, Request, check_names, forecast
+from romvae.kinds import DEFAULTS, Choices
+from romvae.linear_start import modes_of, start_from_linear
+from romvae.normalise import Normaliser, ParameterScaling, UnitNormaliser
+from romvae.quantities import Quantity
 from romvae.schema import LATENT, TIME, TRAJECTORY, Schema, canonical, check_snapshots
-from romvae.tensors import field_tensor, largest_step, parameter_tensor, pod
+from romvae.statistics import field_statistics
+from romvae.streamed import Trajectories, streaming_budget
+from romvae.tensors import field_tensor, largest_step, parameter_tensor
+from romvae.trust import TrustScores, cut, trust_horizon
 from romvae.vae import VAE
 
 __all__ = ["ROM"]
@@ -38,6 +49,10 @@ class ROM(nn.Module):
         calibration: Factors on the forecast's variance; the identity before training.
         steps: Stored steps of a training trajectory: the horizon for which a forecast is calibrated.
         seed: Seed of the initial weights, for the record.
+        choices: Kinds of its parts, the keys of `assembly.DEFAULTS`; they must be those the parts were built with.
+
+    Attributes:
+        data_hash: SHA-256 of the training data that the normalisation was made from; empty where it is not known.
     """
 
     def __init__(
@@ -46,15 +61,23 @@ class ROM(nn.Module):
         normaliser: Normaliser,
         scaling: ParameterScaling,
         vae: VAE,
-        dynamics: ResidualDynamics,
+        dynamics: EnsembleDynamics,
         calibration: Calibration,
         steps: int,
         seed: int = 0,
+        choices: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.schema, self.steps, self.seed = schema, steps, seed
+        self.data_hash = ""
+        self.choices = {**DEFAULTS, **(choices or {})}
         self.normaliser, self.scaling = normaliser, scaling
         self.vae, self.dynamics, self.calibration = vae, dynamics, calibration
+        self.trust = TrustScores()
+        controls = schema.controls
+        self.control_scaling: ParameterScaling | None = None
+        if controls:
+            self.control_scaling = ParameterScaling([c.low for c in controls], [c.high for c in controls])
 
     @classmethod
     def for_data(
@@ -68,8 +91,9 @@ class ROM(nn.Module):
         hidden: int | None = None,
         depth: int | None = None,
         members: int = 4,
-        noise_floor: float = 1e-3,
         seed: int = 0,
+        memory_budget: float | None = None,
+        **choices: Unpack[Choices],
     ) -> ROM:
         """Builds an untrained ROM whose sizes follow from the data, and which starts as POD.
 
@@ -80,56 +104,69 @@ class ROM(nn.Module):
             patch: Grid points per axis in a patch; None follows from the grid.
             channels: Channels at the finest level; None chooses 32 (1-D and 2-D) or 24 (3-D).
             blocks: Residual blocks per level; None chooses 1.
-            hidden: Width of the dynamics; None chooses 192.
-            depth: Hidden layers of the dynamics; None chooses 3.
+            hidden: Width of the dynamics; None chooses by its kind, 192 for the default one.
+            depth: Hidden layers of the dynamics; None chooses by its kind, 3 for the default one.
             members: Networks in the dynamics ensemble.
-            noise_floor: Smallest standard deviation of the decoder, as a fraction of each field's own.
             seed: Seed of the initial weights.
+            memory_budget: GB that the data may take; of larger ones, evenly chosen snapshots give POD and sizes. None
+                does so where they would take more than half of the memory that is available.
+            choices: What the model is made of, such as `variance="global"` or `compression="pod"`: see `Choices`.
 
         Raises:
             SchemaError: The data are not canonical.
-            DataError: A value is not finite, or a field is constant.
+            DataError: Trajectories differ in length, a value is not finite, or a field is constant.
         """
+        if isinstance(latent, str):
+            raise ConfigError(
+                f"ROM.for_data: latent is {latent!r}, expected a number or None. To find the size that the data need, "
+                "use latent=romvae.suggest_latent(parts).latent."
+            )
         sizes = {"latent": latent, "patch": patch, "channels": channels, "hidden": hidden, "depth": depth}
-        for name, value in {**sizes, "members": members, "noise_floor": noise_floor}.items():
+        kinds = _chosen(choices)
+        floors = {name: kinds[name] for name in ("noise_floor", "noise_std")}
+        for name, value in {**sizes, "members": members, **floors}.items():
             if value is not None and not value > 0:
                 raise ConfigError(
                     f"ROM.for_data: {name} is {value}, expected a positive number. Leave it out or raise it."
                 )
-        check_snapshots(ds)
+        check_snapshots(ds, values=False)
+        require_equal_lengths(ds)
         ds = canonical(ds)
         schema = Schema.of(ds)
         check_names(schema)
-        normaliser = Normaliser.of(
-            (
-                [np.asarray(ds[name].isel({TRAJECTORY: i}).values) for name in schema.field_names]
-                for i in range(ds.sizes[TRAJECTORY])
-            ),
-            schema.field_names,
-        )
+        names = list(schema.field_names)
+        sums = Checksums().for_dims_of(ds)
+        kind = Normaliser if kinds["observation"] == "gaussian" else UnitNormaliser
+        normaliser = kind.from_statistics(field_statistics(ds, names, watch=sums))
         scaling = ParameterScaling([p.low for p in schema.parameters], [p.high for p in schema.parameters])
-        x = field_tensor(ds, schema, normaliser)
-        mean, modes, std = pod(x.flatten(0, 1), latent or 64)
+        x, scattered = _samples(ds, schema, normaliser, memory_budget)
+        modes = modes_of(scattered.flatten(0, 1), latent or 64)
         if latent is None:
-            energy = std.square().cumsum(0) / x.flatten(2).var((0, 1), correction=0).sum()
-            latent = int(min(32, max(4, 1 + int((energy < 0.999).sum()))))
-            mean, modes, std = mean, modes[:latent], std[:latent]
+            latent = int(min(32, max(4, 1 + int((modes.energy() < 0.999).sum()))))
+            modes = modes.first(latent)
+        mask = mask_of(ds)
+        width, layers = DYNAMICS_SIZES.get(kinds["dynamics"], DYNAMICS_SIZES["residual"])
+        # What a control, or the noise of a step, does within a longer step is not seen.
+        single = bool(schema.controls) or kinds["transition"] == "gaussian"
         config: dict[str, Any] = {
             "latent": latent,
             "patch": patch,
             "channels": channels,
             "blocks": 1 if blocks is None else blocks,
-            "hidden": 192 if hidden is None else hidden,
-            "depth": 3 if depth is None else depth,
+            "hidden": width if hidden is None else hidden,
+            "depth": layers if depth is None else depth,
             "members": members,
-            "noise_floor": noise_floor,
-            "stride": largest_step(x),
+            **kinds,
+            "masked": mask is not None,
+            "stride": 1 if single else largest_step(x),
             "steps": ds.sizes[TIME] - 1,
             "seed": seed,
         }
         rom = _assembled(schema, normaliser, scaling, config)
-        rom.vae.encoder.start_from_pod(mean, modes, std)
-        rom.vae.decoder.mean.start_from_pod(mean, modes, std)
+        if mask is not None and rom.vae.decoder.mask is not None:
+            rom.vae.decoder.mask.copy_(torch.from_numpy(mask))
+        start_from_linear(rom.vae, scattered.flatten(0, 1), modes, kinds["compression"])
+        rom.data_hash = data_hash(ds, names, sums)
         return rom
 
     @property
@@ -141,10 +178,11 @@ class ROM(nn.Module):
             "patch": layout.patch,
             "channels": layout.channels[0],
             "blocks": layout.blocks,
-            "hidden": dynamics.weights[0].shape[-1],
-            "depth": len(dynamics.weights) - 1,
+            "hidden": dynamics.hidden,
+            "depth": dynamics.depth,
             "members": dynamics.members,
-            "noise_floor": self.vae.decoder.floor,
+            **self.choices,
+            "masked": self.vae.decoder.mask is not None,
             "stride": dynamics.stride,
             "steps": self.steps,
             "seed": self.seed,
@@ -152,30 +190,61 @@ class ROM(nn.Module):
 
     # -- between physical fields and latents
 
-    def normalised(self, ds: xr.Dataset) -> tuple[Tensor, Tensor]:
-        """Checked snapshots as normalised tensors.
+    def normalised(self, ds: xr.Dataset, spacing: bool = True) -> tuple[Tensor, Tensor]:
+        """Checked snapshots as normalised tensors; outside of the ROM's mask they are zero.
+
+        Arguments:
+            ds: Canonical, on the ROM's grid.
+            spacing: Whether the spacing of the times has to be the ROM's; codes of snapshots do not depend on it.
 
         Returns:
             Fields `(trajectory, time, channel, *space)` and parameters `(trajectory, parameter)`.
         """
-        self.schema.check(ds, time=TIME in ds.dims and ds.sizes[TIME] > 1)
+        self.schema.check(ds, time=spacing and TIME in ds.dims and ds.sizes[TIME] > 1)
+        self._check_mask(ds)
         for dim in (TRAJECTORY, TIME):
             if dim not in ds.dims:
                 ds = ds.expand_dims(dim)
-        return field_tensor(ds, self.schema, self.normaliser), parameter_tensor(ds, self.schema, self.scaling)
+        x = self.vae.decoder.inside(field_tensor(ds, self.schema, self.normaliser))
+        return x, parameter_tensor(ds, self.schema, self.scaling)
+
+    @property
+    def mask(self) -> np.ndarray | None:
+        """Where the domain is, `(*space)`: True inside; None where all points belong to it."""
+        mask = self.vae.decoder.mask
+        return None if mask is None else mask.cpu().numpy()
+
+    def _check_mask(self, ds: xr.Dataset) -> None:
+        """Data without a mask pass: the ROM's own is used."""
+        found, expected = mask_of(ds), self.mask
+        if found is None:
+            return
+        if expected is None:
+            outside = int((~found).sum())
+            raise SchemaError(
+                f"{MASK!r} leaves {outside} points out of the domain, but this ROM was trained without a mask. Drop "
+                "the mask if the fields are given there, or retrain"
+            )
+        if not np.array_equal(found, expected):
+            index = tuple(int(i) for i in np.argwhere(found != expected)[0])
+            place = ", ".join(f"{d}={i}" for d, i in zip(self.schema.grid.names, index, strict=True))
+            raise SchemaError(
+                f"{MASK!r} differs from the training data's at {int((found != expected).sum())} points, first at "
+                f"{place}. Use data with the obstacle that this ROM was trained with, or retrain"
+            )
 
     @torch.no_grad()
     def encode(self, ds: xr.Dataset) -> xr.Dataset:
         """Codes of snapshots: `latent_mean` and `latent_std` with dims `(trajectory, time, latent)`."""
         x, _ = self.normalised(ds)
-        qs = [self.vae.encoder(part).base_dist for part in x.flatten(0, 1).split(1024)]
+        codes = [moments(self.vae.encoder(part)) for part in x.flatten(0, 1).split(1024)]
         shape = (*x.shape[:2], self.vae.latent)
         dims = (TRAJECTORY, TIME, LATENT)
         coords = {d: ds[d] for d in (TRAJECTORY, TIME) if d in ds.dims and d in ds.coords}
         return xr.Dataset(
             {
-                "latent_mean": (dims, torch.cat([q.mean for q in qs]).reshape(shape).numpy()),
-                "latent_std": (dims, torch.cat([q.stddev for q in qs]).reshape(shape).numpy()),
+                "latent_mean": (dims, torch.cat([mean for mean, _ in codes]).reshape(shape).numpy()),
+                "latent_std": (dims, torch.cat([std for _, std in codes]).reshape(shape).numpy()),
             },
             coords,
         )
@@ -193,7 +262,7 @@ class ROM(nn.Module):
                 "Transpose it, or encode the fields with this ROM."
             )
         z = torch.from_numpy(np.ascontiguousarray(latent.values, dtype=np.float32))
-        ps = [self.vae.decoder(part).base_dist for part in z.reshape(-1, self.vae.latent).split(512)]
+        ps = [self.vae.decoder(part) for part in z.reshape(-1, self.vae.latent).split(512)]
         mean = self.normaliser.inverse(torch.cat([p.mean for p in ps]))
         std = self.normaliser.inverse_std(torch.cat([p.stddev for p in ps]))
         lead = latent.dims[:-1]
@@ -212,24 +281,58 @@ class ROM(nn.Module):
 
     @torch.no_grad()
     def rollout(
-        self, start: xr.Dataset, steps: int | None = None, members: int = 32, seed: int = 0, level: float = 0.9
+        self,
+        start: xr.Dataset,
+        steps: int | None = None,
+        members: int = 32,
+        seed: int = 0,
+        level: float = 0.9,
+        *,
+        interval: Interval = "point",
+        share: float = 0.9,
+        propagation: Propagation = "members",
+        quantities: Sequence[Quantity] = (),
+        controls: xr.Dataset | None = None,
+        tolerance: float | None = None,
+        until: float | None = None,
     ) -> xr.Dataset:
         """Forecast from initial fields and parameters, with uncertainty maps.
 
         Arguments:
             start: One snapshot or one per trajectory, on the ROM's grid, with its parameters as coordinates. A `time`
-                dimension must have a single entry, `ds.isel(time=0)` selects one.
+                dimension must have a single entry, `ds.isel(time=0)` selects one; dynamics with memory (`gru`,
+                `transformer`) take several, of which the last is the one to start from.
             steps: Stored steps to forecast; None takes the length of a training trajectory, for which the
                 uncertainty is calibrated. Beyond it the last factors are held.
             members: Members of the ensemble, 1 or more; 16 to 64.
             seed: Seed of the members.
             level: Nominal coverage of the interval `u_lower` to `u_upper`, in (0, 1).
+            interval: What the interval is to hold, with the probability `level`: the value at a point (`point`), a
+                share of the points of the field at each time (`field`), or a share of all points and times of the run
+                (`run`, over the calibrated lead times). `run` with the share 0.9 is the risk band: at least 90 % of
+                the points in at least 90 % of the runs.
+            share: That share: 0.5, 0.8, 0.9, 0.95, 0.99, or 1 for all points at once.
+            propagation: `members` follows samples; `linear` propagates the posterior's covariance to first order,
+                without sampling noise, for small spread only. The calibration was made with members.
+            quantities: Numbers wanted per trajectory and time, such as a maximum or a probe, each calibrated on its
+                own: see `romvae.quantities`.
+            controls: Where the ROM was trained with controls (`rom.schema.controls`), a Dataset that holds them at
+                the times of the forecast, such as the data that `start` was taken from.
+            tolerance: Adds `trust_horizon`, the first lead time at which the predicted error of each trajectory
+                exceeds this many of the field's standard deviations over the training data (0.05: five per cent),
+                so that of new runs a share of `level` stays below it until then: see `romvae.trust`.
+            until: The same tolerance, and the forecast ends there: values are NaN from a trajectory's horizon on, and
+                times that no trajectory reaches are left out. What is cut off has been computed all the same.
 
         Returns:
             For each field `u`, on the snapshots' own dims and times 0 to `steps`: `u` (mean), `u_std`,
             `u_std_decoder` (what the code cannot represent), `u_std_dynamics` (what the forecast does not know; with
-            the decoder's part it adds up in squares to `u_std`), `u_lower`, `u_upper`; and `latent`, the members' mean.
-            The intervals hold point by point; the points of a field are not independent of each other.
+            the decoder's part it adds up in squares to `u_std`), the latter's two parts `u_std_posterior` (what the
+            initial field leaves open; with stochastic dynamics also their noise) and `u_std_ensemble` (where the
+            networks disagree), `u_lower`, `u_upper`; for each quantity its mean, `_std`, `_lower` and `_upper`; and
+            `latent`, the members' mean. The attributes `calibration` and `guarantee` say what the intervals promise.
+            The points of a field are not independent of each other: a sample of the forecast is not drawn point by
+            point.
 
         Raises:
             SchemaError: Grid, fields, units or parameters differ from the ROM's.
@@ -241,7 +344,22 @@ class ROM(nn.Module):
             OutOfRangeWarning: A parameter lies outside the training range.
             FewMembersWarning: There are too few members to trust the spread.
         """
-        return forecast(self, start, self.steps if steps is None else steps, members, seed, level)
+        ask = Request(
+            steps=self.steps if steps is None else steps,
+            members=members,
+            seed=seed,
+            level=level,
+            interval=interval,
+            share=share,
+            propagation=propagation,
+            quantities=tuple(quantities),
+        )
+        result = forecast(self, start, ask, controls)
+        wanted = tolerance if until is None else until
+        if wanted is None:
+            return result
+        result = result.assign(trust_horizon=trust_horizon(self, result, wanted, level))
+        return result if until is None else cut(result)
 
     def space(self) -> dict[str, Any]:
         """Coordinates of the grid with their units, as xarray takes them."""
@@ -282,6 +400,7 @@ class ROM(nn.Module):
     def from_description(cls, text: str) -> ROM:
         """An untrained ROM of the described sizes; the inverse of `description`."""
         content = json.loads(text)
+        content["model"] = {**DEFAULTS, **content["model"]}  # kinds that came later, as they were before
         schema = Schema.from_json(json.dumps(content["schema"]))
         n, count = len(schema.fields), len(schema.parameters)
         return _assembled(
@@ -289,7 +408,55 @@ class ROM(nn.Module):
         )
 
 
+def _samples(
+    ds: xr.Dataset, schema: Schema, normaliser: Normaliser, memory_budget: float | None
+) -> tuple[Tensor, Tensor]:
+    """Whole trajectories, and snapshots for POD, both `(trajectory, time, channel, *space)`: all if they fit."""
+    budget = streaming_budget(ds, schema, memory_budget)
+    if budget is None:
+        x = field_tensor(ds, schema, normaliser)
+        return x, x
+    stored = Trajectories(ds, schema, normaliser, budget)
+    return stored.some(), stored.scattered()[None]
+
+
 def _assembled(schema: Schema, normaliser: Normaliser, scaling: ParameterScaling, config: dict[str, Any]) -> ROM:
     vae, dynamics = networks(schema, normaliser, config)
     calibration = Calibration(len(schema.fields))
-    return ROM(schema, normaliser, scaling, vae, dynamics, calibration, config["steps"], config["seed"])
+    choices = _chosen({name: config[name] for name in DEFAULTS})
+    return ROM(schema, normaliser, scaling, vae, dynamics, calibration, config["steps"], config["seed"], choices)
+
+
+def _chosen(choices: Mapping[str, Any]) -> dict[str, Any]:
+    """All choices, those that were left out at their defaults.
+
+    Raises:
+        ConfigError: A name or a kind is unknown, or two choices exclude each other.
+    """
+    for name, value in choices.items():
+        if name not in DEFAULTS:
+            raise ConfigError(f"ROM.for_data: unknown argument {name!r}.{did_you_mean(name, list(DEFAULTS))}")
+        known = get_args(get_type_hints(Choices)[name])
+        if known and value not in known:
+            raise ConfigError(f"ROM.for_data: {name} is {value!r}, expected one of {', '.join(known)}.")
+    kinds = {**DEFAULTS, **choices}
+    if kinds["history"] < 1:
+        raise ConfigError(f"ROM.for_data: history is {kinds['history']}, expected 1 or more. Try 4.")
+    if kinds["transition"] == "gaussian" and kinds["dynamics"] in ("linear", "gp", "auto"):
+        raise ConfigError(
+            f"ROM.for_data: dynamics {kinds['dynamics']!r} has no gaussian transition, which is trained as a network. "
+            "Choose dynamics='residual', 'ode', 'gru' or 'transformer' for it."
+        )
+    linear = kinds["compression"] in LINEAR_COMPRESSION
+    for name in ("variance", "posterior", "prior", "observation"):
+        excluded = linear and kinds[name] != DEFAULTS[name] and not (name == "variance" and kinds[name] in _AFTER)
+        if excluded:
+            raise ConfigError(
+                f"ROM.for_data: compression {kinds['compression']!r} is known in closed form and has no {name} "
+                f"{kinds[name]!r}. Leave {name} out, or choose compression='vae'."
+            )
+    return kinds
+
+
+_AFTER = ("global", "student_t", "crps")
+"""Rules for the variance that leave the mean alone."""

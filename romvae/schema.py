@@ -23,6 +23,7 @@ from romvae.canonical import (
     TIME,
     TRAJECTORY,
     canonical,
+    controls_of,
     did_you_mean,
     fields_of,
     parameters_of,
@@ -50,6 +51,7 @@ __all__ = [
     "boundaries_of",
     "canonical",
     "check_snapshots",
+    "controls_of",
     "fields_of",
     "parameters_of",
     "snapshots",
@@ -61,11 +63,39 @@ _FORMAT = "romvae-schema-1"
 
 @dataclass(frozen=True)
 class Field:
-    """A scalar field: its variable's name, units and what a figure calls it."""
+    """A scalar field: its variable's name, units and what a figure calls it.
+
+    Arguments:
+        name: Name of the variable.
+        units: Its units.
+        long_name: What a figure calls it.
+        vector: The vector that it is a component of; empty for a scalar.
+        component: The axis along which it is that component.
+        pseudoscalar: Whether a reflection turns its sign, as that of a vorticity in the plane.
+    """
 
     name: str
     units: str = "1"
     long_name: str = ""
+    vector: str = ""
+    component: str = ""
+    pseudoscalar: bool = False
+
+    @classmethod
+    def of(cls, array: xr.DataArray) -> Field:
+        """Reads the attributes of a variable."""
+        attrs = array.attrs
+        vector, component = str(attrs.get("vector_name", "")), str(attrs.get("vector_component", ""))
+        pseudoscalar = bool(attrs.get("pseudoscalar", False))
+        return cls(str(array.name), _units(array), str(attrs.get("long_name", "")), vector, component, pseudoscalar)
+
+    @property
+    def attrs(self) -> dict[str, str | int]:
+        """Attributes of the variable beside its units; what `of` reads."""
+        found: dict[str, str | int] = {"long_name": self.long_name or self.name}
+        if self.vector:
+            found |= {"vector_name": self.vector, "vector_component": self.component}
+        return found | ({"pseudoscalar": 1} if self.pseudoscalar else {})
 
 
 @dataclass(frozen=True)
@@ -88,6 +118,8 @@ class Schema:
         dt: Time between snapshots, in `time_units`.
         time_units: Units of time.
         parameters: Physical parameters of a trajectory, with their ranges.
+        symmetries: Reflections and quarter turns that take trajectories to trajectories, such as `reflect_x`.
+        controls: Numbers that vary in time alone, such as a forcing, with their ranges.
     """
 
     fields: tuple[Field, ...]
@@ -95,6 +127,8 @@ class Schema:
     dt: float
     time_units: str = "1"
     parameters: tuple[Parameter, ...] = ()
+    symmetries: tuple[str, ...] = ()
+    controls: tuple[Parameter, ...] = ()
 
     @property
     def field_names(self) -> tuple[str, ...]:
@@ -105,6 +139,11 @@ class Schema:
     def parameter_names(self) -> tuple[str, ...]:
         """The names of the parameters, in the order of the network's input."""
         return tuple(parameter.name for parameter in self.parameters)
+
+    @property
+    def control_names(self) -> tuple[str, ...]:
+        """The names of the controls, in the order of the network's input."""
+        return tuple(control.name for control in self.controls)
 
     @classmethod
     def of(cls, ds: xr.Dataset, source: str = "") -> Schema:
@@ -134,9 +173,7 @@ class Schema:
             for name in space_of(ds)
         )
         return cls(
-            fields=tuple(
-                Field(name, _units(ds[name]), str(ds[name].attrs.get("long_name", ""))) for name in fields_of(ds)
-            ),
+            fields=tuple(Field.of(ds[name]) for name in fields_of(ds)),
             grid=Grid(axes),
             dt=dt,
             time_units=_units(ds[TIME]),
@@ -144,6 +181,11 @@ class Schema:
                 Parameter(name, _units(ds[name]), float(ds[name].min()), float(ds[name].max()))
                 for name in parameters_of(ds)
             ),
+            controls=tuple(
+                Parameter(name, _units(ds[name]), float(ds[name].min()), float(ds[name].max()))
+                for name in controls_of(ds)
+            ),
+            symmetries=_symmetries(ds, source),
         )
 
     def check(self, ds: xr.Dataset, source: str = "", time: bool = True) -> None:
@@ -168,6 +210,34 @@ class Schema:
         if time:
             self._check_time(ds, source)
         self._check_parameters(ds, where)
+
+    def check_controls(self, ds: xr.Dataset, where: str = "") -> None:
+        """Raises unless every control is there, in its units, with a value for every time.
+
+        Raises:
+            SchemaError: A control is missing, has other dims or units, or is not finite.
+
+        Warns:
+            OutOfRangeWarning: A control leaves the range of the training data.
+        """
+        for control in self.controls:
+            name = control.name
+            if name not in ds.data_vars:
+                raise SchemaError(
+                    f"{where}control {name!r} is missing, found {', '.join(controls_of(ds)) or 'none'}. Add it as a "
+                    "variable of time with the attribute romvae_role='forcing'"
+                )
+            dims = set(ds[name].dims)
+            if not {TIME} <= dims <= {TRAJECTORY, TIME}:
+                raise SchemaError(
+                    f"{where}control {name!r} has dims ({', '.join(map(str, ds[name].dims))}), expected "
+                    f"({TRAJECTORY}, {TIME}) or ({TIME}). Rename or add dims with xarray"
+                )
+            _check_units(ds, name, control.units, where)
+            values = np.asarray(ds[name].values, dtype=float)
+            if not np.isfinite(values).all():
+                raise SchemaError(f"{where}control {name!r} is {values[~np.isfinite(values)][0]}; give it numbers")
+            _warn_outside("control", control, values, where)
 
     def to_json(self) -> str:
         """The facts as JSON; numbers are written so that `from_json` returns the same bits."""
@@ -204,6 +274,8 @@ class Schema:
                 dt=facts["dt"],
                 time_units=facts["time_units"],
                 parameters=tuple(Parameter(**parameter) for parameter in facts["parameters"]),
+                controls=tuple(Parameter(**control) for control in facts.get("controls", ())),
+                symmetries=tuple(facts.get("symmetries", ())),
             )
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise SchemaError(f"schema: cannot be read ({error!r}); expected the text of Schema.to_json") from error
@@ -259,15 +331,19 @@ class Schema:
             values = np.atleast_1d(ds[name].values).astype(float)
             if not np.isfinite(values).all():
                 raise SchemaError(f"{where}parameter {name!r} is {values[~np.isfinite(values)][0]}; give it a number")
-            slack = 1e-9 * (parameter.high - parameter.low)
-            excess = np.maximum(parameter.low - values, values - parameter.high)
-            if (excess > slack).any():
-                warnings.warn(
-                    f"{where}parameter {name!r} is {values[np.argmax(excess)]:.10g}, outside the trained "
-                    f"range {parameter.low:.10g} to {parameter.high:.10g}: the ROM extrapolates",
-                    OutOfRangeWarning,
-                    stacklevel=3,
-                )
+            _warn_outside("parameter", parameter, values, where)
+
+
+def _warn_outside(what: str, known: Parameter, values: np.ndarray, where: str) -> None:
+    slack = 1e-9 * (known.high - known.low)
+    excess = np.maximum(known.low - values, values - known.high)
+    if (excess > slack).any():
+        warnings.warn(
+            f"{where}{what} {known.name!r} is {values.flat[np.argmax(excess)]:.10g}, outside the trained "
+            f"range {known.low:.10g} to {known.high:.10g}: the ROM extrapolates",
+            OutOfRangeWarning,
+            stacklevel=4,
+        )
 
 
 def _check_axis(axis: Axis, ds: xr.Dataset, where: str) -> None:
@@ -297,6 +373,21 @@ def _check_units(ds: xr.Dataset, name: str, expected: str, where: str) -> None:
         raise SchemaError(
             f"{where}{name!r} is in {found!r}, but this ROM was trained in {expected!r}. Convert it and set its units"
         )
+
+
+def _symmetries(ds: xr.Dataset, source: str) -> tuple[str, ...]:
+    """The names in the attribute `symmetries`; whether the grid allows them is checked where they are used."""
+    text = ds.attrs.get("symmetries", "[]")
+    try:
+        names = json.loads(text)
+    except (TypeError, json.JSONDecodeError):
+        names = None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise SchemaError(
+            f"{_where(source)}attribute symmetries is {text!r}, expected a JSON list such as "
+            "'[\"reflect_x\"]'. Correct it"
+        )
+    return tuple(names)
 
 
 def _units(array: xr.DataArray) -> str:

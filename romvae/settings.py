@@ -15,12 +15,24 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from romvae.errors import ConfigError
+from romvae.kinds import (
+    Compression,
+    DynamicsKind,
+    ObjectiveKind,
+    ObservationKind,
+    OdeSolver,
+    PosteriorKind,
+    PriorKind,
+    Schedule,
+    TransitionKind,
+    VarianceRule,
+)
 
 __all__ = [
     "ModelSettings",
@@ -58,7 +70,9 @@ class Settings(BaseModel):
 class ModelSettings(Settings):
     """The networks: arguments of `ROM.for_data`."""
 
-    latent: int | None = Field(None, ge=1, le=4096, description="size of the latent code")
+    latent: Annotated[int, Field(ge=1, le=4096)] | Literal["auto"] | None = Field(
+        None, description="size of the latent code; auto finds it by two or three trainings of encoder and decoder"
+    )
     patch: int | None = Field(None, ge=1, le=64, description="grid points per axis that the stem merges into one")
     channels: int | None = Field(None, ge=1, le=4096, description="channels of the convolutional trunk")
     blocks: int | None = Field(None, ge=0, le=64, description="residual blocks per level")
@@ -68,6 +82,28 @@ class ModelSettings(Settings):
     noise_floor: float = Field(
         1e-3, gt=0, le=1, description="least standard deviation of the decoder, in units of each field's own"
     )
+    compression: Compression = Field(
+        "vae", description="variational, plain or denoising autoencoder, POD, or probabilistic PCA"
+    )
+    observation: ObservationKind = Field(
+        "gaussian", description="what the decoder says of a value; the others are for fields in [0, 1]"
+    )
+    variance: VarianceRule = Field("staged", description="how a Gaussian decoder's variance is learned")
+    noise_std: float = Field(
+        0.05, gt=0, le=10, description="standard deviation for variance: fixed, in units of each field's own"
+    )
+    posterior: PosteriorKind = Field("diagonal", description="distribution of a code")
+    prior: PriorKind = Field("normal", description="distribution of all codes")
+    skip: bool = Field(False, description="whether the code enters every level of the decoder")
+    dropout: float = Field(0.0, ge=0, lt=1, description="share of channels left out at random in training")
+    dynamics: DynamicsKind = Field(
+        "residual", description="latent dynamics; auto picks by the forecasts of held-out trajectories"
+    )
+    transition: TransitionKind = Field(
+        "deterministic", description="whether a step draws noise of a learned width, for stochastic physics"
+    )
+    history: int = Field(4, ge=1, le=256, description="latents that dynamics gru and transformer look back on")
+    ode_solver: OdeSolver = Field("rk4", description="for dynamics: ode; adaptive needs the extra ode")
 
 
 class TrainingSettings(Settings):
@@ -79,9 +115,33 @@ class TrainingSettings(Settings):
     learning_rate: float | None = Field(None, gt=0, le=1, description="largest step size of the optimiser")
     batch_size: int | None = Field(None, ge=1, le=65536, description="snapshots, or windows, per step")
     horizon: int | None = Field(None, ge=1, le=10000, description="longest window of the dynamics, in time steps")
+    objective: ObjectiveKind = Field("elbo", description="how the divergence of the codes counts")
+    beta: float = Field(1.0, ge=0, le=1e6, description="weight of the divergence, for objective: beta")
+    beta_schedule: Schedule = Field("constant", description="how beta reaches its value")
+    free_bits: float = Field(
+        0.1, ge=0, le=100, description="free divergence per latent in nats, for objective: free_bits"
+    )
+    capacity: float = Field(25.0, ge=0, le=1e6, description="divergence to hold in nats, for objective: capacity")
+    samples: int = Field(1, ge=1, le=1024, description="samples of the code per snapshot and step")
+    consistency: float = Field(
+        0.0, ge=0, le=1e6, description="weight of the divergence between the codes of neighbouring times"
+    )
+    input_noise: float = Field(
+        0.05, ge=0, le=10, description="noise on the input, for compression: dae, in units of each field's own"
+    )
+    latent_consistency: float = Field(
+        0.0, ge=0, le=1e6, description="weight of the distance between forecast codes and those of their fields"
+    )
+    ema: float = Field(0.0, ge=0, lt=1, description="decay of the average of the dynamics' weights; 0 for none")
+    patience: int = Field(
+        0, ge=0, le=10**6, description="evaluations of the forecast without progress that end the dynamics; 0 for none"
+    )
     augment: Literal["auto", "none"] = Field("auto", description="symmetric copies where grid and boundary allow")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU where there is one")
     threads: int | None = Field(None, ge=1, le=1024, description="CPU threads; another number gives other weights")
+    memory_budget: float | None = Field(
+        None, gt=0, le=1e6, description="GB that the training data may take; larger data are read in blocks"
+    )
 
 
 class TrainSettings(Settings):
@@ -99,6 +159,14 @@ class SimulateSettings(Settings):
     n: int | None = Field(None, ge=1, le=10**7, description="number of trajectories")
     seed: int = Field(0, ge=0, lt=2**32, description="trajectory i depends on (seed, i) only")
     workers: int | None = Field(None, ge=1, le=4096, description="processes; the result is the same for any number")
+    design: Literal["random", "grid", "latin_hypercube", "sobol"] = Field(
+        "random", description="how parameters are placed in their ranges; sobol is balanced best for n a power of 2"
+    )
+    scheduler: str | None = Field(
+        None, min_length=1, description="address of a Dask scheduler, or local; needs pip install 'romvae[dask]'"
+    )
+    error_estimate: bool = Field(True, description="whether to solve a few trajectories finer, for an error bar")
+    skip_failed: bool = Field(False, description="whether to write the store without trajectories that failed")
 
 
 AnySettings = TypeVar("AnySettings", bound=Settings)
@@ -142,6 +210,10 @@ def describe_errors(
     sentences = []
     for item in error.errors(include_url=False):
         path = tuple(str(part) for part in item["loc"])
+        if path and path[-1].startswith("literal["):
+            continue  # a number or one word: what is wrong with the number has been said
+        if path and path[-1] == "constrained-int":
+            path = path[:-1]
         key = f"--{'.'.join(path)}".replace("_", "-") if flags and path else ".".join(path)
         line = (marks or {}).get(path)
         where = ":".join([source, *map(str, line or ())]) if source else ""

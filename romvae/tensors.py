@@ -9,21 +9,38 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from romvae.canonical import mask_of
+from romvae.memory import require_memory
 from romvae.normalise import Normaliser, ParameterScaling
 from romvae.schema import TIME, TRAJECTORY, Schema
+from romvae.symmetry import Operation, Symmetry, operations_of
 
-__all__ = ["field_tensor", "largest_step", "parameter_tensor", "pod", "shift_axes"]
+__all__ = ["control_tensor", "field_tensor", "largest_step", "parameter_tensor", "pod", "shift_axes", "symmetry_of"]
+
+_PASSES = 3  # the tensor, and once more in double precision where statistics are taken of it
 
 
 def field_tensor(ds: xr.Dataset, schema: Schema, normaliser: Normaliser) -> Tensor:
-    """Normalised snapshots, shape `(trajectory, time, channel, *space)`, float32."""
+    """Normalised snapshots, shape `(trajectory, time, channel, *space)`, float32; outside of the mask they are zero.
+
+    Raises:
+        NotEnoughMemoryError: They, and what is computed from them, would not fit into memory.
+    """
     dims = (TRAJECTORY, TIME, *schema.grid.names)
     arrays = [ds[name].transpose(*dims) for name in schema.field_names]
     first = arrays[0].shape
+    require_memory(
+        f"{first[0]} trajectories of {first[1]} times",
+        _PASSES * 4 * len(arrays) * math.prod(first),
+        "Use fewer trajectories or times, a coarser grid, or a machine with more memory",
+    )
     x = torch.empty(*first[:2], len(arrays), *first[2:])
     for i in range(first[0]):  # centred in float64: a small deviation from a large mean would be lost in float32
         u = np.stack([np.asarray(array[i].values, dtype=np.float64) for array in arrays], axis=1)
         x[i] = normaliser(torch.from_numpy(u)).float()
+    mask = mask_of(ds)
+    if mask is not None:  # whatever stands there is no value of the field
+        x[..., torch.from_numpy(~mask)] = 0.0
     return x
 
 
@@ -35,7 +52,19 @@ def parameter_tensor(ds: xr.Dataset, schema: Schema, scaling: ParameterScaling) 
     return scaling(torch.from_numpy(values))
 
 
-def shift_axes(x: Tensor, schema: Schema) -> tuple[int, ...]:
+def control_tensor(ds: xr.Dataset, schema: Schema, scaling: ParameterScaling | None) -> Tensor | None:
+    """Normalised controls, shape `(trajectory, time, control)`; None where the schema has none."""
+    if scaling is None:
+        return None
+    n, times = ds.sizes.get(TRAJECTORY, 1), ds.sizes[TIME]
+    columns = []
+    for name in schema.control_names:
+        dims = [dim for dim in (TRAJECTORY, TIME) if dim in ds[name].dims]
+        columns.append(np.broadcast_to(ds[name].transpose(*dims).values.astype(np.float64), (n, times)))
+    return scaling(torch.from_numpy(np.stack(columns, -1)))
+
+
+def shift_axes(x: Tensor, schema: Schema, mask: np.ndarray | None = None) -> tuple[int, ...]:
     """Periodic axes along which a shifted snapshot is as likely as the snapshot itself, judged from the data.
 
     A grid that is periodic says that shifts are allowed, not that they belong to the data: where all initial fields
@@ -46,12 +75,13 @@ def shift_axes(x: Tensor, schema: Schema) -> tuple[int, ...]:
     Arguments:
         x: Normalised snapshots `(trajectory, time, channel, *space)`.
         schema: The grid they live on.
+        mask: Where the domain is, `(*space)`; an obstacle must be invariant too.
     """
     n = x.shape[0]
     total = float(x.double().var())
     axes = []
     for axis, info in enumerate(schema.grid.axes):
-        if not info.periodic or not info.uniform:
+        if not info.periodic or not info.uniform or (mask is not None and (mask != np.roll(mask, 1, axis)).any()):
             continue
         other = [d for d in range(x.ndim) if d != 3 + axis and d not in (1, 2)]
         profile = x.double().mean(other)  # (time, channel, points)
@@ -62,6 +92,36 @@ def shift_axes(x: Tensor, schema: Schema) -> tuple[int, ...]:
         if n >= 8 and flat_mean and uneven < min(0.25, max(12.0 / n, 0.05)):
             axes.append(axis)
     return tuple(axes)
+
+
+def symmetry_of(x: Tensor, schema: Schema, normaliser: Normaliser, mask: np.ndarray | None = None) -> Symmetry:
+    """What may be done to the data without leaving their distribution, judged as in `shift_axes`.
+
+    Shifts need no declaration, reflections and quarter turns do: that a grid is symmetric does not say that the
+    equation is (a wave that steepens to one side is not).
+
+    Arguments:
+        x: Normalised snapshots `(trajectory, time, channel, *space)`.
+        schema: The grid they live on, and the reflections and quarter turns that their equation has.
+        normaliser: Theirs: a sign is turned in physical units.
+        mask: Where the domain is, `(*space)`.
+
+    Raises:
+        SchemaError: Grid, fields or obstacle do not have a symmetry that is declared.
+    """
+    mean, std = normaliser.mean.tolist(), normaliser.std.tolist()
+    declared = [one.normalised(mean, std) for one in operations_of(schema, mask)]
+    kept = tuple(one for one in declared if _invariant(x, one))
+    return Symmetry(shift_axes(x, schema, mask), kept)
+
+
+def _invariant(x: Tensor, one: Operation) -> bool:
+    """Whether mean and variance over trajectories go over into themselves, up to what few trajectories leave."""
+    n = x.shape[0]
+    mean, spread = x.double().mean(0), x.double().var(0)
+    uneven = (mean - one(mean)).square().mean() / 2 / x.double().var()
+    other = (spread - one.unsigned(spread)).square().mean() / 2 / spread.mean().square().clamp_min(1e-300)
+    return n >= 8 and bool(uneven < max(4.0 / n, 0.02)) and bool(other < max(12.0 / n, 0.05))
 
 
 def largest_step(x: Tensor) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +13,8 @@ from romvae.canonical import SPACE, snapshots
 from romvae.solvers.verify import verify_solver
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from romvae.dynamics import LatentDynamics
 
 __all__ = ["mock_snapshots", "verify_dynamics", "verify_solver"]
@@ -75,11 +77,21 @@ def mock_snapshots(
     )
 
 
-def verify_dynamics(dynamics: LatentDynamics, latent: int, parameters: int, dt: float, seed: int = 0) -> None:
+def verify_dynamics(
+    dynamics: LatentDynamics,
+    latent: int,
+    parameters: int,
+    dt: float,
+    seed: int = 0,
+    build: Callable[[], LatentDynamics] | None = None,
+) -> None:
     """Holds latent dynamics to the laws that a rollout relies on.
 
     One step returns a distribution over latents; a rollout starts at its start, has one entry per time, is repeatable,
-    leaves its input as it was, treats every trajectory on its own, and passes gradients to the start.
+    leaves its input as it was, treats every trajectory on its own, and passes gradients to the start. A model without
+    memory goes on from a large step as if it had started there; one with memory takes any history up to its window. An
+    ensemble follows its own steps, keeps its members apart, and in float64 has gradients that agree with finite
+    differences.
 
     Arguments:
         dynamics: The model, in any float type.
@@ -87,6 +99,7 @@ def verify_dynamics(dynamics: LatentDynamics, latent: int, parameters: int, dt: 
         parameters: Number of physical parameters.
         dt: Time step that the model accepts.
         seed: Seed of the test states.
+        build: Makes an untrained twin; with the state of `dynamics` it has to give the same rollouts.
 
     Raises:
         AssertionError: A law does not hold; the message says which.
@@ -94,8 +107,9 @@ def verify_dynamics(dynamics: LatentDynamics, latent: int, parameters: int, dt: 
     import torch
 
     generator = torch.Generator().manual_seed(seed)
-    state = next(iter([*dynamics.parameters(), *dynamics.buffers()]), torch.zeros(()))
-    dtype = state.dtype if state.dtype.is_floating_point else torch.get_default_dtype()
+    kinds = {p.dtype for p in dynamics.parameters()}  # scales and times may well be kept in another float type
+    kinds = kinds or {b.dtype for b in dynamics.buffers() if b.dtype.is_floating_point}
+    dtype = next(iter(kinds), torch.get_default_dtype())
     z0 = torch.randn(4, latent, generator=generator, dtype=torch.float64).to(dtype)
     c = torch.randn(4, parameters, generator=generator, dtype=torch.float64).to(dtype)
     before = z0.clone()
@@ -112,6 +126,54 @@ def verify_dynamics(dynamics: LatentDynamics, latent: int, parameters: int, dt: 
     start = z0.clone().requires_grad_()
     dynamics.rollout(start, c, dt, 3)[-1].sum().backward()
     _require(start.grad is not None and bool(start.grad.isfinite().all()), "no gradient reaches the start")
+    _verify_memory(dynamics, z0, c, dt)
+    if dtype == torch.float64:
+        _verify_gradient(dynamics, z0, c, dt)
+    if build is not None:
+        twin = build()
+        twin.load_state_dict(dynamics.state_dict())
+        same = torch.equal(path, twin.rollout(z0, c, dt, 5))
+        _require(same, "a twin with the same state gives another rollout: not all of the state is kept")
+
+
+def _verify_memory(dynamics: LatentDynamics, z0: Tensor, c: Tensor, dt: float) -> None:
+    """What the model remembers: nothing beyond its window, and without memory nothing but the present."""
+    import torch
+
+    from romvae.dynamics import EnsembleDynamics
+
+    stride = dynamics.stride if isinstance(dynamics, EnsembleDynamics) else 1
+    tolerance = {"rtol": 1e-4, "atol": 1e-5}
+    path = dynamics.rollout(z0, c, dt, 2 * stride + 3)
+    if dynamics.window == 1:
+        onward = dynamics.rollout(path[stride], c, dt, stride + 3)
+        same = torch.allclose(path[stride:], onward, **tolerance)
+        _require(same, f"a rollout of m + n steps is not one of n after one of m = {stride}, without memory")
+    history = torch.stack([z0 + 0.1 * k for k in range(dynamics.window + 1)], -2)
+    for length in range(1, dynamics.window + 1):
+        mean = dynamics(history[..., -length:, :], c, dt).mean
+        _require(bool(mean.isfinite().all()), f"a history of {length} is refused or gives no finite step")
+    if isinstance(dynamics, EnsembleDynamics):
+        _require(path.shape[1] == dynamics.members, f"a rollout has {path.shape[1]} members, not {dynamics.members}")
+        step = dynamics.flow(z0.unsqueeze(-2), c, dt * stride)
+        _require(torch.allclose(path[stride], step, **tolerance), "a rollout does not follow the model's own steps")
+        moved = z0.expand(dynamics.members, *z0.shape).clone()
+        moved[-1] += 0.1
+        others = dynamics.rollout(moved, c, dt, 3)[:, :-1]
+        _require(torch.allclose(others, path[:4, :-1], **tolerance), "a member depends on the others")
+
+
+def _verify_gradient(dynamics: LatentDynamics, z0: Tensor, c: Tensor, dt: float) -> None:
+    import torch
+
+    start = z0[:1].clone().requires_grad_()
+    direction = torch.ones_like(start) / start.numel() ** 0.5
+    (slope,) = torch.autograd.grad(dynamics.rollout(start, c[:1], dt, 2)[-1].sum(), start)
+    width = 1e-5  # the error of a central difference, about its square, and the rounding, 1e-16 / 1e-5, are far below
+    with torch.no_grad():
+        ends = [dynamics.rollout(start + sign * width * direction, c[:1], dt, 2)[-1].sum() for sign in (1, -1)]
+    found, expected = float((slope * direction).sum()), float(ends[0] - ends[1]) / (2 * width)
+    _require(abs(found - expected) <= 1e-5 * (1 + abs(expected)), f"a gradient is {found:.6g}, not {expected:.6g}")
 
 
 def _require(holds: bool, law: str) -> None:

@@ -18,11 +18,38 @@ MODULES = {name: file for file, name in NAMES.items()}
 
 # What a part may never import, whether at the top of a file, inside a function or for type checking only.
 FORBIDDEN = {
-    ("schema", "grid", "boundary", "canonical", "check", "atomic", "lock", "errors"): {"torch", "lightning"},
+    ("schema", "grid", "boundary", "canonical", "check", "statistics", "errors"): {"torch", "lightning"},
+    ("atomic", "lock", "memory", "processes"): {"torch", "lightning"},
     ("solvers", "metrics", "plot", "report", "settings", "settings_file", "progress"): {"torch", "lightning"},
-    ("distributions", "nn", "vae", "dynamics"): {"xarray", "lightning", "h5py", "zarr", "h5netcdf"},
+    ("distributions", "nn", "vae", "dynamics", "priors", "objectives", "kinds"): {
+        "xarray",
+        "lightning",
+        "h5py",
+        "zarr",
+        "h5netcdf",
+    },
     ("data", "rom", "rollout", "forecast", "assembly", "cost", "calibration", "checkpoint", "tensors"): {"lightning"},
-    ("comparison", "baselines", "normalise", "demo", "version"): {"lightning"},
+    (
+        "comparison",
+        "baselines",
+        "normalise",
+        "streamed",
+        "demo",
+        "version",
+        "latent",
+        "start",
+        "linear_start",
+        "scorecard",
+        "hybrid",
+        "hybrid_run",
+        "trust",
+        "assimilation",
+        "acquisition",
+        "physics",
+        "propagation",
+        "quantities",
+        "symmetry",
+    ): {"lightning"},
     ("cli", "commands", "environment", "selfcheck"): {"lightning"},
 }
 # Parts that stay free of torch also through what they import from romvae.
@@ -38,7 +65,7 @@ TORCH_FREE = (
     "cli",
 )
 # Installed under another name than they are imported by.
-DISTRIBUTIONS = {"yaml": "pyyaml", "PIL": "pillow"}
+DISTRIBUTIONS = {"yaml": "pyyaml", "PIL": "pillow", "google_crc32c": "google-crc32c"}
 
 
 def imports(file: Path, top_level_only: bool = False) -> Iterator[str]:
@@ -114,6 +141,19 @@ def test_every_imported_library_is_declared():
     declared = {_distribution(requirement) for requirement in project["dependencies"]}
     found = {name.partition(".")[0] for file in FILES for name in imports(file)} - set(sys.stdlib_module_names)
     assert {DISTRIBUTIONS.get(name, name) for name in found - {"romvae"}} <= declared
+
+
+def test_every_extra_that_a_message_names_is_declared():
+    """`pip install 'romvae[extra]'` has to exist, and nobody may need an extra to import romvae."""
+    project = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    named = {extra for file in FILES for extra in _extras(file)}
+    assert {"dask"} <= named <= set(project["optional-dependencies"])
+
+
+def _extras(file: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "optional_import":
+            yield ast.literal_eval(node.args[1])
 
 
 def _distribution(requirement: str) -> str:

@@ -239,8 +239,7 @@ def test_what_is_not_canonical_is_refused(what: str) -> None:
 def test_first_index_is_found_across_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     ds = mock_snapshots(2, trajectories=3)
     ds["u"].values[2, 4, 3, 5] = np.nan
-    monkeypatch.setattr("romvae.canonical._BLOCK_BYTES", 2 * ds["u"][0, 0].nbytes)
-    monkeypatch.setattr("romvae.canonical.blocks.__defaults__", (2 * ds["u"][0, 0].nbytes,))
+    monkeypatch.setattr("romvae.canonical.blocks.__defaults__", (2 * ds["u"][0, 0].nbytes, None))
     with pytest.raises(DataError, match=r"trajectory 2, time 4 \(time=0.4\), y 3 \(y=0.375\), x 5"):
         check_snapshots(ds)
 

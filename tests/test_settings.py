@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from romvae.errors import ConfigError
+from romvae.kinds import DEFAULTS
 from romvae.settings import Settings, SimulateSettings, TrainSettings, example_yaml, to_yaml, validated
 from romvae.settings_file import MAXIMUM_BYTES, load_settings, read_settings_file
 
@@ -48,7 +49,7 @@ def test_chosen_leaves_out_what_follows_from_the_data():
     assert validated(TrainSettings, {"model": {"latent": 2}}).model.chosen() == {
         "latent": 2,
         "members": 4,
-        "noise_floor": 1e-3,
+        **DEFAULTS,
     }
 
 

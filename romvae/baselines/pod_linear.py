@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from romvae.baselines.base import Baseline, check_times
 from romvae.baselines.pod import POD
 from romvae.baselines.stack import FieldStack
+from romvae.check import uniform_step
 from romvae.dynamics.linear import LinearDynamics
 from romvae.errors import SchemaError
 from romvae.schema import TIME
@@ -59,7 +60,7 @@ class PODLinear(Baseline):
         """Chooses the settings on a held-out fifth, then fits to all trajectories."""
         self.stack = FieldStack.of(train)
         u, c = self.stack.array(train), self.stack.parameter_array(train)
-        self.dt = _uniform_dt(check_times(train[TIME].values))
+        self.dt = _uniform_dt(train[TIME].values)
         settings = self._chosen(u, c)
         self.pod = POD(self.rank).fit(u.reshape(-1, *u.shape[2:]))
         z = torch.from_numpy(self.pod.project(u))
@@ -74,8 +75,8 @@ class PODLinear(Baseline):
             SchemaError: Times are not uniform, or the start does not fit the training data.
             NumericsError: The linear map has no real power for this time step.
         """
-        times = check_times(times)
-        dt = _uniform_dt(times) if len(times) > 1 else self.dt
+        stored, times = times, check_times(times)
+        dt = _uniform_dt(stored) if len(times) > 1 else self.dt
         start = self.stack.start(start)
         z0 = torch.from_numpy(self.pod.project(self.stack.array(start)))
         c = torch.from_numpy(self.stack.parameter_array(start))
@@ -105,12 +106,10 @@ class PODLinear(Baseline):
         return best
 
 
-def _uniform_dt(times: NDArray[np.float64]) -> float:
-    steps = np.diff(times)
-    dt = float(times[-1] - times[0]) / max(len(steps), 1)
-    if not len(steps) or np.abs(steps - dt).max() > 1e-6 * dt:
-        raise SchemaError(
-            f"pod_linear: time is not uniform over {len(times)} values (mean step {dt:g}). "
-            "Interpolate to a uniform time step."
-        )
-    return dt
+def _uniform_dt(times: ArrayLike) -> float:
+    """The time step; times are taken in the type they are stored in, whose rounding is no fault of theirs."""
+    stored = np.asarray(times)
+    check_times(stored)
+    if stored.size < 2:
+        raise SchemaError("pod_linear: has one time only, expected two or more. Give a longer series.")
+    return uniform_step(xr.DataArray(stored, dims=TIME), "pod_linear")

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from romvae.canonical import mask_of
 from romvae.errors import SchemaError
 from romvae.schema import SPACE, TIME, TRAJECTORY, fields_of, parameters_of
 
@@ -31,6 +32,8 @@ class FieldStack:
         parameters: Names of the physical parameters.
         template: The fields without trajectories and times, for coordinates and attributes.
         time_attrs: Attributes of the time coordinate (units).
+        inside: Which points belong to the domain, `(point,)`; None where all do. Outside of it arrays hold zeros, and
+            forecasts what stands in the start.
     """
 
     fields: tuple[str, ...]
@@ -38,6 +41,7 @@ class FieldStack:
     parameters: tuple[str, ...]
     template: xr.Dataset
     time_attrs: dict[Hashable, Any] = field(default_factory=dict)
+    inside: NDArray[np.bool_] | None = None
 
     @classmethod
     def of(cls, ds: xr.Dataset) -> FieldStack:
@@ -45,7 +49,9 @@ class FieldStack:
         fields = tuple(sorted(fields_of(ds)))
         space = tuple(dim for dim in SPACE if dim in ds[fields[0]].dims)
         template = ds[list(fields)].isel({TRAJECTORY: 0, TIME: 0}, drop=True).load()
-        return cls(fields, space, tuple(parameters_of(ds)), template, dict(ds[TIME].attrs))
+        mask = mask_of(ds)
+        inside = None if mask is None else mask.reshape(-1)
+        return cls(fields, space, tuple(parameters_of(ds)), template, dict(ds[TIME].attrs), inside)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -86,7 +92,11 @@ class FieldStack:
         return ds.assign_coords({name: (TRAJECTORY, np.full(count, ds[name].item())) for name in scalars})
 
     def array(self, ds: xr.Dataset) -> NDArray[np.floating]:
-        """Fields as an array `(trajectory, [time,] field, point)` in the Dataset's own precision."""
+        """Fields as an array `(trajectory, [time,] field, point)` in the Dataset's own precision; zero outside."""
+        found = self._values(ds)
+        return found if self.inside is None else np.where(self.inside, found, found.dtype.type(0))
+
+    def _values(self, ds: xr.Dataset) -> NDArray[np.floating]:
         leading = [dim for dim in (TRAJECTORY, TIME) if dim in ds[self.fields[0]].dims]
         blocks = [ds[name].transpose(*leading, *self.space).values for name in self.fields]
         return np.stack([block.reshape(*block.shape[: len(leading)], -1) for block in blocks], axis=-2)
@@ -101,6 +111,8 @@ class FieldStack:
     def dataset(self, values: NDArray[np.floating], start: xr.Dataset, times: NDArray[np.float64]) -> xr.Dataset:
         """An array `(trajectory, time, field, point)` as fields on the start's trajectories and `times`."""
         dims = (TRAJECTORY, TIME, *self.space)
+        if self.inside is not None:
+            values = np.where(self.inside, values, self._values(start)[:, None])
         shaped = values.reshape(*values.shape[:3], *self.shape)
         variables = {
             name: (dims, shaped[:, :, i].astype(self.template[name].dtype), self.template[name].attrs)

@@ -1,4 +1,4 @@
-"""What every model of the latent time evolution is: a distribution of the next latent."""
+"""What every model of the latent time evolution is: a distribution of the next latent, alone or as an ensemble."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution
+from torch.distributions import Distribution, Independent, Normal
 
-__all__ = ["LatentDynamics"]
+from romvae.errors import NumericsError
+
+__all__ = ["EnsembleDynamics", "LatentDynamics", "condition", "step_pairs"]
 
 
 class LatentDynamics(nn.Module, ABC):
@@ -76,3 +78,209 @@ class LatentDynamics(nn.Module, ABC):
             history = torch.stack(path[-self.window :], dim=-2)
             path.append(self(history, c, dt).mean)
         return torch.stack(path)
+
+
+class EnsembleDynamics(LatentDynamics):
+    r"""Ensemble of flow maps :math:`z(t + \tau) = \Phi_m(z(t), z(t - T), \dots; c, \tau)`: what a ROM rolls out.
+
+    The largest step T is `stride` stored steps long. A rollout takes steps of T and reads the times in between off
+    the same map with a smaller step: errors accumulate over few compositions. Consequence: `rollout(m + n)` equals
+    `rollout(n)` after `rollout(m)` exactly where m is a multiple of `stride` and there is no memory, and to within the
+    model's error elsewhere. All members are evaluated in one batched computation.
+
+    Where the data have controls (numbers that vary in time, such as a forcing), the conditions `c` of a step are the
+    parameters, the controls at its start and the controls at its end. What they do in between is not seen, so that
+    such a model has `stride` 1.
+
+    A subclass writes `flow` and `start_from_linear`.
+
+    Attributes:
+        members: Members of the ensemble.
+        stride: Stored steps in the largest step T.
+        latent: Number of latents.
+        hidden, depth: Width and number of hidden layers; 1 where there is no network.
+        dt: Time between stored snapshots, physical units.
+        std: Root mean square error of one stored step on the training data, shape `(latent,)`.
+    """
+
+    members: int
+    stride: int
+    latent: int
+    hidden: int = 1
+    depth: int = 1
+    dt: Tensor
+    std: Tensor
+    closed_form: bool = False
+    """Whether `start_from_linear` is the whole training."""
+    stochastic: bool = False
+    """Whether every step draws noise."""
+
+    @abstractmethod
+    def flow(self, history: Tensor, c: Tensor, dt: float | Tensor) -> Tensor:
+        """Latent of each member a time `dt` after the last one of `history`.
+
+        Arguments:
+            history: Latents one large step apart, oldest first, `(member, batch, 1 to window, latent)`, or without the
+                member axis.
+            c: Conditions `(batch, condition)` or `(member, batch, condition)`.
+            dt: Time step in physical units, a number or `(member, batch)`; at most `stride` stored steps.
+
+        Returns:
+            Shape `(member, batch, latent)`.
+        """
+
+    @abstractmethod
+    def start_from_linear(self, z: Tensor, c: Tensor, controls: Tensor | None = None) -> None:
+        """Sets everything that is known in closed form: scaling, and a least-squares linear part.
+
+        Arguments:
+            z: Latents `(trajectory, time, latent)`, stored `dt` apart.
+            c: Normalised parameters `(trajectory, parameter)`.
+            controls: Normalised controls `(trajectory, time, control)`.
+        """
+
+    def forward(self, history: Tensor, c: Tensor, dt: float | Tensor) -> Independent:
+        """Distribution of the latent a time `dt` later, one per member; arguments as for `flow`.
+
+        Returns:
+            Batch shape `(member, batch)`, event `(latent,)`; the standard deviation is that of one step's error.
+        """
+        mean = self.flow(history, c, dt)
+        return Independent(Normal(mean, self.std.to(mean.dtype).expand_as(mean), validate_args=False), 1)
+
+    def step_std(self, z: Tensor, c: Tensor) -> Tensor:
+        """Standard deviation of the noise that a stochastic model draws in a large step, like `z`."""
+        return torch.zeros_like(z)
+
+    def rollout(
+        self,
+        z0: Tensor,
+        c: Tensor,
+        dt: float,
+        steps: int,
+        *,
+        past: Tensor | None = None,
+        controls: Tensor | None = None,
+        noise: Tensor | None = None,
+    ) -> Tensor:
+        """Latents at `0, dt, ..., steps * dt`, with gradients.
+
+        Arguments:
+            z0: Initial latents `(member, batch, latent)` or `(batch, latent)`.
+            c: Normalised parameters `(batch, parameter)`.
+            dt: Time step: the stored one, or a whole fraction of the largest step.
+            steps: Number of steps, 0 or more.
+            past: Latents before `z0`, one large step apart, oldest first, `(batch, earlier, latent)`; those beyond
+                the model's window are not used.
+            controls: Normalised controls at the times of the rollout, `(batch, steps + 1, control)`.
+            noise: Standard normal numbers `(steps, member, batch, latent)` for a stochastic model; None follows the
+                mean of each step. Others ignore it.
+
+        Returns:
+            Shape `(steps + 1, member, batch, latent)`, `z0` first.
+
+        Raises:
+            ValueError: `steps` is negative.
+        """
+        if steps < 0:
+            raise ValueError(f"rollout: steps is {steps}, expected 0 or more. Give the number of steps of dt.")
+        stride = max(1, int(self.stride * float(self.dt) / dt + 1e-9))
+        z = z0.expand(self.members, *z0.shape[-2:])
+        earlier = [] if past is None else list(past.expand(self.members, *past.shape[-3:]).unbind(-2))
+        anchors = [z]
+        for k in range(steps // stride):
+            now = condition(c, controls, k * stride, (k + 1) * stride)
+            after = self.flow(self._history(earlier, anchors), now, stride * dt)
+            if self.stochastic and noise is not None:
+                after = after + self.step_std(anchors[-1], now) * noise[k]
+            anchors.append(after)
+        if stride == 1:
+            return torch.stack(anchors)
+        path = z.new_empty(len(anchors) * stride, *z.shape)
+        path[::stride] = torch.stack(anchors)
+        self._fill(path, earlier, anchors, c, dt, stride, steps)
+        return path[: steps + 1]
+
+    def at_times(self, z0: Tensor, c: Tensor, times: Tensor) -> Tensor:
+        """Latents at any times after that of `z0`, evenly spaced or not: whole large steps, then the rest in one.
+
+        Arguments:
+            z0: Initial latents `(member, batch, latent)` or `(batch, latent)`.
+            c: Normalised parameters `(batch, parameter)`.
+            times: Times in physical units, 0 or more, shape `(time,)`.
+
+        Returns:
+            Shape `(time, member, batch, latent)`.
+        """
+        largest = self.stride * float(self.dt)
+        whole = [int(float(t) / largest + 1e-9) for t in times]
+        anchors = [z0.expand(self.members, *z0.shape[-2:])]
+        for _ in range(max(whole, default=0)):
+            anchors.append(self.flow(self._history([], anchors), c, largest))
+        path = []
+        for t, k in zip(times, whole, strict=True):
+            rest = float(t) - k * largest
+            ahead = rest > 1e-9 * largest
+            path.append(self.flow(self._history([], anchors[: k + 1]), c, rest) if ahead else anchors[k])
+        return torch.stack(path)
+
+    def _history(self, earlier: list[Tensor], anchors: list[Tensor]) -> Tensor:
+        return torch.stack((earlier + anchors)[-self.window :], -2)
+
+    def _fill(
+        self,
+        path: Tensor,
+        earlier: list[Tensor],
+        anchors: list[Tensor],
+        c: Tensor,
+        dt: float,
+        stride: int,
+        steps: int,
+    ) -> None:
+        """The times between the anchors: of all of them in one batch where there is no memory."""
+        batch, count = anchors[0].shape[1], len(anchors)
+        if self.window == 1:
+            flat = torch.cat(anchors, 1).unsqueeze(-2)
+            repeated = c.expand(self.members, batch, c.shape[-1]).repeat(1, count, 1)
+            for j in range(1, min(stride, steps + 1)):
+                between = self.flow(flat, repeated, j * dt)
+                path[j::stride] = between.reshape(self.members, count, batch, -1).transpose(0, 1)
+            return
+        for k in range(count):
+            history = self._history(earlier, anchors[: k + 1])
+            for j in range(1, min(stride, steps + 1 - k * stride)):
+                path[k * stride + j] = self.flow(history, c, j * dt)
+
+
+def condition(c: Tensor, controls: Tensor | None, begin: int, end: int) -> Tensor:
+    """Conditions of a step: the parameters, and the controls at the stored times where it begins and ends."""
+    if controls is None:
+        return c
+    return torch.cat([c, controls[..., begin, :].to(c.dtype), controls[..., end, :].to(c.dtype)], -1)
+
+
+def step_pairs(z: Tensor, c: Tensor, controls: Tensor | None, step: int) -> tuple[Tensor, Tensor, Tensor]:
+    """All pairs of latents that are `step` stored steps apart.
+
+    Arguments:
+        z: Latents `(trajectory, time, latent)`.
+        c: Parameters `(trajectory, parameter)`.
+        controls: Controls `(trajectory, time, control)`.
+        step: Stored steps between the two.
+
+    Returns:
+        The earlier and the later latents and the conditions, `(trajectory, pair, latent or condition)`.
+
+    Raises:
+        NumericsError: The trajectories are too short.
+    """
+    if z.shape[1] <= step:
+        raise NumericsError(
+            f"latent dynamics: trajectories have {z.shape[1]} times, a step takes {step} of them. "
+            "Give longer trajectories."
+        )
+    now, later = z[:, :-step], z[:, step:]
+    conditions = c[:, None].expand(-1, now.shape[1], -1)
+    if controls is not None:
+        conditions = torch.cat([conditions, controls[:, :-step].to(c.dtype), controls[:, step:].to(c.dtype)], -1)
+    return now, later, conditions

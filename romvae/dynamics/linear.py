@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.distributions import Independent, Normal
 
 from romvae.dynamics.base import LatentDynamics
+from romvae.dynamics.least_squares import ridge_fit, stabilised, standardisation
 from romvae.errors import ConfigError, DataError, NumericsError
 
 __all__ = ["LinearDynamics"]
@@ -86,9 +87,9 @@ class LinearDynamics(LatentDynamics):
         self._check(z, c)
         now, increment = z[:, :-1], z[:, 1:] - z[:, :-1]
         c = c[:, None].expand(-1, now.shape[1], -1)
-        centre, width = _standardisation(c)
+        centre, width = standardisation(c)
         features = self._features(now, (c - centre) / width).flatten(0, 1)
-        weights, offset, residual_std = _ridge(features, increment.flatten(0, 1), self.ridge)
+        weights, offset, residual_std = ridge_fit(features, increment.flatten(0, 1), self.ridge)
         self._store(weights, offset, centre, width)
         self.std.copy_(residual_std)
         self.dt.fill_(dt)
@@ -135,7 +136,7 @@ class LinearDynamics(LatentDynamics):
             A = A + torch.einsum("bp,pij->bij", c.to(self.A), self.A[1:])
         offset = c.to(self.B) @ self.B.mT + self.b
         if self.stable:
-            A = _stabilised(A)
+            A = stabilised(A)
         ratio = dt / fitted
         if abs(ratio - round(ratio)) < 1e-6 * ratio and round(ratio) >= 1:
             return _repeated(A, offset, round(ratio))
@@ -185,47 +186,6 @@ class LinearDynamics(LatentDynamics):
 
 def _apply(A: Tensor, z: Tensor, offset: Tensor) -> Tensor:
     return (A.to(z) @ z.unsqueeze(-1)).squeeze(-1) + offset.to(z)
-
-
-def _standardisation(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation over all but the last axis; a constant feature keeps the width 1."""
-    flat = features.flatten(0, -2)
-    centre = flat.mean(0)
-    width = (flat - centre).square().mean(0).sqrt()
-    constant = width <= 1e-12 * centre.abs()
-    return centre, torch.where(constant | (width == 0), torch.ones_like(width), width)
-
-
-def _ridge(features: Tensor, target: Tensor, ridge: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Weights, offset, residual std: least |target - F W - b|^2 / N + ridge |W|^2, F standardised features.
-
-    By QR and SVD, never by normal equations, so that an exactly linear system is recovered to round-off.
-    """
-    count = features.shape[0]
-    centre, width = _standardisation(features)
-    mean = target.mean(0)
-    scaled = (features - centre) / width
-    Q, R = torch.linalg.qr(scaled)
-    U, s, Vh = torch.linalg.svd(R, full_matrices=False)
-    kept = s > s.max() * torch.finfo(s.dtype).eps * max(features.shape)
-    gain = torch.where(kept, s / (s**2 + count * ridge), torch.zeros_like(s))
-    standardised = Vh.mT @ (gain[:, None] * (U.mT @ (Q.mT @ (target - mean))))
-    residual = target - mean - scaled @ standardised
-    freedom = max(count - int(kept.sum()) - 1, 1)
-    weights = standardised / width[:, None]
-    return weights, mean - centre @ weights, (residual.square().sum(0) / freedom).sqrt()
-
-
-def _stabilised(A: Tensor) -> Tensor:
-    """Scales eigenvalues of modulus > 1 back to modulus 1; a matrix without such ones stays bit-equal."""
-    values, vectors = torch.linalg.eig(A)
-    modulus = values.abs()
-    unstable = (modulus > 1).any(-1)
-    if not bool(unstable.any()):
-        return A
-    scaled = vectors @ torch.diag_embed(values / modulus.clamp_min(1.0))
-    stable = torch.linalg.solve(vectors, scaled, left=False).real.to(A.dtype)
-    return torch.where(unstable[:, None, None], stable, A)
 
 
 def _repeated(A: Tensor, offset: Tensor, times: int) -> tuple[Tensor, Tensor]:

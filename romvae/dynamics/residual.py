@@ -7,27 +7,23 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.distributions import Independent, Normal
 
-from romvae.dynamics.base import LatentDynamics
+from romvae.dynamics.base import EnsembleDynamics, step_pairs
 
 __all__ = ["ResidualDynamics"]
 
 
-class ResidualDynamics(LatentDynamics):
+class ResidualDynamics(EnsembleDynamics):
     r"""Flow map :math:`z(t + \tau) = z(t) + \tfrac{\tau}{T}\, f_m(z(t), c, \tau)` for any step :math:`0 < \tau \le T`.
 
-    The largest step T is `stride` stored steps long. A rollout takes steps of T and reads the times in between off
-    the same map with a smaller step: errors accumulate over few compositions, and all times in between are computed
-    in one batch. Consequence: `rollout(m + n)` equals `rollout(n)` after `rollout(m)` exactly where m is a multiple of
-    `stride`, and to within the model's error elsewhere.
+    Steps, members and conditions are those of `EnsembleDynamics`; there is no memory.
 
     The members m of the ensemble are deterministic networks of one shape that differ in their initial weights and in
     the data they see; they are evaluated in one batched computation. Their disagreement is the dynamics spread.
 
     Arguments:
         latent: Number of latents.
-        parameters: Number of physical parameters.
+        parameters: Number of conditions: physical parameters, and twice the controls.
         dt: Time between stored snapshots, physical units.
         stride: Stored steps in the largest step T.
         members: Networks in the ensemble; 4 is a good start.
@@ -58,6 +54,7 @@ class ResidualDynamics(LatentDynamics):
     ) -> None:
         super().__init__()
         self.latent, self.parameters_in, self.stride, self.members = latent, parameters, stride, members
+        self.hidden, self.depth = hidden, depth
         generator = torch.Generator().manual_seed(seed)
         widths = [latent + parameters + 1] + [hidden] * depth + [latent]
         gains = [1.0] * depth + [0.01]
@@ -72,20 +69,9 @@ class ResidualDynamics(LatentDynamics):
         self.register_buffer("scale", torch.ones(latent))
         self.register_buffer("std", torch.full((latent,), 1e-3))
 
-    def forward(self, history: Tensor, c: Tensor, dt: float | Tensor) -> Independent:
-        """Distribution of the latent a time `dt` later, one per member.
-
-        Arguments:
-            history: Shape `(member, batch, window, latent)`, or without the member axis; the last entry of the window
-                is used.
-            c: Normalised parameters, shape `(batch, parameter)` or `(member, batch, parameter)`.
-            dt: Time step, physical units, a number or shape `(member, batch)`; at most `stride` stored steps.
-
-        Returns:
-            Batch shape `(member, batch)`, event `(latent,)`; the standard deviation is that of one step's error.
-        """
-        mean = self._flow(history[..., -1, :], c, dt)
-        return Independent(Normal(mean, self.std.to(mean.dtype).expand_as(mean), validate_args=False), 1)
+    def flow(self, history: Tensor, c: Tensor, dt: float | Tensor) -> Tensor:
+        """Latent of each member a time `dt` later; the last entry of `history` is used."""
+        return self._flow(history[..., -1, :], c, dt)
 
     def _flow(self, z: Tensor, c: Tensor, dt: float | Tensor) -> Tensor:
         z = z.expand(self.members, *z.shape[-2:])
@@ -102,41 +88,24 @@ class ResidualDynamics(LatentDynamics):
             h = y
         return z + ratio * (h + torch.bmm(state, self.linear)) * self.scale
 
-    def rollout(self, z0: Tensor, c: Tensor, dt: float, steps: int) -> Tensor:
-        """Latents at `0, dt, ..., steps * dt`, shape `(steps + 1, member, batch, latent)`; see the class."""
-        if steps < 0:
-            raise ValueError(f"rollout: steps is {steps}, expected 0 or more. Give the number of steps of dt.")
-        stride = max(1, int(self.stride * float(self.dt) / dt + 1e-9))
-        z = z0.expand(self.members, *z0.shape[-2:])
-        anchors = [z]
-        for _ in range(steps // stride):
-            anchors.append(self._flow(anchors[-1], c, stride * dt))
-        count, batch = len(anchors), z.shape[1]
-        path = z.new_empty(count * stride, *z.shape)
-        path[::stride] = torch.stack(anchors)
-        flat = torch.cat(anchors, 1)
-        repeated = c.expand(self.members, batch, c.shape[-1]).repeat(1, count, 1)
-        for j in range(1, min(stride, steps + 1)):
-            between = self._flow(flat, repeated, j * dt)
-            path[j::stride] = between.reshape(self.members, count, batch, -1).transpose(0, 1)
-        return path[: steps + 1]
-
     @torch.no_grad()
-    def start_from_linear(self, z: Tensor, c: Tensor, ridge: float = 1e-6) -> None:
+    def start_from_linear(self, z: Tensor, c: Tensor, controls: Tensor | None = None, ridge: float = 1e-6) -> None:
         """Sets the scaling, and the linear part by least squares over the largest step.
 
         Arguments:
             z: Latents, shape `(trajectory, time, latent)`, stored `dt` apart.
             c: Normalised parameters, shape `(trajectory, parameter)`.
+            controls: Normalised controls `(trajectory, time, control)`.
             ridge: Penalty relative to the number of samples.
         """
         flat = z.reshape(-1, self.latent)
         self.centre.copy_(flat.mean(0))
         self.scale.copy_(flat.std(0).clamp_min(1e-6))
-        increment = (z[:, self.stride :] - z[:, : -self.stride]) / self.scale
-        state = torch.cat(
-            [(z[:, : -self.stride] - self.centre) / self.scale, c[:, None].expand(-1, increment.shape[1], -1)], -1
-        ).reshape(-1, self.latent + self.parameters_in)
+        now, later, conditions = step_pairs(z, c, controls, self.stride)
+        increment = (later - now) / self.scale
+        state = torch.cat([(now - self.centre) / self.scale, conditions], -1).reshape(
+            -1, self.latent + self.parameters_in
+        )
         a = torch.cat([state, torch.ones_like(state[:, :1])], 1).double()
         gram = a.T @ a + ridge * len(a) * torch.eye(a.shape[1], dtype=a.dtype, device=a.device)
         solution = torch.linalg.solve(gram, a.T @ increment.reshape(-1, self.latent).double())

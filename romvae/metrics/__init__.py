@@ -9,6 +9,9 @@ place and time, nothing is interpolated or silently dropped (`SchemaError` names
 The first snapshot of a rollout (lead 0) is its input, not a forecast. These functions take what they are
 given: leave the initial time out first, as `romvae.compare` does.
 
+Points outside of the domain are no data: `in_domain` takes them out of all arguments first; `ssim` has a mask of its
+own, and spectra want zero there.
+
 Reductions are in float64; `dims=None` reduces over all dims, `dims=()` over none. NaN in gives NaN out:
 nothing is skipped.
 """
@@ -16,6 +19,8 @@ nothing is skipped.
 from __future__ import annotations
 
 from romvae.metrics.accuracy import nrmse, relative_l2, rmse, vrmse, worst_relative_l2
+from romvae.metrics.ensembles import energy_score, ensemble_crps, rank_histogram
+from romvae.metrics.horizon import conservation, long_run, valid_prediction_time
 from romvae.metrics.intervals import coverage, coverage_fifths, interval_score, reliability
 from romvae.metrics.matching import over_fields
 from romvae.metrics.predictive import (
@@ -27,25 +32,41 @@ from romvae.metrics.predictive import (
     spread_skill,
 )
 from romvae.metrics.resampling import Interval, bootstrap_over_trajectories, standard_error
+from romvae.metrics.sharpness import ause, in_domain, pit_histogram, sparsification
+from romvae.metrics.similarity import ssim
+from romvae.metrics.spectra import spectral_error, spectrum
 
 __all__ = [
     "Interval",
+    "ause",
     "bootstrap_over_trajectories",
+    "conservation",
     "coverage",
     "coverage_fifths",
+    "energy_score",
+    "ensemble_crps",
     "gaussian_crps",
     "gaussian_nll",
+    "in_domain",
     "interval_score",
+    "long_run",
     "nrmse",
     "over_fields",
     "pit",
+    "pit_histogram",
+    "rank_histogram",
     "relative_l2",
     "reliability",
     "rmse",
+    "sparsification",
     "spearman",
     "spearman_over_trajectories",
+    "spectral_error",
+    "spectrum",
     "spread_skill",
+    "ssim",
     "standard_error",
+    "valid_prediction_time",
     "vrmse",
     "worst_relative_l2",
 ]

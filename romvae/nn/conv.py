@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from romvae.nn.padding import BoundaryPad, Sides
 
-__all__ = ["Conv", "ResidualBlock"]
+__all__ = ["ChannelDropout", "Conv", "ResidualBlock"]
 
 _CONVS: dict[int, type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 
@@ -47,10 +48,42 @@ class Conv(nn.Module):
         return self.conv(self.pad(x))
 
 
-class ResidualBlock(nn.Module):
-    """x + conv(act(conv(act(x)))); the last convolution starts at zero, so the block starts as the identity."""
+class ChannelDropout(nn.Module):
+    """Leaves out whole channels at random in training, and scales the others up so that the mean stays.
 
-    def __init__(self, channels: int, sides: Sequence[Sides], kernel: int = 3) -> None:
+    Randomness is given: without a `generator` nothing is dropped, so that no global random state is read.
+
+    Arguments:
+        share: Probability with which a channel of a sample is left out.
+
+    References:
+        Tompson et al. (2015), Efficient object localization using convolutional networks, arXiv:1411.4280.
+    """
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+        self.generator: torch.Generator | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.generator is None:
+            return x
+        kept = torch.rand(x.shape[:2], generator=self.generator) >= self.share
+        factor = kept.to(x.dtype) / (1 - self.share)
+        return x * factor.to(x.device).reshape(*x.shape[:2], *[1] * (x.ndim - 2))
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(act(conv(act(x)))); the last convolution starts at zero, so the block starts as the identity.
+
+    Arguments:
+        channels: Channels in and out.
+        sides: Boundary kinds of each spatial axis.
+        kernel: Kernel size.
+        dropout: Share of the inner channels that is left out at random in training.
+    """
+
+    def __init__(self, channels: int, sides: Sequence[Sides], kernel: int = 3, dropout: float = 0.0) -> None:
         super().__init__()
         self.first = Conv(channels, channels, sides, kernel)
         self.second = Conv(channels, channels, sides, kernel)
@@ -58,6 +91,7 @@ class ResidualBlock(nn.Module):
         if self.second.conv.bias is not None:
             nn.init.zeros_(self.second.conv.bias)
         self.act = nn.SiLU()
+        self.dropout = ChannelDropout(dropout) if dropout else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.second(self.act(self.first(self.act(x))))
+        return x + self.second(self.dropout(self.act(self.first(self.act(x)))))

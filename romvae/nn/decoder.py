@@ -39,7 +39,9 @@ class FieldDecoder(nn.Module):
     """z -> linear path + patches of a convolutional trunk + a small smoothing correction at full resolution.
 
     The convolutional part starts at zero. With `linear`, the linear path starts as the POD reconstruction
-    (`start_from_pod`); the decoder is then never worse than POD at the start of training.
+    (`start_from_pod`); the decoder is then never worse than POD at the start of training. With `layout.skip` the code
+    also enters every level (Dieng, Kim, Rush and Blei, 2019, Avoiding latent variable collapse with generative skip
+    models, arXiv:1807.04863).
 
     Arguments:
         layout: Sizes of the network; its `latent` is the input dimension.
@@ -55,7 +57,9 @@ class FieldDecoder(nn.Module):
         self.levels = nn.ModuleList()
         widths = layout.channels[::-1]
         for level, channels in enumerate(widths):
-            blocks: list[nn.Module] = [ResidualBlock(channels, sides) for _ in range(layout.blocks)]
+            blocks: list[nn.Module] = [
+                ResidualBlock(channels, sides, dropout=layout.dropout) for _ in range(layout.blocks)
+            ]
             if level + 1 < len(widths):
                 blocks.append(Conv(channels, widths[level + 1], sides, kernel=1))
             self.levels.append(nn.Sequential(*blocks))
@@ -68,12 +72,18 @@ class FieldDecoder(nn.Module):
             _zero(last.conv)
             self.smooth = nn.Sequential(Conv(layout.fields, smooth, sides, kernel, given=layout.given), nn.SiLU(), last)
         self.linear = nn.Linear(layout.latent, layout.points) if linear else None
+        self.skips: nn.ModuleList | None = None
+        if layout.skip:
+            self.skips = nn.ModuleList(nn.Linear(layout.latent, channels, bias=False) for channels in widths)
+            _zero(self.skips)
 
     def forward(self, z: Tensor) -> Tensor:
         """Decodes latents of shape `(batch, latent)` to `(batch, channel, *space)`."""
         layout = self.layout
         x = self.dense(z).reshape(z.shape[0], layout.channels[-1], *layout.sizes[-1])
         for level, blocks in enumerate(self.levels):
+            if self.skips is not None:
+                x = x + self.skips[level](z).reshape(z.shape[0], -1, *[1] * layout.ndim)
             x = blocks(x)
             if level + 1 < len(self.levels):
                 x = _upsample(x, layout.sizes[-2 - level])

@@ -1,21 +1,23 @@
-"""Encoder: a normalised snapshot becomes a Gaussian over the latent, q(z | x)."""
+"""Encoder: a normalised snapshot becomes a distribution of the code, q(z | x)."""
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
-from torch.distributions import Independent, Normal
+from torch.distributions import Distribution
 
+from romvae.kinds import PosteriorKind
 from romvae.nn.conv import Conv, ResidualBlock
 from romvae.nn.layout import Layout
+from romvae.nn.posterior import POSTERIORS
 
 __all__ = ["Encoder"]
 
-LOG_VAR_RANGE = (-14.0, 6.0)
-
 
 class Encoder(nn.Module):
-    """q(z | x) = N(L (x - m) + f(x), diag exp(g(x))).
+    """q(z | x) = N(L (x - m) + f(x), diag exp(g(x))), or another posterior around the same linear path.
 
     The linear path L starts as the whitened POD projection (`start_from_pod`) and the convolutional correction f at
     zero: training starts from the best linear code there is, and improves on it.
@@ -23,14 +25,17 @@ class Encoder(nn.Module):
     Arguments:
         layout: Sizes of the network.
         linear: Whether there is a linear path; it costs latent x grid points parameters.
+        posterior: Kind of distribution, one of `POSTERIORS`.
 
     References:
         Kingma and Welling (2014), Auto-Encoding Variational Bayes, arXiv:1312.6114.
     """
 
-    def __init__(self, layout: Layout, linear: bool = True) -> None:
+    def __init__(
+        self, layout: Layout, linear: bool = True, posterior: PosteriorKind | Literal["point"] = "diagonal"
+    ) -> None:
         super().__init__()
-        self.layout = layout
+        self.layout, self.kind = layout, posterior
         first, sides = layout.channels[0], layout.sides
         layers: list[nn.Module] = [
             Conv(layout.fields, first, sides, kernel=layout.patch, stride=layout.patch, given=layout.given)
@@ -39,20 +44,21 @@ class Encoder(nn.Module):
         for level, channels in enumerate(layout.channels):
             if level:
                 layers.append(Conv(width, channels, sides, kernel=3, stride=2))
-            layers.extend(ResidualBlock(channels, sides) for _ in range(layout.blocks))
+            layers.extend(ResidualBlock(channels, sides, dropout=layout.dropout) for _ in range(layout.blocks))
             width = channels
         self.trunk = nn.Sequential(*layers)
-        last = nn.Linear(layout.flat, 2 * layout.latent)
+        self.posterior = POSTERIORS[posterior](layout.latent)
+        last = nn.Linear(layout.flat, self.posterior.numbers)
         self.head = nn.Sequential(nn.SiLU(), nn.Flatten(), last)
         nn.init.zeros_(last.bias)
         with torch.no_grad():
             last.weight.mul_(0.1)
             if linear:
                 last.weight[: layout.latent].zero_()
-            last.bias[layout.latent :].fill_(-4.0)
+            self.posterior.start(last.bias)
         self.linear = nn.Linear(layout.points, layout.latent) if linear else None
 
-    def forward(self, x: Tensor) -> Independent:
+    def forward(self, x: Tensor) -> Distribution:
         """Encodes snapshots.
 
         Arguments:
@@ -61,10 +67,8 @@ class Encoder(nn.Module):
         Returns:
             A distribution with batch shape `(batch,)` and event shape `(latent,)`.
         """
-        mean, log_var = self.head(self.trunk(x)).chunk(2, -1)
-        if self.linear is not None:
-            mean = mean + self.linear(x.flatten(1))
-        return Independent(Normal(mean, (0.5 * log_var.clamp(*LOG_VAR_RANGE)).exp(), validate_args=False), 1)
+        values = self.head(self.trunk(x))
+        return self.posterior(values, 0.0 if self.linear is None else self.linear(x.flatten(1)))
 
     @torch.no_grad()
     def start_from_pod(self, mean: Tensor, modes: Tensor, std: Tensor) -> None:

@@ -30,6 +30,8 @@ class Layout:
         blocks: Residual blocks per level.
         values: For sides of kind `value`, the prescribed value of each field in normalised units, by axis and side;
             empty where no side is.
+        skip: Whether the code enters every level of the decoder, and not the coarsest alone.
+        dropout: Share of channels that residual blocks leave out at random in training.
     """
 
     fields: int
@@ -40,6 +42,8 @@ class Layout:
     channels: tuple[int, ...]
     blocks: int = 2
     values: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...] = ()
+    skip: bool = False
+    dropout: float = 0.0
 
     @property
     def given(self) -> Tensor | None:
@@ -80,6 +84,8 @@ class Layout:
         channels: int | None = None,
         blocks: int = 2,
         values: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...] = (),
+        skip: bool = False,
+        dropout: float = 0.0,
     ) -> Layout:
         """Chooses patch and levels for a grid so that a step on a CPU stays cheap.
 
@@ -95,7 +101,7 @@ class Layout:
         while max(size) > 8 and len(widths) < 6:
             size = [-(-n // 2) for n in size]
             widths.append(min(widths[-1] * 2, 4 * channels))
-        return cls(fields, tuple(shape), tuple(sides), latent, patch, tuple(widths), blocks, values)
+        return cls(fields, tuple(shape), tuple(sides), latent, patch, tuple(widths), blocks, values, skip, dropout)
 
 
 def _patch(shape: tuple[int, ...]) -> int:

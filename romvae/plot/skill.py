@@ -150,7 +150,8 @@ def spread_skill(parts: xr.Dataset) -> Figure:
 
     Arguments:
         parts: Root mean squares over trajectories and points, each of shape (time,): `rmse` of the mean
-            forecast, `std` of the forecast, and optionally its parts `std_decoder` and `std_dynamics`.
+            forecast, `std` of the forecast, and optionally its parts `std_decoder` and `std_dynamics` and the latter's
+            parts `std_posterior` and `std_ensemble`.
             Attribute `units` of `rmse` names the unit.
     """
     figure, (axes,) = new_figure(height=3.6)
@@ -159,6 +160,10 @@ def spread_skill(parts: xr.Dataset) -> Figure:
         axes.plot(time, parts["std_decoder"], color=DECODER, ls="-.", label="decoder noise (code too small)")
     if "std_dynamics" in parts:
         axes.plot(time, parts["std_dynamics"], color=DYNAMICS, ls="--", label="dynamics spread (forecast unsure)")
+    if "std_posterior" in parts:
+        axes.plot(time, parts["std_posterior"], color="#009e73", ls=":", label="dynamics: initial field unsure")
+    if "std_ensemble" in parts:
+        axes.plot(time, parts["std_ensemble"], color="#cc79a7", ls=":", lw=2.2, label="dynamics: networks disagree")
     axes.plot(time, parts["std"], color=ROM, lw=2.4, label="total predicted std")
     axes.plot(
         time,

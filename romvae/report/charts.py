@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from romvae import plot
-from romvae.plot.style import plain
+from romvae.plot.style import plain, units_text
 from romvae.report.forecasts import field_names
 from romvae.report.picture import Picture, as_picture
 from romvae.report.verdict import lookup, number, percent
@@ -24,6 +24,8 @@ _SPREAD_SERIES: Final = {
     "std": "rom_std",
     "std_decoder": "rom_std_decoder",
     "std_dynamics": "rom_std_dynamics",
+    "std_posterior": "rom_std_posterior",
+    "std_ensemble": "rom_std_ensemble",
 }
 
 
@@ -72,6 +74,51 @@ def uncertainty_charts(metrics: Mapping[str, Any], series: xr.Dataset, examples:
                 "Reliability curve: nominal against empirical coverage.",
             )
         )
+    return pictures + _shape_charts(metrics, series, examples)
+
+
+def _shape_charts(metrics: Mapping[str, Any], series: xr.Dataset, examples: xr.Dataset) -> list[Picture]:
+    """Shape of the distribution, what the standard deviation points at, and spectra, where they were measured."""
+    pictures = []
+    if "pit" in series:
+        pictures.append(
+            as_picture(
+                plot.pit_histogram(series["pit"]),
+                "Has the forecast's distribution the right shape?",
+                "For each held-out value, the probability that the forecast gave to smaller ones. Even bars are "
+                "right; tall outer bars: too narrow; a hump in the middle: too wide; a slope: a bias. Errors of "
+                "simulations have a sharper peak and longer tails than a Gaussian: intervals are corrected for that.",
+                "Histogram of the probability integral transform over ten bins: "
+                + ", ".join(f"{number(each):.2f}" for each in series["pit"].values),
+            )
+        )
+    if "sparsification" in series:
+        area = number(metrics, "rom", "ause")
+        told = f" Area between the curves, with random as 1: {area:.2f}." if np.isfinite(area) else ""
+        pictures.append(
+            as_picture(
+                plot.sparsification(series["sparsification"]),
+                "Does it know where it is wrong?",
+                "Error of the rest when values are taken out, those first that the ROM is least sure of. The "
+                "faster the blue line falls, the better its standard deviation points at the errors; the dotted line "
+                "takes out the largest errors themselves." + told,
+                "Line chart of the error that is left over the share of values taken out.",
+            )
+        )
+    for field in field_names(examples):
+        if f"spectrum_truth_{field}" in series:
+            axis = next((d for d in ("x", "y", "z") if d in examples.coords), None)
+            length = units_text(examples[axis].attrs.get("units")) if axis else ""
+            pictures.append(
+                as_picture(
+                    plot.spectra(series, field, f"1/{length}" if length else None),
+                    f"Has {plain(field)} the right scales?",
+                    "Power over the wavenumber, mean over the held-out trajectories: solid the truth, dashed the "
+                    "ROM's mean, one colour for each time. A dashed line that falls below on the right has lost the "
+                    "small scales.",
+                    f"Power spectra of {plain(field)}, truth and forecast mean, at a few times.",
+                )
+            )
     return pictures
 
 
@@ -83,7 +130,8 @@ def _spread_chart(series: xr.Dataset, examples: xr.Dataset, field: str) -> Pictu
         "The blue line (how large the ROM says its error will be) should lie on the black one (the error "
         "it made): above it, the ROM is too cautious; below, overconfident. The two parts add as "
         "variances: decoder noise is what the latent code cannot represent, dynamics spread is what the "
-        f"forecast of the code does not know. Root mean square over the points of {parts.attrs['scope']}.",
+        "forecast of the code does not know: what the initial field leaves open, and where the networks "
+        f"disagree. Root mean square over the points of {parts.attrs['scope']}.",
         f"Line chart over lead time of the predicted standard deviation of {plain(field)}, its two parts, "
         "and the error made.",
     )
@@ -151,6 +199,8 @@ def _spread_parts(series: xr.Dataset, examples: xr.Dataset, field: str) -> xr.Da
             "std": examples[f"std_{field}"],
             "std_decoder": examples.get(f"std_decoder_{field}"),
             "std_dynamics": examples.get(f"std_dynamics_{field}"),
+            "std_posterior": examples.get(f"std_posterior_{field}"),
+            "std_ensemble": examples.get(f"std_ensemble_{field}"),
         }
         others = [name for name in truth.dims if name != TIME]
         present = {name: array.astype(float) for name, array in arrays.items() if array is not None}

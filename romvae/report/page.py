@@ -19,6 +19,8 @@ import xarray as xr
 from romvae.atomic import atomic_file
 from romvae.report.charts import error_charts, model_charts, uncertainty_charts
 from romvae.report.forecasts import example_blocks, field_names
+from romvae.report.latent import latent_charts
+from romvae.report.promises import uncertainty_rows
 from romvae.report.tables import data_card, rows, scores, tiles
 from romvae.report.verdict import best_baseline, lookup, number, verdict
 
@@ -33,8 +35,9 @@ class Compared(Protocol):
     `metrics`: the numbers, see `write_metrics`. `series`: scores over lead time. `examples`: a few
     held-out trajectories with `truth_`, `mean_`, `std_`, `std_decoder_`, `std_dynamics_`, `lower_` and
     `upper_<field>`. `info`: `title`, `case` (what was solved, in a sentence), `verdict` (sentences),
-    `configuration`, `model` (as it was built), `environment` and `history` (per training stage `step` and
-    `loss`). What is missing is left out of the page.
+    `configuration`, `model` (as it was built), `environment`, `latent_size` (what `latent: auto` found) and
+    `history` (per training stage `step` and `loss`). A Dataset `latent`, from `romvae.latent.latent_summary`, is shown
+    where there is one. What is missing is left out of the page.
     """
 
     @property
@@ -107,6 +110,8 @@ def render(comparison: Compared) -> str:
         resources.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "player.js", "template.html")
     )
     fields = field_names(comparison.examples)
+    latent = getattr(comparison, "latent", None)  # comparisons of earlier versions have none
+    drawn = ["kl_per_dimension"] if latent is not None and "kl" in latent else []
     best, error = best_baseline(metrics), number(metrics, "rom", "relative_l2")
     return environment.from_string(template).render(
         # Only these two files of our own pass the template unescaped; the policy admits them by their hash.
@@ -123,7 +128,8 @@ def render(comparison: Compared) -> str:
         blocks=example_blocks(comparison.examples),
         error=error_charts(comparison.series),
         uncertainty=uncertainty_charts(metrics, comparison.series, comparison.examples),
-        model=model_charts(metrics, comparison.series, info),
+        latent=latent_charts(latent, info),
+        model=model_charts(metrics, comparison.series.drop_vars(drawn, errors="ignore"), info),
         card=data_card(metrics, comparison.examples, fields),
         configuration=rows(lookup(info, "configuration")),
         built=rows(lookup(info, "model")),
@@ -142,7 +148,7 @@ def _rom_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
         spreads = [f" ± {100 * number(each):.1f}" for each in errors] or [""] * len(fifths)
         text = ", ".join(f"{100 * number(each):.1f}{spread}" for each, spread in zip(fifths, spreads, strict=False))
         lines.append(("90 % coverage in the fifths of the horizon [%]", text))
-    return lines
+    return lines + uncertainty_rows(metrics)
 
 
 def _tight(text: str) -> str:

@@ -9,7 +9,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-__all__ = ["SnapshotBatches", "StepSeeds", "WindowBatches", "random_shift", "step_generator"]
+from romvae.symmetry import Symmetry
+
+__all__ = ["SnapshotBatches", "StepSeeds", "WindowBatches", "step_generator"]
+
+NONE = Symmetry()
+"""No symmetry: snapshots stay as they are."""
 
 
 def step_generator(seed: int, stream: str, step: int) -> torch.Generator:
@@ -22,25 +27,6 @@ def step_generator(seed: int, stream: str, step: int) -> torch.Generator:
     """
     digest = hashlib.blake2b(f"{seed}/{stream}/{step}".encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
-
-
-def random_shift(x: Tensor, axes: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Shifts every snapshot along periodic axes by its own random number of points.
-
-    Arguments:
-        x: Shape `(batch, channel, *space)`.
-        axes: Spatial axes to shift along, counted from 0.
-        generator: Source of the shifts.
-    """
-    batch = x.shape[0]
-    for axis in axes:
-        dim, n = axis + 2, x.shape[axis + 2]
-        shift = torch.randint(n, (batch,), generator=generator)
-        index = (torch.arange(n) + shift[:, None]) % n
-        shape = [batch] + [1] * (x.ndim - 1)
-        shape[dim] = n
-        x = x.gather(dim, index.to(x.device).reshape(shape).expand_as(x))
-    return x
 
 
 class StepSeeds:
@@ -70,7 +56,7 @@ class StepSeeds:
 
 
 class SnapshotBatches(StepSeeds):
-    """Random normalised snapshots, each drawn from all trajectories and times, shifted where the grid allows.
+    """Random normalised snapshots, each drawn from all trajectories and times, moved by a symmetry where there is one.
 
     Every pass over the data visits each snapshot once: step k takes the k-th slice of the permutation of its epoch.
 
@@ -78,9 +64,12 @@ class SnapshotBatches(StepSeeds):
         x: Snapshots `(sample, channel, *space)`.
         batch_size: Snapshots per batch; at most the number of samples.
         steps, seed, start: As in `StepSeeds`.
-        shift_axes: Periodic axes along which to shift at random.
+        symmetry: By what the snapshots are moved at random.
         noise: Shape of the standard normal noise to add under the key `noise`, per sample.
         group: Consecutive samples that belong to one trajectory; its number goes along under `trajectory`.
+        neighbour: Whether the next snapshot of the trajectory (the one before, for the last) goes along under
+            `neighbour`, moved alike.
+        input_noise: Standard deviation of noise under the key `input_noise`, in the shape of the snapshots.
     """
 
     stream = "snapshots"
@@ -92,12 +81,15 @@ class SnapshotBatches(StepSeeds):
         steps: int,
         seed: int,
         start: int = 0,
-        shift_axes: tuple[int, ...] = (),
+        symmetry: Symmetry = NONE,
         noise: tuple[int, ...] = (),
         group: int = 1,
+        neighbour: bool = False,
+        input_noise: float = 0.0,
     ) -> None:
         super().__init__(steps, seed, start)
-        self.x, self.batch_size, self.shift_axes, self.noise = x, min(batch_size, len(x)), shift_axes, noise
+        self.neighbour, self.input_noise = neighbour, input_noise
+        self.x, self.batch_size, self.symmetry, self.noise = x, min(batch_size, len(x)), symmetry, noise
         self.group = group
         self._epoch = -1
         self._order = torch.empty(0, dtype=torch.long)
@@ -116,13 +108,29 @@ class SnapshotBatches(StepSeeds):
             first += len(part)
         return torch.cat(parts)
 
-    def batch(self, generator: torch.Generator, step: int) -> dict[str, Tensor]:
+    def fetch(self, step: int) -> tuple[Tensor, Tensor]:
+        """Numbers and values of the snapshots of a step."""
         index = self._take(step * self.batch_size)
-        x = random_shift(self.x[index], self.shift_axes, generator)
-        out = {"x": x, "trajectory": index // self.group}
+        return index, self.x[index]
+
+    def batch(self, generator: torch.Generator, step: int) -> dict[str, Tensor]:
+        index, x = self.fetch(step)
+        out = {"trajectory": index // self.group}
+        if self.neighbour:
+            pair = torch.cat([x, self._beside(index)], 1)  # as channels, so that both are moved alike
+            out["x"], out["neighbour"] = self.symmetry.random(pair, generator).chunk(2, 1)
+        else:
+            out["x"] = self.symmetry.random(x, generator)
         if self.noise:
             out["noise"] = torch.randn(len(x), *self.noise, generator=generator)
+        if self.input_noise:
+            out["input_noise"] = self.input_noise * torch.randn(x.shape, generator=generator)
         return out
+
+    def _beside(self, index: Tensor) -> Tensor:
+        """The next snapshot of each one's trajectory; the one before, for the last."""
+        last = index % self.group == self.group - 1
+        return self.x[torch.where(last, index - 1, index + 1) if self.group > 1 else index]
 
 
 class WindowBatches(StepSeeds):
@@ -142,6 +150,10 @@ class WindowBatches(StepSeeds):
         horizon: Large steps in the longest window; the horizon grows to it over the first half of the steps.
         steps, seed, start: As in `StepSeeds`.
         early: Share of windows that start in the first part of the trajectory.
+        window: Most latents that the dynamics looks back on. In every other batch, on average, a random number of
+            earlier latents goes along under `past`; in the others the start stands alone, as in a forecast.
+        controls: Normalised controls `(trajectory, time, control)`, one step apart; they go along at every step.
+        samples: Sampled rollouts per window; the noise of their steps goes along under `noise`.
     """
 
     stream = "windows"
@@ -159,9 +171,13 @@ class WindowBatches(StepSeeds):
         seed: int,
         start: int = 0,
         early: float = 0.5,
+        window: int = 1,
+        controls: Tensor | None = None,
+        samples: int = 0,
     ) -> None:
         super().__init__(steps, seed, start)
         self.mean, self.std, self.c = mean, std, c
+        self.window, self.controls, self.samples = window, controls, samples
         self.members, self.batch_size, self.stride, self.early = members, batch_size, stride, early
         self.horizon = max(1, min(horizon, (mean.shape[2] - 1) // stride))
 
@@ -173,12 +189,14 @@ class WindowBatches(StepSeeds):
         copies, trajectories, times, latent = self.mean.shape
         shape = (self.members, self.batch_size)
         horizon = self.horizon_at(step)
-        last = times - 1 - horizon * self.stride
+        earlier = self._earlier(step, (times - 1) // self.stride - horizon)
+        last = times - 1 - (horizon + earlier) * self.stride
         copy = torch.randint(copies, shape, generator=generator)
         trajectory = torch.randint(trajectories, shape, generator=generator)
         begin = torch.randint(last + 1, shape, generator=generator)
         squeezed = (0.2 * last * torch.rand(shape, generator=generator) ** 2).long()
         begin = torch.where(torch.rand(shape, generator=generator) < self.early, squeezed, begin)
+        begin = begin + earlier * self.stride
         noise = torch.randn(*shape, latent, generator=generator)
         steps = torch.arange(1, horizon + 1) * self.stride
         pick = (copy[..., None], trajectory[..., None])
@@ -192,4 +210,21 @@ class WindowBatches(StepSeeds):
             part = torch.randint(1, self.stride, (*shape, horizon), generator=generator)
             out["part"] = part
             out["between"] = self.mean[(*pick, begin[..., None] + steps - self.stride + part)]
+        if earlier:
+            back = torch.arange(-earlier, 0) * self.stride
+            out["past"] = self.mean[(*pick, begin[..., None] + back)]
+        if self.controls is not None:
+            along = torch.arange(horizon + 1) * self.stride
+            out["controls"] = self.controls[trajectory[..., None], begin[..., None] + along]
+        if self.samples:
+            out["noise"] = torch.randn(self.samples, horizon, *shape, latent, generator=generator)
         return out
+
+    def _earlier(self, step: int, most: int) -> int:
+        """Earlier latents in the windows of a step; none in half of them, and no more than the trajectories allow."""
+        most = min(self.window - 1, most)
+        if most < 1:
+            return 0
+        generator = step_generator(self.seed, "window history", step)
+        drawn = int(torch.randint(2 * most, (), generator=generator)) + 1
+        return drawn if drawn <= most else 0

@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
+import numpy as np
 import torch
+import xarray as xr
 from torch import Tensor
 
-from romvae.rollout import forecast_moments, latent_members
+from romvae.canonical import canonical
+from romvae.distributions import mixture_moments
+from romvae.quantities import keep_scores, quantity_scores, standard
+from romvae.rollout import decoded_members, latent_members
 from romvae.rom import ROM
+from romvae.streamed import Trajectories
+from romvae.tensors import control_tensor
 from romvae.training.batches import step_generator
 
-__all__ = ["calibrate"]
+__all__ = ["calibrate", "recalibrate"]
 
 MEMBERS, POINTS, BLOCK = 16, 4096, 16
 """Members of a forecast, grid points used (at random beyond that many) and trajectories rolled out at once."""
+VALUES = 2**26
+"""Values of decoded members held at once."""
 
 
 @torch.no_grad()
-def calibrate(rom: ROM, x: Tensor, c: Tensor, seed: int, report: Callable[..., None]) -> None:
+def calibrate(
+    rom: ROM,
+    x: Tensor | Trajectories,
+    c: Tensor,
+    seed: int,
+    report: Callable[..., None],
+    controls: Tensor | None = None,
+) -> None:
     """Fits `rom.calibration` to forecasts of trajectories that nothing else was fitted on.
+
+    Besides variances and intervals of fields: mean, L2, maximum and minimum of each (`romvae.quantities`).
 
     Arguments:
         rom: Trained; its calibration is replaced.
@@ -27,24 +46,64 @@ def calibrate(rom: ROM, x: Tensor, c: Tensor, seed: int, report: Callable[..., N
         c: Normalised parameters `(trajectory, parameter)`.
         seed: Seed of the members and of the choice of points.
         report: Progress callable.
+        controls: Normalised controls `(trajectory, time, control)`.
     """
     steps = x.shape[1] - 1
     leads = _lead_grid(steps, rom.dynamics.stride)
-    points = x[0, 0, 0].numel()
-    pick = torch.randperm(points, generator=step_generator(seed, "calibration points", 0))[:POINTS].sort().values
-    ratios = []
-    for first in range(0, len(x), BLOCK):
+    points = math.prod(x.shape[3:])
+    pick = torch.randperm(points, generator=step_generator(seed, "calibration points", 0))
+    if rom.vae.decoder.mask is not None:
+        pick = pick[rom.vae.decoder.mask.flatten()[pick]]
+    inside, pick = pick.sort().values, pick[:POINTS].sort().values
+    frames = min(1024, max(1, VALUES // (points * x.shape[2])))
+    watched = standard(rom.schema)
+    scores: dict[str, list[np.ndarray]] = {quantity.name: [] for quantity in watched}
+    ratios, largest = [], []
+    size = x.block if isinstance(x, Trajectories) else BLOCK
+    for first in range(0, len(x), size):
         report("calibration", first, len(x))
-        block, parameters = x[first : first + BLOCK], c[first : first + BLOCK]
-        path = latent_members(rom.vae, rom.dynamics, block[:, 0], parameters, steps, MEMBERS, seed, first=first)
-        parts = []
-        for moments in forecast_moments(rom.vae, path, leads):
-            error = block[:, moments.lead].transpose(0, 1) - moments.mean
-            ratio = error.abs() / (moments.decoder_var + moments.dynamics_var).sqrt()
+        block, parameters = x[first : first + size], c[first : first + size]
+        driven = None if controls is None else controls[first : first + size]
+        path = latent_members(
+            rom.vae, rom.dynamics, block[:, 0], parameters, steps, MEMBERS, seed, first, controls=driven
+        )
+        parts, tops, chunks = [], [], []
+        for lead, mean, var in decoded_members(rom.vae, path, leads, frames):
+            centre, decoder_var, dynamics_var = mixture_moments(mean, var, dim=1)
+            truth = block[:, lead]
+            ratio = (truth.transpose(0, 1) - centre).abs() / (decoder_var + dynamics_var).sqrt()
             parts.append(ratio.flatten(3)[..., pick])
+            tops.append(ratio.flatten(3)[..., inside].amax(-1))
+            chunks.append(quantity_scores(rom, truth, mean, var, watched))
         ratios.append(torch.cat(parts).transpose(1, 2))
-    rom.calibration.fit(leads, torch.cat(ratios, 2))
+        largest.append(torch.cat(tops).transpose(1, 2))
+        for name, blocks in scores.items():
+            blocks.append(np.concatenate([chunk[name] for chunk in chunks], 1))
+    rom.calibration.fit(leads, torch.cat(ratios, 2), torch.cat(largest, 2))
+    keep_scores(rom, leads, scores)
     report("calibration", len(x), len(x))
+
+
+def recalibrate(rom: ROM, data: xr.Dataset, *, seed: int = 0, progress: Callable[..., None] | None = None) -> ROM:
+    """Calibrates a trained ROM again: on more trajectories, or because an older version made it.
+
+    Arguments:
+        rom: Trained; its calibration is replaced, that of quantities too.
+        data: Trajectories that neither training nor variance has seen, from the distribution that forecasts are for.
+        seed: Seed of the members.
+        progress: Called as `progress(stage, done, total)`.
+
+    Returns:
+        The same ROM.
+
+    Raises:
+        SchemaError: The data are not on the ROM's grid.
+    """
+    data = canonical(data)
+    rom.schema.check_controls(data)
+    controls = control_tensor(data, rom.schema, rom.control_scaling)
+    calibrate(rom, *rom.normalised(data), seed, progress or (lambda *_: None), controls)
+    return rom
 
 
 def _lead_grid(steps: int, stride: int, count: int = 24) -> Tensor:

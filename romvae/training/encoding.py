@@ -2,52 +2,110 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from romvae.training.batches import random_shift, step_generator
+from romvae.distributions import moments
+from romvae.streamed import Trajectories
+from romvae.symmetry import Symmetry
+from romvae.training.batches import step_generator
 from romvae.vae import VAE
 
-__all__ = ["encode", "encoded_copies", "shifted_copy"]
+__all__ = ["block_of", "encode", "encoded_copies", "moved_copy"]
 
-BLOCK = 1024
-"""Snapshots encoded or decoded at once; bounds the memory."""
+BLOCK, POINTS = 1024, 2**22
+"""Snapshots, and grid points, encoded or decoded at once; bounds the memory."""
+
+
+def block_of(x: Tensor) -> int:
+    """How many snapshots of trajectories `(trajectory, time, channel, *space)` to work on at once."""
+    points = math.prod(x.shape[3:])
+    return max(1, min(BLOCK, POINTS // points))
 
 
 @torch.no_grad()
 def encode(vae: VAE, x: Tensor) -> tuple[Tensor, Tensor]:
     """Posterior means and standard deviations of `(trajectory, time, channel, *space)`."""
     means, stds = [], []
-    for part in x.flatten(0, 1).split(BLOCK):
-        q = vae.encoder(part).base_dist
-        means.append(q.mean)
-        stds.append(q.stddev)
+    for part in x.flatten(0, 1).split(block_of(x)):
+        mean, std = moments(vae.encoder(part))
+        means.append(mean)
+        stds.append(std)
     shape = (*x.shape[:2], vae.latent)
     return torch.cat(means).reshape(shape), torch.cat(stds).reshape(shape)
 
 
-def shifted_copy(x: Tensor, axes: tuple[int, ...], seed: int, stream: str, copy: int) -> Tensor:
-    """Copy number `copy` of trajectories `(trajectory, time, channel, *space)`: each is shifted as a whole."""
-    if not axes:
+def moved_copy(x: Tensor, symmetry: Symmetry, seed: int, stream: str, copy: int) -> Tensor:
+    """Copy number `copy` of trajectories `(trajectory, time, channel, *space)`: each is moved as a whole."""
+    if not symmetry:
         return x
-    return random_shift(x.flatten(1, 2), axes, step_generator(seed, stream, copy)).reshape(x.shape)
+    return symmetry.random(x.flatten(1, 2), step_generator(seed, stream, copy)).reshape(x.shape)
 
 
 def encoded_copies(
-    vae: VAE, x: Tensor, copies: int, axes: tuple[int, ...], seed: int, report: Callable[..., None]
+    vae: VAE, x: Tensor | Trajectories, copies: int, symmetry: Symmetry, seed: int, report: Callable[..., None]
 ) -> tuple[Tensor, Tensor]:
-    """Encodes the trajectories and their shifted copies.
+    """Encodes the trajectories and their moved copies.
 
     Returns:
         Means and standard deviations `(copy, trajectory, time, latent)`.
     """
+    if isinstance(x, Trajectories):
+        return _streamed_copies(vae, x, copies, symmetry, seed, report)
     means, stds = [], []
     for k in range(copies):
         report("encode", k, copies)
-        mean, std = encode(vae, shifted_copy(x, axes, seed, "dynamics shifts", k))
+        mean, std = encode(vae, moved_copy(x, symmetry, seed, "dynamics shifts", k))
         means.append(mean)
         stds.append(std)
     report("encode", copies, copies)
     return torch.stack(means), torch.stack(stds)
+
+
+def _streamed_copies(
+    vae: VAE, x: Trajectories, copies: int, symmetry: Symmetry, seed: int, report: Callable[..., None]
+) -> tuple[Tensor, Tensor]:
+    """The same for trajectories on disk: each is read once and moved as it would be in memory."""
+    flat = (len(x), x.shape[1] * x.shape[2], *x.shape[3:])
+    drawn = [symmetry.draw(flat, step_generator(seed, "dynamics shifts", k)) for k in range(copies)]
+    mean = torch.empty(copies, *x.shape[:2], vae.latent)
+    std = torch.empty_like(mean)
+    for first in range(0, len(x), x.block):
+        report("encode", first, len(x))
+        rows = slice(first, first + x.block)
+        block = x[rows]
+        for k in range(copies):
+            moved = symmetry.apply(block.flatten(1, 2), [numbers[rows] for numbers in drawn[k]]).reshape(block.shape)
+            mean[k, rows], std[k, rows] = encode(vae, moved)
+    report("encode", len(x), len(x))
+    return mean, std
+
+
+@torch.no_grad()
+def sensitivity(vae: VAE, z: Tensor, samples: int = 128) -> Tensor:
+    r"""How much each latent moves the field, in units of the decoder's noise: 1 + mean of |d mu / d z_i|^2 / sigma^2.
+
+    For a posterior of finite width that is its precision, to first order; codes without a posterior need it as the
+    weight of their errors.
+
+    Arguments:
+        vae: Trained encoder and decoder.
+        z: Codes `(..., latent)`; `samples` of them, evenly spaced, are used.
+        samples: Number of codes.
+
+    Returns:
+        Shape `(latent,)`.
+    """
+    flat = z.flatten(0, -2)
+    some = flat[:: max(1, len(flat) // samples)]
+    var = vae.decoder.log_var_shared.exp().reshape(-1, *[1] * vae.encoder.layout.ndim)
+    rows = []
+    for i in range(some.shape[1]):
+        direction = torch.zeros_like(some)
+        direction[:, i] = 1.0
+        moved = torch.func.jvp(vae.decoder.mean, (some,), (direction,))[1]
+        rows.append((moved.square() / var).flatten(1).sum(1).mean())
+    return 1 + torch.stack(rows)

@@ -3,29 +3,40 @@
 from __future__ import annotations
 
 import logging
+import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import torch
 import xarray as xr
 from torch import Tensor
 
-from romvae.dynamics.residual import ResidualDynamics
-from romvae.errors import ConfigError, DataError, OutOfRangeWarning
-from romvae.tensors import field_tensor, parameter_tensor, shift_axes
-from romvae.training.batches import SnapshotBatches, StepSeeds, WindowBatches
+from romvae.assembly import LINEAR_COMPRESSION
+from romvae.canonical import did_you_mean
+from romvae.check import require_equal_lengths
+from romvae.data.unchanged import Stamp
+from romvae.errors import ConfigError, DataError, NotEnoughMemoryError, OutOfRangeWarning
+from romvae.kinds import LOSS_DEFAULTS, LossChoices
+from romvae.streamed import Trajectories, streaming_budget
+from romvae.symmetry import Symmetry
+from romvae.tensors import control_tensor, field_tensor, parameter_tensor, symmetry_of
+from romvae.training.batches import StepSeeds
 from romvae.training.calibrate import calibrate
-from romvae.training.encoding import encoded_copies
+from romvae.training.compression import Balance, mean_training
+from romvae.training.dynamics import Codes, DynamicsPlan, train_dynamics
+from romvae.training.encoding import encoded_copies, sensitivity
 from romvae.training.runner import run_stage
-from romvae.training.session import STAGES, History, Session
-from romvae.training.stages import DynamicsStage, MeanStage, Stage
+from romvae.training.selection import choose_dynamics, install_dynamics
+from romvae.training.session import STAGES, History, Session, read_state
+from romvae.training.stages import Stage
 from romvae.training.variance import fit_variance
 
 if TYPE_CHECKING:
     from romvae.data import Parts
     from romvae.rom import ROM
+    from romvae.training.callbacks import Watch
 
 __all__ = ["fit"]
 
@@ -50,8 +61,11 @@ def fit(
     augment: Literal["auto", "none"] = "auto",
     device: Literal["auto", "cpu", "cuda"] = "auto",
     threads: int | None = None,
+    memory_budget: float | None = None,
     checkpoint: str | Path | None = None,
     checkpoint_every: float = 30.0,
+    watch: Watch | None = None,
+    **loss: Unpack[LossChoices],
 ) -> History:
     """Trains a ROM on the parts of a data set; the ROM is changed in place and is on the CPU afterwards.
 
@@ -72,18 +86,25 @@ def fit(
         learning_rate: Peak rate of stage 1; the other stages scale with it. None chooses 2e-3.
         batch_size: Snapshots per step, and windows per step and member; None chooses 128.
         horizon: Stored steps in the longest window; None chooses six large steps.
-        augment: `auto` adds shifted copies along periodic axes where the data look invariant, `none` never.
+        augment: `auto` adds copies moved by the symmetries of the data: shifts along periodic axes where the data look
+            invariant, and the reflections and quarter turns that the data declare; `none` never.
         device: Where to train; `auto` takes a GPU where there is one.
         threads: CPU threads; another number gives other weights.
+        memory_budget: GB that the data of a part may take; a larger part is read from its file in blocks. None streams
+            what would take more than half of the memory that is available. Streamed batches come in another order.
         checkpoint: File that holds the state of the training while it runs; if it is there already, the training goes
             on from it, with the same losses and weights to the bit on a CPU with the same number of threads.
         checkpoint_every: Seconds between two writes of the state within a stage.
+        watch: What to record beside the result: learning rate, validation bound, best weights, pictures. It does not
+            change the weights.
+        loss: What encoder, mean and dynamics are trained on, such as `objective="free_bits"`: see `LossChoices`.
 
     Returns:
         Curves, seconds and the decisions taken.
 
     Raises:
         SchemaError: A part differs from the ROM's schema.
+        DataError: The file of a part was changed while it was read.
         ConfigError: The device is not there, or the state was made with other settings.
         CheckpointError: The state is damaged.
         NumericsError: The loss stopped being finite, with stage and step.
@@ -101,7 +122,9 @@ def fit(
         "dynamics": int(_positive("dynamics_steps", dynamics_steps, 2500)),
     }
     large = 6 if horizon is None else max(1, int(_positive("horizon", horizon, 1)) // rom.dynamics.stride)
-    settings = {
+    terms = _loss_terms(rom, loss)
+    settings: dict[str, Any] = {
+        **terms,
         **{f"{name}_steps": count for name, count in steps.items()},
         "seed": seed,
         "learning_rate": rate,
@@ -111,40 +134,74 @@ def fit(
         "model": rom.description(),
         "threads": torch.get_num_threads(),
     }
-    session = Session(None if checkpoint is None else Path(checkpoint), settings, checkpoint_every)
+    budget = _budget(rom, parts, memory_budget, checkpoint)
+    if budget is not None and terms["consistency"]:
+        raise ConfigError(
+            "fit: consistency pairs every snapshot with its neighbour in time, so the data have to be in memory. "
+            "Raise memory_budget, or leave consistency out."
+        )
+    session = Session(
+        None if checkpoint is None else Path(checkpoint), {**settings, "memory_budget": budget}, checkpoint_every
+    )
     report = session.watched(progress if progress is not None else lambda *args: None)
-    x, c = _tensors(rom, parts.train)
-    axes = shift_axes(x, rom.schema) if augment == "auto" else ()
-    notes = {"shifted_axes": [rom.schema.grid.names[a] for a in axes], "device": accelerator}
-    session.history.notes.update(notes)
+    stamp = Stamp.of(parts.train, parts.variance, parts.calibration)
+    x, c = _data(rom, parts.train, budget)
+    some = x.some() if isinstance(x, Trajectories) else x
+    symmetry = symmetry_of(some, rom.schema, rom.normaliser, rom.mask) if augment == "auto" else Symmetry()
+    notes = {
+        "shifted_axes": [rom.schema.grid.names[a] for a in symmetry.axes],
+        "operations": [one.name for one in symmetry.operations],
+        "device": accelerator,
+    }
+    session.history.notes.update(notes if budget is None else {**notes, "memory_budget": budget})
 
     def run(stage: Stage, batches: StepSeeds) -> None:
-        run_stage(stage, batches, rom, session, accelerator, report)
+        stamp.check()
+        try:
+            options = None if watch is None else watch.options(stage, rom, parts.variance)
+            run_stage(stage, batches, rom, session, accelerator, report, options)
+        except torch.OutOfMemoryError as error:
+            raise NotEnoughMemoryError(
+                f"stage {stage.name}: not enough GPU memory for batch_size {size} ({str(error).splitlines()[0]}). "
+                "Lower --training.batch-size or --model.channels, or use --training.device cpu"
+            ) from error
 
     def mean_stage() -> None:
-        batches = SnapshotBatches(
-            x.flatten(0, 1), size, steps["vae"], seed, shift_axes=axes, noise=(rom.vae.latent,), group=x.shape[1]
-        )
-        run(MeanStage(rom.vae, steps["vae"], rate), batches)
+        if rom.choices["compression"] in LINEAR_COMPRESSION:
+            return  # known in closed form, and there since the ROM was built
+        balance = Balance(rom, x, session.history.notes.get("linear_error"))
+        session.history.notes["linear_error"] = balance.start
+        run(*mean_training(rom, x, terms, steps["vae"], rate, size, symmetry, seed))
+        session.history.notes.update(balance.notes(terms))
 
     def variance_stage() -> None:
-        new, _ = _tensors(rom, parts.variance)
-        found = fit_variance(rom.vae, new, axes, steps["variance"], rate / 2, seed, run)
+        new, _ = _tensors(rom, _thinned(rom, parts.variance, budget))
+        found = fit_variance(rom.vae, new, symmetry, steps["variance"], rate / 2, seed, run)
         session.history.notes.update(found)
 
     def dynamics_stage() -> None:
-        mean, std = encoded_copies(rom.vae, x, COPIES if axes else 1, axes, seed, report)
-        if session.within("dynamics") is None:
-            rom.dynamics.start_from_linear(mean.flatten(0, 1), c.repeat(mean.shape[0], 1))
-        batches = WindowBatches(
-            mean, std, c, rom.dynamics.members, size, rom.dynamics.stride, large, steps["dynamics"], seed
-        )
+        mean, std = encoded_copies(rom.vae, x, symmetry.copies(COPIES), symmetry, seed, report)
+        codes, started = Codes(mean, std, c, _controls(rom, parts.train)), session.within("dynamics") is not None
+        if not rom.vae.variational or rom.choices["compression"] == "pod":
+            std = sensitivity(rom.vae, mean).rsqrt().expand_as(std)
         precision = 1 / std.square().mean((0, 1, 2))
-        run(DynamicsStage(rom.dynamics, precision, steps["dynamics"], 2 * rate), batches)
-        _one_step_error(rom.dynamics, mean, c)
+        kept = ("ema", "patience", "latent_consistency")
+        plan = DynamicsPlan(steps["dynamics"], 2 * rate, size, large, seed, **{name: terms[name] for name in kept})
+        held = None
+        if plan.patience or rom.choices["dynamics"] == "auto":
+            new, beside = _data(rom, parts.variance, budget)
+            encoded = encoded_copies(rom.vae, new, 1, Symmetry(), seed, report)
+            held = Codes(*encoded, beside, _controls(rom, parts.variance))
+            if rom.choices["dynamics"] == "auto":
+                found = choose_dynamics(rom, codes, held, precision, plan, passing)
+                session.history.notes["dynamics"] = found
+        train_dynamics(rom.dynamics, codes, precision, plan, run, held=held, vae=rom.vae, started=started)
+
+    def passing(stage: Stage, batches: StepSeeds) -> None:
+        run_stage(stage, batches, rom, Session(None, {}), accelerator, report)
 
     def calibration_stage() -> None:
-        calibrate(rom, *_tensors(rom, parts.calibration), seed, report)
+        calibrate(rom, *_data(rom, parts.calibration, budget), seed, report, _controls(rom, parts.calibration))
 
     with session.signals():
         _begin(session, rom)
@@ -154,6 +211,7 @@ def fit(
                 continue
             session.begin(name)
             stage()
+            stamp.check()
             session.tick()
             if k + 1 < len(STAGES):
                 session.save(STAGES[k + 1], 0, rom.state_dict(), {})
@@ -167,6 +225,9 @@ def _begin(session: Session, rom: ROM) -> None:
     if session.found is None:
         session.save(STAGES[0], 0, rom.state_dict(), {})
         return
+    chosen = session.history.notes.get("dynamics", {}).get("kind")
+    if chosen is not None and rom.choices["dynamics"] == "auto":
+        install_dynamics(rom, chosen)
     rom.load_state_dict(session.found.model)
     logger.info("continuing in stage %s after step %d", session.found.stage, session.found.step)
 
@@ -176,10 +237,12 @@ def _check_parts(rom: ROM, parts: Parts) -> None:
         part = getattr(parts, name)
         if part.sizes.get("trajectory", 0) < 1:
             raise DataError(f"part {name!r} has no trajectory, at least 1 is needed. Split the data again.")
+        require_equal_lengths(part, f"part {name!r}: ")
         with warnings.catch_warnings():
             # Held-out trajectories of the same data may well have a parameter just beyond those of the training part.
             warnings.simplefilter("ignore", OutOfRangeWarning)
             rom.schema.check(part, source=f"part {name!r}")
+            rom.schema.check_controls(part, f"part {name!r}: ")
         if part.sizes["time"] <= rom.dynamics.stride:
             raise DataError(
                 f"part {name!r}: {part.sizes['time']} times, this ROM takes steps of {rom.dynamics.stride} of them. "
@@ -195,6 +258,20 @@ def _positive(name: str, value: float | None, default: float) -> float:
     return value
 
 
+def _loss_terms(rom: ROM, given: Mapping[str, Any]) -> dict[str, Any]:
+    """All choices of the first and the third stage, those that were left out at their defaults."""
+    for name in given:
+        if name not in LOSS_DEFAULTS:
+            raise ConfigError(f"fit: unknown argument {name!r}.{did_you_mean(name, list(LOSS_DEFAULTS))}")
+    terms = {**LOSS_DEFAULTS, **given}
+    if terms["consistency"] and rom.choices["posterior"] == "flow":
+        raise ConfigError(
+            "fit: consistency needs the divergence between two posteriors, which has no closed form for flows. "
+            "Choose posterior='diagonal' or 'full', or leave consistency out."
+        )
+    return terms
+
+
 def _accelerator(device: str) -> str:
     if device == "cuda" and not torch.cuda.is_available():
         reason = "this torch is built for the CPU" if torch.version.cuda is None else "no CUDA device was found"
@@ -206,11 +283,32 @@ def _tensors(rom: ROM, ds: xr.Dataset) -> tuple[Tensor, Tensor]:
     return field_tensor(ds, rom.schema, rom.normaliser), parameter_tensor(ds, rom.schema, rom.scaling)
 
 
-@torch.no_grad()
-def _one_step_error(dynamics: ResidualDynamics, mean: Tensor, c: Tensor) -> None:
-    """Records the root mean square error of one stored step as the standard deviation of p(z' | z, c)."""
-    z = mean[0]
-    flat = z[:, :-1].flatten(0, 1)
-    repeated = c.repeat_interleave(z.shape[1] - 1, 0)
-    step = dynamics(flat.unsqueeze(-2), repeated, float(dynamics.dt)).mean
-    dynamics.std.copy_((step - z[:, 1:].flatten(0, 1)).square().mean((0, 1)).sqrt().clamp_min(1e-6))
+def _controls(rom: ROM, ds: xr.Dataset) -> Tensor | None:
+    return control_tensor(ds, rom.schema, rom.control_scaling)
+
+
+def _budget(rom: ROM, parts: Parts, budget: float | None, checkpoint: str | Path | None) -> float | None:
+    """GB for streamed data; None where they fit into memory. A training that is continued keeps what it began with."""
+    if budget is not None and not budget > 0:
+        raise ConfigError(f"fit: memory_budget is {budget} GB, expected a positive number. Leave it out, or raise it.")
+    if budget is None and checkpoint is not None and Path(checkpoint).exists():
+        kept: float | None = read_state(Path(checkpoint)).settings.get("memory_budget")
+        return kept
+    found = streaming_budget(parts.train, rom.schema, budget)
+    return None if found is None else found / 1e9
+
+
+def _data(rom: ROM, ds: xr.Dataset, budget: float | None) -> tuple[Tensor | Trajectories, Tensor]:
+    """Normalised snapshots and parameters; the snapshots stay in their file where a budget says so."""
+    if budget is None:
+        return _tensors(rom, ds)
+    c = parameter_tensor(ds, rom.schema, rom.scaling)
+    return Trajectories(ds, rom.schema, rom.normaliser, int(budget * 1e9)), c
+
+
+def _thinned(rom: ROM, ds: xr.Dataset, budget: float | None) -> xr.Dataset:
+    """Every n-th time, so that the snapshots take an eighth of the budget at most; all times without one."""
+    if budget is None:
+        return ds
+    nbytes = 4 * sum(ds[name].size for name in rom.schema.field_names)
+    return ds.isel(time=slice(None, None, max(1, math.ceil(nbytes / (budget * 1e9 / 8)))))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from torch import nn
 
@@ -15,7 +17,29 @@ from romvae.training.batches import StepSeeds
 from romvae.training.session import Session
 from romvae.training.stages import Stage
 
-__all__ = ["run_stage"]
+__all__ = ["StageOptions", "run_stage"]
+
+
+@dataclass(frozen=True)
+class StageOptions:
+    """What a Trainer gets beside the stage itself.
+
+    Arguments:
+        callbacks: Callbacks.
+        logger: Where metrics go.
+        validation: Held-out batches.
+        trainer: Further arguments of the Trainer.
+    """
+
+    callbacks: Sequence[Callback] = ()
+    logger: Any = False
+    validation: Any = None
+    trainer: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def checkpoints(self) -> bool:
+        """Whether a callback writes checkpoints."""
+        return any(isinstance(callback, Checkpoint) for callback in self.callbacks)
 
 
 class _Keeper(Callback):
@@ -41,6 +65,7 @@ def run_stage(
     session: Session,
     accelerator: str,
     report: Callable[..., None],
+    options: StageOptions | None = None,
 ) -> None:
     """Trains one stage; files, logs and checkpoints of Lightning's own are switched off.
 
@@ -51,6 +76,7 @@ def run_stage(
         session: Where the state is kept; a state within this stage is continued.
         accelerator: As Lightning calls it.
         report: Progress callable.
+        options: What to record of it; None records nothing.
 
     Raises:
         NumericsError: A loss or gradient is not finite.
@@ -62,7 +88,7 @@ def run_stage(
         batches.start = state.step
     lightning = logging.getLogger("lightning.pytorch")
     level = lightning.level
-    if batches.start < stage.steps:
+    if batches.start < stage.steps and not stage.stopped:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="lightning")
             lightning.setLevel(logging.ERROR)
@@ -71,18 +97,22 @@ def run_stage(
                 max_epochs=1,
                 accelerator=accelerator,
                 devices=1,
-                logger=False,
-                enable_checkpointing=False,
+                logger=options.logger if options is not None else False,
+                enable_checkpointing=options is not None and options.checkpoints,
                 enable_progress_bar=False,
                 enable_model_summary=False,
                 use_distributed_sampler=False,
-                callbacks=[_Keeper(stage, model, session, report)],
+                callbacks=[_Keeper(stage, model, session, report), *(options.callbacks if options is not None else ())],
+                num_sanity_val_steps=0,
+                **(options.trainer if options is not None else {}),
                 # Signals are the session's business, in a batch system too.
                 plugins=[LightningEnvironment()],
             )
             try:
-                trainer.fit(stage, train_dataloaders=batches)
+                held = options.validation if options is not None else None
+                trainer.fit(stage, train_dataloaders=batches, val_dataloaders=held)
             finally:
                 lightning.setLevel(level)
+    stage.finish()
     stage.to("cpu")
     session.history.curves[stage.name] = stage.history

@@ -1,4 +1,4 @@
-"""The three training stages as LightningModules; they run in `romvae.fit` and in a user's own Trainer alike."""
+"""Training stages as LightningModules: base and variance; they run in a user's own Trainer too."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from romvae.distributions import kl_standard_normal
-from romvae.dynamics.residual import ResidualDynamics
 from romvae.errors import NumericsError
-from romvae.vae import VAE, profiled_log_likelihood
+from romvae.nn.observation import LocalGaussian
 
-__all__ = ["DynamicsStage", "MeanStage", "Stage", "VarianceStage"]
+__all__ = ["Stage", "VarianceStage"]
 
 
 DIVERGED = 1e4
@@ -40,6 +38,7 @@ class Stage(LightningModule):
         self.offset = 0
         self._state: dict[str, Any] = {}
         self._batch: dict[str, Tensor] = {}
+        self.stopped = False
 
     @property
     def done(self) -> int:
@@ -56,6 +55,9 @@ class Stage(LightningModule):
         """State of optimiser and schedule, for `continue_from`."""
         optimiser, schedule = self.optimizers(), self.lr_schedulers()
         return {"optimiser": _plain(optimiser), "schedule": _plain(schedule)}
+
+    def finish(self) -> None:
+        """Called once after the last step."""
 
     def trained(self) -> list[torch.nn.Parameter]:
         """The parameters that this stage changes."""
@@ -76,6 +78,8 @@ class Stage(LightningModule):
             raise self._failed(f"the loss has grown from {first:.4g} to {value:.4g}")
         self.history["step"].append(float(self.done))
         self.history["loss"].append(value)
+        if self._trainer is not None and self.trainer.loggers:
+            self.log("loss", value)
         return loss
 
     def _failed(self, what: str) -> NumericsError:
@@ -94,9 +98,9 @@ class Stage(LightningModule):
         optimiser = torch.optim.AdamW(
             parameters, self.learning_rate, betas=(0.9, 0.99), weight_decay=self.weight_decay, fused=True
         )
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, self.learning_rate, total_steps=max(self.steps, 2), pct_start=0.1
-        )
+        total = max(self.steps, 2)
+        rise = 0.1 if total != 10 else 0.11  # torch divides by the length of the rise, 0.1 * total - 1
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, self.learning_rate, total_steps=total, pct_start=rise)
         if self._state:
             optimiser.load_state_dict(self._state["optimiser"])
             schedule.load_state_dict(self._state["schedule"])
@@ -114,89 +118,26 @@ def _plain(part: Any) -> dict[str, Any]:
     return {key: value for key, value in state.items() if not callable(value) and key != "_anneal_func"}
 
 
-class MeanStage(Stage):
-    """Encoder and mean decoder at the profiled shared variance: maximises the ELBO with no weight to tune.
-
-    The loss is the negative bound per snapshot. The shared variance in the decoder follows by an exponential average.
-    """
-
-    name = "vae"
-
-    def __init__(self, vae: VAE, steps: int, learning_rate: float = 2e-3, clip: float = 1e3) -> None:
-        super().__init__(steps, learning_rate, clip)
-        self.vae = vae
-
-    def trained(self) -> list[torch.nn.Parameter]:
-        return [*self.vae.encoder.parameters(), *self.vae.decoder.mean.parameters()]
-
-    def loss(self, batch: dict[str, Tensor]) -> Tensor:
-        x, decoder = batch["x"], self.vae.decoder
-        q = self.vae.encoder(x).base_dist
-        z = q.mean + q.stddev * batch["noise"]
-        log_likelihood, var = profiled_log_likelihood(x - decoder.mean(z), decoder.floor)
-        with torch.no_grad():
-            weight = 1.0 if self.done == 0 else 0.02
-            decoder.log_var_shared.copy_(
-                torch.log((1 - weight) * decoder.log_var_shared.exp() + weight * var.to(decoder.log_var_shared.dtype))
-            )
-        return kl_standard_normal(q.mean, q.stddev).sum(-1).mean() - log_likelihood
-
-
 class VarianceStage(Stage):
     """Local variance on stopped codes and stopped residuals of trajectories that the mean never saw.
 
-    The loss is the negative log-likelihood per point; encoder and mean stay as they are.
+    The loss is the head's score per point, usually the negative log-likelihood; encoder and mean stay as they are.
+
+    Arguments:
+        head: Observation model whose local variance is fitted.
+        steps: As in `Stage`, like the others.
+        learning_rate: Peak rate.
+        clip: Bound on the norm of the gradient.
     """
 
     name = "variance"
 
-    def __init__(self, vae: VAE, steps: int, learning_rate: float = 1e-3, clip: float = 10.0) -> None:
+    def __init__(self, head: LocalGaussian, steps: int, learning_rate: float = 1e-3, clip: float = 10.0) -> None:
         super().__init__(steps, learning_rate, clip, weight_decay=1e-3)
-        self.vae = vae
+        self.head = head
 
     def trained(self) -> list[torch.nn.Parameter]:
-        return list(self.vae.decoder.log_var.parameters())
+        return self.head.head_parameters()
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
-        log_var = self.vae.decoder.variance_parameters(batch["z"])
-        return 0.5 * (log_var + batch["squared"] * torch.exp(-log_var)).mean()
-
-
-class DynamicsStage(Stage):
-    r"""Latent dynamics over windows with a growing horizon, all members in one batched computation.
-
-    The error of each latent counts in units of the posterior's standard deviation: the posterior is as wide as the
-    field is insensitive to that latent, so that this is, to first order, the error of the field in units of the
-    decoder's noise. Per member, the loss is the logarithm of the mean squared error, so that its scale does not matter.
-
-    Arguments:
-        dynamics: The ensemble.
-        precision: 1 / posterior variance of each latent, shape `(latent,)`.
-        steps, learning_rate, clip: As in `Stage`.
-    """
-
-    name = "dynamics"
-    precision: Tensor
-
-    def __init__(
-        self, dynamics: ResidualDynamics, precision: Tensor, steps: int, learning_rate: float = 3e-3, clip: float = 5.0
-    ) -> None:
-        super().__init__(steps, learning_rate, clip)
-        self.dynamics = dynamics
-        self.register_buffer("precision", precision)
-
-    def loss(self, batch: dict[str, Tensor]) -> Tensor:
-        model, z, c = self.dynamics, batch["z0"], batch["c"]
-        dt = float(model.dt)
-        horizon = batch["target"].shape[2]
-        total = z.new_zeros(model.members)
-        for k in range(horizon):
-            if "part" in batch and k % 2 == 0:
-                between = model(z.unsqueeze(-2), c, dt * batch["part"][:, :, k]).mean
-                total = total + self._error(between - batch["between"][:, :, k])
-            z = model(z.unsqueeze(-2), c, dt * model.stride).mean
-            total = total + self._error(z - batch["target"][:, :, k])
-        return torch.log(total / horizon + 1e-2).sum()
-
-    def _error(self, difference: Tensor) -> Tensor:
-        return (difference.square() * self.precision).mean((1, 2))
+        return self.head.variance_loss(batch["z"], batch["squared"])

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from romvae.nn.observation import LocalGaussian
+from romvae.nn.observation import LocalGaussian, SharedGaussian
+from romvae.symmetry import Symmetry
 from romvae.training.batches import StepSeeds
-from romvae.training.encoding import BLOCK, encode, shifted_copy
+from romvae.training.encoding import BLOCK, block_of, encode, moved_copy
 from romvae.training.stages import Stage, VarianceStage
 from romvae.vae import VAE
 
@@ -27,18 +28,21 @@ TIMES = 50
 def fit_variance(
     vae: VAE,
     x: Tensor,
-    axes: tuple[int, ...],
+    symmetry: Symmetry,
     steps: int,
     rate: float,
     seed: int,
     run: Callable[[Stage, StepSeeds], None],
 ) -> dict[str, Any]:
-    """Fits the local variance; keeps it only where it beats the shared one on trajectories set aside for that.
+    """Fits the variance to the errors on new trajectories.
+
+    A local variance is kept only where it beats the shared one on trajectories set aside for that. Observation models
+    whose variance is given, or was learned with the mean, stay as they are.
 
     Arguments:
         vae: Its encoder and mean decoder are finished and stay as they are.
         x: Normalised trajectories that the mean never saw, `(trajectory, time, channel, *space)`.
-        axes: Axes along which shifted copies are added.
+        symmetry: What makes the moved copies that are added.
         steps: Training steps.
         rate: Peak learning rate.
         seed: Seed of copies and order.
@@ -47,15 +51,18 @@ def fit_variance(
     Returns:
         Notes: whether the local variance was kept, and the negative log-likelihoods it was judged by.
     """
-    aside = max(1, len(x) // 5) if len(x) > 1 else 0
-    z, squared = _errors(vae, x[:, :: max(1, x.shape[1] // TIMES)], axes, seed)
     decoder = vae.decoder
+    if not isinstance(decoder, SharedGaussian) or (isinstance(decoder, LocalGaussian) and decoder.rule != "profiled"):
+        return {"local_variance": isinstance(decoder, LocalGaussian)}
+    aside = max(1, len(x) // 5) if len(x) > 1 else 0
+    z, squared = _errors(vae, x[:, :: max(1, x.shape[1] // TIMES)], symmetry, seed)
     # The start is the shared variance on *new* trajectories; the errors on the training ones are smaller.
-    dims = [d for d in range(squared.ndim) if d != 3]
-    decoder.log_var_shared.copy_((squared.mean(dims) + decoder.floor**2).log().float())
+    decoder.fit_variance(squared)
+    if not isinstance(decoder, LocalGaussian):
+        return {"local_variance": False}
     fitted = len(x) - aside
     run(
-        VarianceStage(vae, steps, rate),
+        VarianceStage(decoder, steps, rate),
         _Pairs(z[:fitted].flatten(0, 2), squared[:fitted].flatten(0, 2), 128, steps, seed),
     )
     decoder.local.fill_(True)
@@ -70,14 +77,15 @@ def fit_variance(
 
 
 @torch.no_grad()
-def _errors(vae: VAE, x: Tensor, axes: tuple[int, ...], seed: int) -> tuple[Tensor, Tensor]:
+def _errors(vae: VAE, x: Tensor, symmetry: Symmetry, seed: int) -> tuple[Tensor, Tensor]:
     """Codes `(trajectory, copy, time, latent)` and squared errors of the mean `(trajectory, copy, time, *field)`."""
     codes, squares = [], []
-    for k in range(COPIES if axes else 1):
-        shifted = shifted_copy(x, axes, seed, "variance shifts", k)
+    for k in range(symmetry.copies(COPIES)):
+        shifted = moved_copy(x, symmetry, seed, "variance shifts", k)
         z, _ = encode(vae, shifted)
-        parts = zip(shifted.flatten(0, 1).split(BLOCK), z.flatten(0, 1).split(BLOCK), strict=True)
-        error = torch.cat([(fields - vae.decoder.mean(code)).square() for fields, code in parts])
+        size = block_of(shifted)
+        parts = zip(shifted.flatten(0, 1).split(size), z.flatten(0, 1).split(size), strict=True)
+        error = torch.cat([(fields - vae.decoder(code).mean).square() for fields, code in parts])
         codes.append(z)
         squares.append(error.reshape(x.shape))
     return torch.stack(codes, 1), torch.stack(squares, 1)
@@ -85,12 +93,12 @@ def _errors(vae: VAE, x: Tensor, axes: tuple[int, ...], seed: int) -> tuple[Tens
 
 @torch.no_grad()
 def _nll(decoder: LocalGaussian, z: Tensor, squared: Tensor, shared: bool) -> float:
-    """Negative log-likelihood per point, without its constant, at the local or at the shared variance."""
+    """Score per point, without its constant, at the local or at the shared variance."""
     total = 0.0
     for code, square in zip(z.split(BLOCK), squared.split(BLOCK), strict=True):
-        log_var = decoder.shared_log_var(square) if shared else decoder.variance_parameters(code)
-        total += float((log_var + square * torch.exp(-log_var)).sum())
-    return 0.5 * total / squared.numel()
+        score = decoder.shared_loss(square) if shared else decoder.variance_loss(code, square)
+        total += float(score) * len(code)
+    return total / len(z)
 
 
 class _Pairs(StepSeeds):

@@ -60,3 +60,15 @@ def test_times_that_are_not_uniform_are_refused() -> None:
         model.rollout(ds.isel(time=0), [0.0, 0.1, 0.3])
     with pytest.raises(SchemaError, match="time is not uniform"):
         PODLinear(3).fit(ds.isel(time=[0, 1, 3]))
+
+
+def test_times_in_single_precision_are_uniform() -> None:
+    """Steps of float32 times differ by more than 1e-6; that is their rounding, and no fault of the data."""
+    ds = linear_waves(1)
+    exact = ds.assign_coords(time=1.0 + 0.01 * np.arange(ds.sizes["time"]))
+    single = exact.assign_coords(time=exact.time.values.astype("f4"))
+    assert np.abs(np.diff(single.time.values.astype(float)) / 0.01 - 1).max() > 1e-6
+    model = PODLinear(3).fit(single)
+    forecast = model.rollout(single.isel(time=0), single.time.values)
+    expected = PODLinear(3).fit(exact).rollout(exact.isel(time=0), exact.time.values)
+    np.testing.assert_allclose(forecast.u, expected.u, rtol=1e-4, atol=1e-4)  # the step differs by 1e-6 of itself

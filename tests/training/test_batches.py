@@ -6,7 +6,8 @@ import itertools
 
 import torch
 
-from romvae.training.batches import SnapshotBatches, WindowBatches, random_shift, step_generator
+from romvae.symmetry import Symmetry
+from romvae.training.batches import SnapshotBatches, WindowBatches, step_generator
 
 
 def _same(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> bool:
@@ -51,7 +52,7 @@ def test_the_global_generator_is_left_alone():
 
 def test_random_shift_rolls_each_sample_along_its_axes():
     x = torch.randn(6, 2, 5, 7)
-    moved = random_shift(x, (1,), step_generator(0, "test", 0))
+    moved = Symmetry((1,)).random(x, step_generator(0, "test", 0))
     for before, after in zip(x, moved, strict=True):
         assert any(torch.equal(before.roll(s, -1), after) for s in range(7))
     assert any(not torch.equal(a, b) for a, b in zip(x, moved, strict=True))

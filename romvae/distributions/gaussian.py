@@ -5,14 +5,16 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.distributions import Independent, Normal
+from torch.distributions import Normal
+
+from romvae.distributions.fields import Fields
 
 __all__ = ["gaussian", "kl_standard_normal", "mixture_moments", "soft_clamp"]
 
 
-def gaussian(mean: Tensor, log_var: Tensor, event_dims: int) -> Independent:
-    """Diagonal Gaussian with the last `event_dims` dimensions as the event."""
-    return Independent(Normal(mean, (0.5 * log_var).exp(), validate_args=False), event_dims, validate_args=False)
+def gaussian(mean: Tensor, log_var: Tensor, event_dims: int, mask: Tensor | None = None) -> Fields:
+    """Diagonal Gaussian with the last `event_dims` dimensions as the event; see `Fields` for the mask."""
+    return Fields(Normal(mean, (0.5 * log_var).exp(), validate_args=False), event_dims, mask)
 
 
 def kl_standard_normal(mean: Tensor, std: Tensor) -> Tensor:

@@ -1,0 +1,30 @@
+"""Calibration of forecast variances and intervals on trajectories of their own."""
+
+from __future__ import annotations
+
+from romvae.calibration.bands import SHARES, Bands, Interval
+from romvae.calibration.calibration import LEVELS, Calibration
+from romvae.calibration.conformal import (
+    Guarantee,
+    conformal_quantile,
+    coverage_law,
+    rank_of,
+    share_quantile,
+    trajectories_needed,
+)
+from romvae.calibration.scalars import ScalarScores
+
+__all__ = [
+    "LEVELS",
+    "SHARES",
+    "Bands",
+    "Calibration",
+    "Guarantee",
+    "Interval",
+    "ScalarScores",
+    "conformal_quantile",
+    "coverage_law",
+    "rank_of",
+    "share_quantile",
+    "trajectories_needed",
+]

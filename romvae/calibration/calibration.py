@@ -1,0 +1,172 @@
+"""Factors on variances and widths of intervals, per lead time and field, and what they promise."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from romvae.calibration.bands import Bands, Interval
+from romvae.calibration.conformal import Guarantee, conformal_quantile, rank_of
+from romvae.calibration.lead import interpolate, smooth
+from romvae.calibration.scalars import ScalarScores
+from romvae.errors import ConfigError, DataError
+
+__all__ = ["FEW", "LEVELS", "Calibration"]
+
+LEVELS = (0.5, 0.8, 0.9, 0.95)
+FEW = 50
+"""With fewer calibration trajectories the factors are smoothed over neighbouring lead times."""
+
+
+class Calibration(nn.Module):
+    r"""Per lead time and field: a factor on the variance, and half-widths of intervals in standard deviations.
+
+    The variance factor is :math:`s^2 = \overline{r^2 / \sigma^2}` over points and calibration trajectories, the exact
+    minimiser of the Gaussian likelihood under a scaling. The half-width of the interval of a level is the
+    split-conformal quantile of :math:`|r| / (s \sigma)`, over all points for a single value, and over one score per
+    trajectory for `bands`. With few trajectories the factors, and the widths for single values, are averaged over
+    neighbouring lead times. Everything is interpolated in the lead time between the stored ones and held constant
+    beyond the last.
+
+    The statement it makes (`statement` has it in words, with the finite-sample interval): for trajectories from the
+    distribution of the calibration ones, the interval holds the truth with the stated probability. It does not hold
+    for parameters outside that distribution. With too few trajectories for a level, the width for single values is
+    that of a Gaussian with the scaled variance, without a guarantee, and bands are infinitely wide.
+
+    Arguments:
+        fields: Number of fields.
+        leads: Number of stored lead times; 1 before fitting.
+    """
+
+    lead: Tensor
+    variance_factor: Tensor
+    half_width: Tensor
+    levels: Tensor
+    trajectories: Tensor
+
+    def __init__(self, fields: int, leads: int = 1) -> None:
+        super().__init__()
+        normal = torch.distributions.Normal(0.0, 1.0)
+        levels = torch.tensor(LEVELS)
+        self.register_buffer("levels", levels)
+        self.register_buffer("lead", torch.arange(leads, dtype=torch.float64))
+        self.register_buffer("variance_factor", torch.ones(leads, fields))
+        quantiles = normal.icdf(0.5 + levels / 2)
+        self.register_buffer("half_width", quantiles[:, None, None].expand(-1, leads, fields).clone())
+        self.register_buffer("trajectories", torch.tensor(0))
+        self.bands = Bands(fields)
+        self.quantities = ScalarScores()
+
+    @property
+    def fitted(self) -> bool:
+        return int(self.trajectories) > 0
+
+    def fit(self, lead: Tensor, ratio: Tensor, largest: Tensor | None = None) -> Calibration:
+        """Fits the factors and widths; what was known of quantities is forgotten.
+
+        Arguments:
+            lead: Lead times in stored steps, increasing, shape `(lead,)`.
+            ratio: |r| / sigma before calibration, shape `(lead, field, trajectory, point)`.
+            largest: Largest ratio of each trajectory, `(lead, field, trajectory)`, where `ratio` holds a sample of
+                the points; None takes it from `ratio`.
+
+        Raises:
+            DataError: There is no calibration trajectory.
+        """
+        n = ratio.shape[2]
+        if n < 1:
+            raise DataError("calibration: no trajectory to calibrate on. Give the split a calibration part.")
+        square = ratio.double().square().mean(3)
+        factor = ratio.double().square().mean((2, 3))
+        scores = (ratio / factor.sqrt()[..., None, None]).flatten(2)
+        widths = torch.stack([self._width(scores, float(level), n) for level in self.levels])
+        others = (factor[..., None] * n - square) / (n - 1) if n > 1 else factor[..., None]
+        alone = torch.where(others > 0, others, factor[..., None])
+        self.lead = lead.double()
+        if n < FEW:
+            factor = smooth(factor.log()).exp()
+            alone = smooth(alone.log()).exp()
+            widths = smooth(widths.double().log().movedim(0, -1)).exp().movedim(-1, 0)
+        self.variance_factor, self.half_width = factor.float(), widths.float()
+        self.trajectories = torch.tensor(n)
+        self.bands.fit(ratio, factor.sqrt(), alone.sqrt(), ratio.amax(-1) if largest is None else largest)
+        self.quantities = ScalarScores()
+        return self
+
+    def at(self, lead: Tensor, level: float) -> tuple[Tensor, Tensor]:
+        """Standard deviation factor and half-width of the interval of a single value at given lead times.
+
+        Arguments:
+            lead: Lead times in stored steps, shape `(time,)`.
+            level: Nominal coverage, in (0, 1); between the stored levels the half-width is interpolated in the normal
+                quantile, outside them extended in proportion.
+
+        Returns:
+            Two tensors of shape `(time, field)`; the half-width counts in calibrated standard deviations.
+        """
+        std = interpolate(self.lead, self.variance_factor.log(), lead).mul(0.5).exp()
+        normal = torch.distributions.Normal(0.0, 1.0)
+        nominal = normal.icdf(0.5 + self.levels.double() / 2)
+        wanted = normal.icdf(torch.tensor(0.5 + level / 2, dtype=torch.float64))
+        relative = self.half_width.double() / nominal[:, None, None]
+        flat = relative.flatten(1)
+        at_level = interpolate(nominal, flat, wanted.reshape(1)).reshape(relative.shape[1:])
+        return std.float(), (wanted * interpolate(self.lead, at_level, lead)).float()
+
+    def width(self, lead: Tensor, level: float, interval: Interval = "point", share: float = 0.9) -> Tensor:
+        """Half-width in calibrated standard deviations, `(time, field)`, for any kind of interval.
+
+        Arguments:
+            lead: Lead times in stored steps.
+            level: Probability with which the interval is to hold.
+            interval: What it is to hold: a single value (`point`), the points of a field at one time (`field`), all
+                points at all calibrated lead times of a run (`run`).
+            share: Share of those points, one of `SHARES`; 1 asks for all of them. Nothing for `point`.
+
+        Raises:
+            ConfigError: The interval or the share is unknown.
+            DataError: The ROM has no such calibration.
+        """
+        if interval == "point":
+            return self.at(lead, level)[1]
+        if interval not in ("field", "run"):
+            raise ConfigError(f"rollout: interval is {interval!r}, expected point, field or run. Choose one of them.")
+        return self.bands.width(self.lead, lead, level, share, interval)
+
+    def guarantee(self, level: float = 0.9, interval: Interval = "point", share: float = 0.9) -> Guarantee:
+        """What an interval promises; its `str` is a sentence."""
+        if interval == "point":
+            return Guarantee(level, "the value at a random point of a new run", int(self.trajectories), of_runs=False)
+        points = "all points" if share == 1 else f"at least {100 * share:.3g} % of the points"
+        place = "of the field at each calibrated lead time taken by itself"
+        whole = "of the whole run, all calibrated lead times together"
+        return Guarantee(level, f"{points} {place if interval == 'field' else whole}", self.bands.trajectories)
+
+    def statement(self, level: float = 0.9, share: float = 0.9) -> str:
+        """What the calibration promises, on how much that rests and what it assumes, in sentences."""
+        n = int(self.trajectories)
+        if n == 0:
+            return "Not calibrated: variances and intervals are as the networks give them. Train with calibration data."
+        first = (
+            f"Calibrated on {n} trajectories that nothing else was fitted on. It assumes that new ones come from the "
+            "same distribution of initial fields and parameters; outside of it nothing is promised."
+        )
+        kinds: tuple[tuple[Interval, float], ...] = (("run", share), ("field", 1.0), ("point", 1.0))
+        kept = [kind for kind in kinds if kind[0] == "point" or self.bands.trajectories]
+        lead = f"Lead times: {len(self.lead)} between 0 and {float(self.lead[-1]):g} stored steps."
+        return " ".join([first, *(str(self.guarantee(level, kind, part)) for kind, part in kept), lead])
+
+    def _width(self, scores: Tensor, level: float, n: int) -> Tensor:
+        if rank_of(n, level) <= n:
+            return conformal_quantile(scores, level, n)
+        normal = torch.distributions.Normal(0.0, 1.0)
+        return normal.icdf(torch.tensor(0.5 + level / 2)).to(scores).expand(scores.shape[:-1])
+
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):  # type: ignore[no-untyped-def]
+        fields = self.variance_factor.shape[-1]
+        leads = state_dict[prefix + "lead"].numel() if prefix + "lead" in state_dict else 0
+        expected = {"lead": (leads,), "variance_factor": (leads, fields), "half_width": (len(LEVELS), leads, fields)}
+        for name, shape in expected.items():  # the number of lead times is free, the rest must fit
+            if prefix + name in state_dict and tuple(state_dict[prefix + name].shape) == shape and leads:
+                setattr(self, name, torch.empty_like(state_dict[prefix + name]))
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

@@ -1,0 +1,216 @@
+"""The course of a hybrid rollout: every trajectory in turns by ROM and solver, all of a kind in one computation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from romvae.distributions import moments
+from romvae.errors import NumericsError
+from romvae.solvers import Solver
+
+if TYPE_CHECKING:
+    from romvae.rom import ROM
+
+__all__ = ["Course", "HybridRun"]
+
+WINDOW = 2
+"""Large steps of the ROM that are decoded before their predicted error is looked at."""
+GIVEN, BY_ROM, BY_SOLVER = 0, 1, 2
+
+
+@dataclass
+class Course:
+    """What a hybrid rollout has made so far.
+
+    Arguments:
+        u: Fields `(trajectory, time, field, *space)`, physical units, float64.
+        source: Where each came from, `(trajectory, time)`: given, ROM or solver.
+        predicted: Predicted error at the times of the ROM, NaN elsewhere.
+        at: Last time that is filled, `(trajectory,)`.
+        solved: Steps of the solver, comparisons included, `(trajectory,)`.
+        hand_overs: How often the solver took over, `(trajectory,)`.
+    """
+
+    u: np.ndarray
+    source: np.ndarray
+    predicted: np.ndarray
+    at: np.ndarray
+    solved: np.ndarray
+    hand_overs: np.ndarray
+
+    @classmethod
+    def from_start(cls, u0: np.ndarray, steps: int) -> Course:
+        n = len(u0)
+        u = np.full((n, steps + 1, *u0.shape[1:]), np.nan)
+        u[:, 0] = u0
+        source = np.zeros((n, steps + 1), np.int8)
+        zero = np.zeros(n, np.int64)
+        return cls(u, source, np.full((n, steps + 1), np.nan), zero.copy(), zero.copy(), zero.copy())
+
+
+@dataclass
+class _Flight:
+    """Latents of the trajectories that the ROM has in the air.
+
+    Arguments:
+        rows: Which trajectories, `(flight,)`.
+        z: Latent of every network at the last large step, `(network, flight, latent)`.
+        lead: Stored steps since the ROM took over, the same for all; a multiple of the large step.
+        defect: Errors of single steps added up, `(flight,)`.
+    """
+
+    rows: np.ndarray
+    z: Tensor
+    lead: int
+    defect: np.ndarray
+
+
+class HybridRun:
+    """Advances trajectories by ROM and solver in turns.
+
+    Arguments:
+        rom: Trained.
+        solvers: One per trajectory.
+        c: Normalised parameters `(trajectory, parameter)`.
+        threshold: Predicted error at which the solver takes over.
+        burst: Stored steps of the solver at a hand-over.
+        check: Stored steps between two comparisons of one ROM step with one of the solver; None makes none.
+    """
+
+    def __init__(
+        self, rom: ROM, solvers: Sequence[Solver], c: Tensor, threshold: float, burst: int, check: int | None
+    ) -> None:
+        self.rom, self.solvers, self.c = rom, list(solvers), c
+        self.threshold, self.burst, self.check = threshold, burst, check
+        self.mask = rom.mask
+
+    def course(self, u0: np.ndarray, steps: int) -> Course:
+        """All trajectories from their initial fields `(trajectory, field, *space)` through `steps` stored steps."""
+        course = Course.from_start(u0, steps)
+        while (waiting := np.flatnonzero(course.at < steps)).size:
+            refused = self._fly(course, waiting, steps)
+            self._solve(course, refused, steps)
+        return course
+
+    def _fly(self, course: Course, rows: np.ndarray, steps: int) -> np.ndarray:
+        """The ROM takes trajectories as far as it is sure of; returns those whose alarm rang before the end."""
+        x = self._normalised(course.u[rows, course.at[rows]])
+        mean = moments(self.rom.vae.encoder(x))[0]
+        z = mean.expand(self.rom.dynamics.members, *mean.shape)
+        known = self._size(self._decoded(z[:, :, None])[0][:, 0] - x)
+        sure = known.numpy() < self.threshold
+        refused = [rows[~sure]]
+        keep = torch.from_numpy(np.flatnonzero(sure))
+        flight = _Flight(rows[sure], z[:, keep], 0, np.zeros(int(sure.sum())))
+        while flight.rows.size:
+            flight, stopped = self._window(course, flight, steps)
+            refused.append(stopped)
+        return np.sort(np.concatenate(refused))
+
+    def _window(self, course: Course, flight: _Flight, steps: int) -> tuple[_Flight, np.ndarray]:
+        """A few large steps: those that stay sure fly on, those whose alarm rang come back."""
+        dynamics = self.rom.dynamics
+        ahead = min(WINDOW * dynamics.stride, int((steps - course.at[flight.rows]).max()))
+        path = dynamics.rollout(flight.z, self.c[flight.rows], float(dynamics.dt), ahead)
+        _finite(path, flight.lead)
+        mean, spread = self._decoded(path[1:].permute(1, 2, 0, 3))
+        factor, _ = self.rom.calibration.at(flight.lead + torch.arange(1, ahead + 1), 0.9)
+        predicted = self._largest(spread, factor)
+        u = self._physical(mean, course.u[flight.rows, 0])
+        if self.check is not None:
+            self._compare(course, flight, u, predicted, self.check)
+        over = predicted >= self.threshold
+        good = np.where(over.any(1), over.argmax(1), ahead)
+        for i, row in enumerate(flight.rows):
+            begin = course.at[row]
+            count = min(int(good[i]), steps - begin)
+            course.u[row, begin + 1 : begin + 1 + count] = u[i, :count]
+            course.source[row, begin + 1 : begin + 1 + count] = BY_ROM
+            course.predicted[row, begin + 1 : begin + 1 + count] = predicted[i, :count]
+            course.at[row] += count
+        done = course.at[flight.rows] >= steps
+        rung = (good < ahead) & ~done
+        on = np.flatnonzero(~rung & ~done)
+        after = _Flight(flight.rows[on], path[-1][:, on], flight.lead + ahead, flight.defect[on])
+        return after, flight.rows[rung]
+
+    def _compare(self, course: Course, flight: _Flight, u: np.ndarray, predicted: np.ndarray, check: int) -> None:
+        """Raises the predicted error to the defects of single steps added up, each counted `check` times."""
+        total = flight.defect.copy()
+        for j in range(u.shape[1]):
+            if (flight.lead + j + 1) % check == 0:
+                before = u[:, j - 1] if j else course.u[flight.rows, course.at[flight.rows]]
+                stepped = self._advance(flight.rows, before, 1)[:, 1]
+                total += check * self._size(self._normalised(stepped) - self._normalised(u[:, j])).numpy()
+                course.solved[flight.rows] += 1
+            predicted[:, j] = np.maximum(predicted[:, j], total)
+        flight.defect[:] = total
+
+    def _solve(self, course: Course, rows: np.ndarray, steps: int) -> None:
+        """The solver advances trajectories by a burst."""
+        course.hand_overs[rows] += 1
+        for count in np.unique(np.minimum(self.burst, steps - course.at[rows])):
+            some = rows[np.minimum(self.burst, steps - course.at[rows]) == count]
+            at = course.at[some]
+            path = self._advance(some, course.u[some, at], int(count))
+            for j in range(1, int(count) + 1):
+                course.u[some, at + j] = path[:, j]
+                course.source[some, at + j] = BY_SOLVER
+            course.solved[some] += count
+        course.at[rows] += np.minimum(self.burst, steps - course.at[rows])
+
+    def _advance(self, rows: np.ndarray, u: np.ndarray, count: int) -> np.ndarray:
+        """Stored steps of the solver, `(trajectory, count + 1, field, *space)`."""
+        some = [self.solvers[i] for i in rows]
+        return type(some[0]).solve_many(some, u, self.rom.schema.dt * np.arange(count + 1))
+
+    def _decoded(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean over the networks, and variance of decoder and networks, from `(network, trajectory, time, latent)`.
+
+        Returns:
+            Both `(trajectory, time, field, *space)`, normalised units.
+        """
+        shape = (*z.shape[:3], self.rom.vae.encoder.layout.fields, *self.rom.vae.encoder.layout.shape)
+        parts = [self.rom.vae.decoder(part) for part in z.reshape(-1, z.shape[-1]).split(1024)]
+        mean = torch.cat([p.mean for p in parts]).reshape(shape)
+        var = torch.cat([p.variance for p in parts]).reshape(shape)
+        between = mean.var(0) if len(z) > 1 else torch.zeros_like(mean[0])
+        return mean.mean(0), var.mean(0) + between
+
+    def _largest(self, var: Tensor, factor: Tensor) -> np.ndarray:
+        """Predicted error `(trajectory, time)` from variances `(trajectory, time, field, *space)`."""
+        flat = var.flatten(3)
+        if self.mask is not None:
+            flat = flat[..., torch.from_numpy(self.mask.ravel())]
+        return np.asarray((factor * flat.mean(-1).sqrt()).amax(-1).double().numpy())
+
+    def _size(self, difference: Tensor) -> Tensor:
+        """Root mean square over the domain, the largest of all fields, from `(trajectory, field, *space)`."""
+        flat = difference.flatten(2)
+        if self.mask is not None:
+            flat = flat[..., torch.from_numpy(self.mask.ravel())]
+        return flat.square().mean(-1).sqrt().amax(-1).double()
+
+    def _normalised(self, u: np.ndarray) -> Tensor:
+        return self.rom.vae.decoder.inside(self.rom.normaliser(torch.from_numpy(u)).float())
+
+    def _physical(self, x: Tensor, start: np.ndarray) -> np.ndarray:
+        """Physical fields `(trajectory, time, field, *space)`; outside of the domain they are those of the start."""
+        u = self.rom.normaliser.inverse(x.flatten(0, 1).double()).reshape(x.shape).numpy()
+        return u if self.mask is None else np.where(self.mask, u, start[:, None])
+
+
+def _finite(path: Tensor, lead: int) -> None:
+    good = path.isfinite().flatten(1).all(1)
+    if not bool(good.all()):
+        step = lead + int((~good).nonzero()[0])
+        raise NumericsError(
+            f"hybrid: the latent state stopped being finite {step} steps after the ROM took over. Lower the threshold, "
+            "or train on longer windows (--training.horizon)."
+        )

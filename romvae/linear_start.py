@@ -1,0 +1,94 @@
+"""Where a VAE starts: at the linear model that the snapshots' POD gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from romvae.distributions import moments
+from romvae.kinds import Compression
+from romvae.nn.linear import LinearDecoder, LinearEncoder
+from romvae.tensors import pod
+from romvae.vae import VAE
+
+__all__ = ["Modes", "modes_of", "start_from_linear"]
+
+_SNAPSHOTS = 1500
+"""Snapshots that POD is made from, and on which a decoder that is not Gaussian is fitted to the codes."""
+
+
+@dataclass(frozen=True)
+class Modes:
+    """POD of normalised snapshots.
+
+    Arguments:
+        mean: Mean snapshot `(points,)`.
+        modes: Orthonormal modes `(rank, points)`.
+        std: Standard deviation of each coefficient `(rank,)`.
+        total: Variance of the snapshots, summed over the points.
+    """
+
+    mean: Tensor
+    modes: Tensor
+    std: Tensor
+    total: float
+
+    def energy(self) -> Tensor:
+        """Share of the variance in the first 1, 2, ... modes, shape `(rank,)`."""
+        return self.std.square().cumsum(0) / self.total
+
+    def first(self, rank: int) -> Modes:
+        """The leading modes."""
+        return Modes(self.mean, self.modes[:rank], self.std[:rank], self.total)
+
+    @property
+    def noise(self) -> float:
+        """Mean variance of the directions that are left out: the noise of probabilistic PCA."""
+        rest = self.total - float(self.std.double().square().sum())
+        left = self.mean.numel() - len(self.std)
+        # Round-off of the POD, relative to the last mode that is kept.
+        return max(rest / max(left, 1), 1e-12 * self.total, 1e-6 * float(self.std[-1]) ** 2)
+
+
+def modes_of(x: Tensor, rank: int) -> Modes:
+    """POD of snapshots `(sample, channel, *space)`."""
+    used = x[:: max(1, -(-len(x) // _SNAPSHOTS))]  # all of `pod`'s: shares of another sample's variance may exceed one
+    mean, modes, std = pod(used, rank, limit=_SNAPSHOTS)
+    total = float(used.flatten(1).var(0, correction=0).sum())
+    return Modes(mean, modes, std, total)
+
+
+@torch.no_grad()
+def start_from_linear(vae: VAE, x: Tensor, modes: Modes, compression: Compression) -> None:
+    """Sets the linear paths of encoder and decoder.
+
+    POD and probabilistic PCA are complete with it; the other models begin there. A decoder that puts out logits is
+    fitted to the codes by least squares.
+
+    Arguments:
+        vae: Untrained.
+        x: Normalised snapshots `(sample, channel, *space)`.
+        modes: Their POD.
+        compression: Kind of model.
+    """
+    encoder, decoder = vae.encoder, vae.decoder
+    if isinstance(encoder, LinearEncoder) and isinstance(decoder.mean, LinearDecoder) and compression == "ppca":
+        encoder.start_from_ppca(modes.mean, modes.modes, modes.std, modes.noise)
+        decoder.mean.start_from_pod(modes.mean, modes.modes, modes.std, modes.noise)
+        decoder.log_var_shared.fill_(float(torch.tensor(modes.noise + decoder.floor**2).log()))
+        return
+    encoder.start_from_pod(modes.mean, modes.modes, modes.std)
+    some = x[:: max(1, len(x) // _SNAPSHOTS)]
+    target = decoder.link(some)
+    if target is some:
+        decoder.mean.start_from_pod(modes.mean, modes.modes, modes.std)
+        return
+    codes = moments(encoder(some))[0]
+    centre = target.flatten(1).mean(0)
+    found = torch.linalg.lstsq(codes.double(), (target.flatten(1) - centre).double()).solution
+    linear = decoder.mean.linear
+    if linear is not None:
+        linear.weight.copy_(found.T)
+        linear.bias.copy_(centre)

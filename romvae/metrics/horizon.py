@@ -1,0 +1,140 @@
+"""How long a forecast is good for, what it keeps constant, and whether its long run looks right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import xarray as xr
+from scipy import stats
+
+from romvae.errors import ConfigError, DataError
+from romvae.metrics.matching import Fields, mean_over, per_field, space_dims
+from romvae.metrics.spectra import spectral_error
+from romvae.schema import TIME, TRAJECTORY
+
+__all__ = ["conservation", "long_run", "valid_prediction_time"]
+
+
+def valid_prediction_time(
+    truth: Fields,
+    forecast: Fields,
+    threshold: float = 0.5,
+    start: float | None = None,
+    lyapunov_time: float | None = None,
+) -> Fields:
+    r"""Time for which the normalised error stays at or below a threshold, for each trajectory.
+
+    .. math:: e(t) = \|v(t) - u(t)\| / \sqrt{\langle \|u\|^2 \rangle}
+
+    with the norm over space and the mean over the trajectory's times. The last time before the first that exceeds
+    the threshold counts; a forecast that never does gets the whole horizon, so that a mean over trajectories is a
+    lower bound where some never do.
+
+    Arguments:
+        truth: Reference fields, with times as coordinates.
+        forecast: Forecast fields.
+        threshold: Largest error that is valid.
+        start: Time at which the forecast began; None takes the first time given.
+        lyapunov_time: Time in which errors grow by e, 1 / (largest Lyapunov exponent): the result is then a number of
+            Lyapunov times instead of a time.
+
+    Raises:
+        ConfigError: The threshold or the Lyapunov time is not positive.
+
+    References:
+        Vlachas et al. (2020), Backpropagation algorithms and reservoir computing in recurrent neural networks for the
+        forecasting of complex spatiotemporal dynamics, arXiv:1910.05266.
+    """
+    for name, value in (("threshold", threshold), ("lyapunov_time", lyapunov_time)):
+        if value is not None and not value > 0:
+            raise ConfigError(f"valid_prediction_time: {name} is {value}, expected above zero. Correct it.")
+
+    def one(u: xr.DataArray, v: xr.DataArray) -> xr.DataArray:
+        inner: list[str] = space_dims(u)
+        size = mean_over(u**2, [*inner, TIME])
+        error = (mean_over((v - u) ** 2, inner) / size) ** 0.5
+        times = np.asarray(u[TIME].values, dtype=np.float64)
+        begin = float(times[0]) if start is None else start
+        bad = ~(error <= threshold)  # not a number is bad
+        first = bad.argmax(TIME)
+        leads = np.concatenate([[begin], times]) - begin
+        good = xr.where(bad.any(TIME), first, len(times))
+        return good.copy(data=leads[good.values] / (lyapunov_time or 1.0))
+
+    return per_field("valid_prediction_time", one, truth, forecast)
+
+
+def conservation(
+    conserved: Callable[[np.ndarray], Mapping[str, np.ndarray]],
+    truth: xr.Dataset,
+    forecast: xr.Dataset,
+    fields: Sequence[str],
+) -> xr.Dataset:
+    """How far a forecast is from keeping what the equation keeps, over time.
+
+    Arguments:
+        conserved: A solver's `conserved`: fields `(..., field, *space)` to values `(...)` by name.
+        truth: Reference fields, the initial time included.
+        forecast: Forecast fields with the same coordinates.
+        fields: Their order.
+
+    Returns:
+        For each conserved quantity, with dim `time`: `<name>_drift`, the root mean square over trajectories of the
+        forecast's value minus the truth's initial one; `<name>_truth`, the same of the truth itself, which is the
+        solver's own error; and `<name>_size`, the root mean square of the truth's values, a number, to compare with.
+    """
+    dims = [d for d in truth[fields[0]].dims if d in (TRAJECTORY, TIME)]
+    space = space_dims(truth)
+
+    def values(ds: xr.Dataset) -> Mapping[str, np.ndarray]:
+        u = np.stack([ds[f].transpose(TRAJECTORY, TIME, *space).values for f in fields], axis=2)
+        return conserved(u.astype(np.float64))
+
+    if set(dims) != {TRAJECTORY, TIME}:
+        raise DataError(f"conservation: dims are {dims}, expected {TRAJECTORY} and {TIME}. Expand them.")
+    exact, found = values(truth), values(forecast)
+    out: dict[str, tuple[str | tuple[()], np.ndarray]] = {}
+    for name, value in exact.items():
+        begin = value[:, :1]
+        out[f"{name}_drift"] = (TIME, np.sqrt(((found[name] - begin) ** 2).mean(0)))
+        out[f"{name}_truth"] = (TIME, np.sqrt(((value - begin) ** 2).mean(0)))
+        out[f"{name}_size"] = ((), np.sqrt((value**2).mean()))
+    return xr.Dataset(out, {TIME: truth[TIME]})
+
+
+def long_run(truth: xr.DataArray, forecast: xr.DataArray, window: bool = False) -> dict[str, float]:
+    """Statistics of two long runs of one field, for chaotic flows: the runs themselves part, these should not.
+
+    Trajectories and times are pooled; the two need not have the same ones, only the same grid.
+
+    Arguments:
+        truth: Reference run on its attractor.
+        forecast: Forecast run.
+        window: As in `spectrum`, for axes that are not periodic.
+
+    Returns:
+        `mean`: difference of the means over the truth's standard deviation; `std`: ratio of standard deviations minus
+        1; `distribution`: Wasserstein-1 distance between the distributions of values over the truth's standard
+        deviation; `spectrum`: `spectral_error`; `largest`: largest absolute value over the truth's.
+
+    Raises:
+        DataError: The grids differ.
+    """
+    space = space_dims(truth)
+    if space != space_dims(forecast) or any(not np.array_equal(truth[d], forecast[d]) for d in space):
+        raise DataError("long_run: the two runs are on different grids. Interpolate one of them first.")
+    u, v = (np.asarray(each.transpose(..., *space).values, dtype=np.float64) for each in (truth, forecast))
+    u, v = (each.reshape(-1, *each.shape[each.ndim - len(space) :]) for each in (u, v))
+    scale = float(u.std())
+    coords = {d: truth[d].values for d in space}
+    pooled = [xr.DataArray(each, coords, ["sample", *space]) for each in (u, v)]
+    count = min(len(u), len(v))
+    picks = [each.isel(sample=np.linspace(0, each.sizes["sample"] - 1, count).round().astype(int)) for each in pooled]
+    return {
+        "mean": float(v.mean() - u.mean()) / scale,
+        "std": float(v.std()) / scale - 1,
+        "distribution": float(stats.wasserstein_distance(u.ravel(), v.ravel())) / scale,
+        "spectrum": float(spectral_error(picks[0], picks[1], window=window)),
+        "largest": float(np.abs(v).max() / np.abs(u).max()),
+    }

@@ -1,0 +1,100 @@
+"""What a forecast starts from beside the initial field: earlier fields, and the controls that drive it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from romvae.errors import DataError, SchemaError
+from romvae.schema import TIME, TRAJECTORY
+from romvae.tensors import control_tensor
+
+if TYPE_CHECKING:
+    from romvae.rom import ROM
+
+__all__ = ["check_history", "controls_for", "history_of", "start_time"]
+
+
+def check_history(rom: ROM, start: xr.Dataset) -> None:
+    """Raises where `start` holds more times than the dynamics looks back on.
+
+    Raises:
+        DataError: It does; the message says how to select them.
+    """
+    times = start.sizes.get(TIME, 1)
+    most = (rom.dynamics.window - 1) * rom.dynamics.stride + 1
+    if times == 0 or times > most:
+        expected, advice = "one", "the one to start from, start.isel(time=0)"
+        if most > 1:
+            expected, advice = f"1 to {most}", f"the last ones, start.isel(time=slice(-{most}, None))"
+        raise DataError(f"rollout: start holds {times} times, expected {expected}. Select {advice}.")
+
+
+def start_time(start: xr.Dataset) -> float:
+    """Time of the initial field, the last one of `start`; 0 where it has no time."""
+    return float(np.asarray(start[TIME].values).reshape(-1)[-1]) if TIME in start.coords else 0.0
+
+
+def history_of(rom: ROM, x: Tensor) -> Tensor | None:
+    """Normalised fields before the last one, a large step apart, oldest first; None where there are none.
+
+    Arguments:
+        rom: The model.
+        x: Normalised fields `(trajectory, time, channel, *space)`.
+    """
+    chosen = torch.arange(x.shape[1] - 1, -1, -rom.dynamics.stride).flip(0)[:-1]
+    return x[:, chosen] if len(chosen) else None
+
+
+def controls_for(rom: ROM, start: xr.Dataset, controls: xr.Dataset | None, steps: int) -> Tensor | None:
+    """Normalised controls at the times of a forecast, `(trajectory, steps + 1, control)`; None where there are none.
+
+    Arguments:
+        rom: The model.
+        start: What the forecast starts from; its time, and its trajectories where the controls differ by trajectory.
+        controls: Holds the controls at the times of the forecast.
+        steps: Stored steps to forecast.
+
+    Raises:
+        SchemaError: Controls are missing, have no value at one of the times, or belong to other trajectories.
+    """
+    names = ", ".join(rom.schema.control_names)
+    if not rom.schema.controls:
+        if controls is not None:
+            raise SchemaError("rollout: controls were given, but this ROM was trained without any. Leave them out")
+        return None
+    if controls is None:
+        raise SchemaError(
+            f"rollout: this ROM is driven by {names}, whose values are needed at the times of the forecast. Give "
+            "controls=, a Dataset that holds them"
+        )
+    chosen = controls[[name for name in rom.schema.control_names if name in controls]]
+    rom.schema.check_controls(chosen, "rollout: ")
+    wanted = start_time(start) + rom.schema.dt * np.arange(steps + 1)
+    known = np.asarray(chosen[TIME].values, dtype=np.float64)
+    nearest = np.abs(known[None, :] - wanted[:, None]).argmin(1)
+    off = np.abs(known[nearest] - wanted) > 1e-6 * rom.schema.dt * np.maximum(1, np.arange(steps + 1))
+    if off.any():
+        raise SchemaError(
+            f"rollout: controls have no value at time {wanted[off][0]:.10g}, step {int(np.argmax(off))} of {steps}. "
+            f"Give {names} up to time {wanted[-1]:.10g}, or forecast fewer steps"
+        )
+    chosen = chosen.isel({TIME: nearest})
+    count = start.sizes.get(TRAJECTORY, 1)
+    own = TRAJECTORY in chosen.dims
+    if own and TRAJECTORY in start.coords and TRAJECTORY in chosen.coords:
+        labels = np.atleast_1d(start[TRAJECTORY].values)
+        missing = ~np.isin(labels, chosen[TRAJECTORY].values)
+        if missing.any():
+            raise SchemaError(f"rollout: controls have no trajectory {labels[missing][0]}. Give those of start")
+        chosen = chosen.sel({TRAJECTORY: labels})
+    elif own and chosen.sizes[TRAJECTORY] not in (1, count):
+        raise SchemaError(
+            f"rollout: controls hold {chosen.sizes[TRAJECTORY]} trajectories, start holds {count}. Give those of start"
+        )
+    values = control_tensor(chosen, rom.schema, rom.control_scaling)
+    return None if values is None else values.expand(count, -1, -1)

@@ -1,0 +1,154 @@
+"""The first stage from settings to batches, on its own for a search, and what it says of the divergence's balance."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+import xarray as xr
+from torch import Tensor
+
+from romvae.assembly import LINEAR_COMPRESSION
+from romvae.kinds import LOSS_DEFAULTS
+from romvae.latent.activity import activity_of, advice_of, reconstruction_error, warnings_of
+from romvae.objectives import objective_of
+from romvae.rom import ROM
+from romvae.streamed import Trajectories, streaming_budget
+from romvae.symmetry import Symmetry
+from romvae.tensors import field_tensor, symmetry_of
+from romvae.training.batches import SnapshotBatches
+from romvae.training.mean import MeanStage
+from romvae.training.runner import run_stage
+from romvae.training.session import Session
+from romvae.training.streamed import StreamedBatches
+
+__all__ = ["Balance", "fit_compression", "mean_training"]
+
+logger = logging.getLogger("romvae.training")
+
+_USUAL = {"vae_steps": 2000, "learning_rate": 2e-3, "batch_size": 128}
+"""What `romvae.fit` takes where nothing was chosen."""
+_JUDGED = 256
+"""Training snapshots on which the balance of likelihood and divergence is judged."""
+
+
+def mean_training(
+    rom: ROM,
+    x: Tensor | Trajectories,
+    terms: Mapping[str, Any],
+    steps: int,
+    rate: float,
+    size: int,
+    symmetry: Symmetry,
+    seed: int,
+) -> tuple[MeanStage, SnapshotBatches]:
+    """The stage that trains encoder and mean, and its batches.
+
+    Arguments:
+        rom: Its VAE is trained.
+        x: Normalised snapshots `(trajectory, time, channel, *space)`, in memory or on disk.
+        terms: All of `LossChoices`.
+        steps: Training steps.
+        rate: Peak learning rate.
+        size: Snapshots per batch.
+        symmetry: By what snapshots are moved at random.
+        seed: Seed of order, noise and moves.
+    """
+    objective = objective_of(terms["objective"], dict(terms))
+    stage = MeanStage(rom.vae, steps, rate, objective=objective, consistency=terms["consistency"], seed=seed)
+    noise = (terms["samples"], rom.vae.latent)
+    corrupted = terms["input_noise"] if rom.choices["compression"] == "dae" else 0.0
+    if isinstance(x, Trajectories):
+        return stage, StreamedBatches(x, size, steps, seed, symmetry=symmetry, noise=noise, input_noise=corrupted)
+    batches = SnapshotBatches(
+        x.flatten(0, 1),
+        size,
+        steps,
+        seed,
+        symmetry=symmetry,
+        noise=noise,
+        group=x.shape[1],
+        neighbour=terms["consistency"] > 0,
+        input_noise=corrupted,
+    )
+    return stage, batches
+
+
+class Balance:
+    """Watches whether the first stage ends better than the linear model that it starts as.
+
+    Judged on a few training snapshots: on others, an overfitted model would look like a collapsed one. Nothing random
+    is drawn that training could notice.
+
+    Arguments:
+        rom: Before the stage; not yet trained, unless `start` is given.
+        x: Its training snapshots.
+        start: Error of the linear model, where the stage is continued.
+    """
+
+    def __init__(self, rom: ROM, x: Tensor | Trajectories, start: float | None = None) -> None:
+        flat = (x.some() if isinstance(x, Trajectories) else x).flatten(0, 1)
+        self.rom, self.snapshots = rom, flat[:: -(-len(flat) // _JUDGED)]
+        self.start = reconstruction_error(rom.vae, self.snapshots) if start is None else start
+
+    def notes(self, terms: Mapping[str, Any]) -> dict[str, Any]:
+        """Divergence per latent and warnings, for the history; warnings go to the log too.
+
+        Arguments:
+            terms: What the stage was told.
+        """
+        if not self.rom.vae.variational:
+            return {}
+        found = activity_of(self.rom.vae, self.snapshots)
+        said = warnings_of(found, self.start, {**terms, **self.rom.choices})
+        for sentence in said:
+            logger.warning("%s", sentence)
+        return {
+            "latent": {
+                "kl": [float(v) for v in found.table["kl"].values],
+                "active": found.active,
+                "error": found.relative_error,
+                "linear_error": self.start,
+                "advice": advice_of(found),
+                "warnings": said,
+            }
+        }
+
+
+def fit_compression(
+    rom: ROM,
+    train: xr.Dataset,
+    seed: int = 0,
+    training: Mapping[str, Any] | None = None,
+    progress: Callable[..., None] | None = None,
+) -> ROM:
+    """Trains encoder and mean decoder only, as the first stage of `romvae.fit` does; the ROM is changed in place.
+
+    Arguments:
+        rom: From `ROM.for_data(train)`.
+        train: Training part.
+        seed: Seed of the training.
+        training: Arguments of `romvae.fit`; those of other stages have no effect.
+        progress: Progress callable.
+    """
+    if rom.choices["compression"] in LINEAR_COMPRESSION:
+        return rom
+    told = dict(training or {})
+    budget = streaming_budget(train, rom.schema, told.get("memory_budget"))
+    x: Tensor | Trajectories
+    if budget is None:
+        x = field_tensor(train, rom.schema, rom.normaliser)
+    else:
+        x = Trajectories(train, rom.schema, rom.normaliser, budget)
+    moves = told.get("augment", "auto") == "auto"
+    some = x.some() if isinstance(x, Trajectories) else x
+    symmetry = symmetry_of(some, rom.schema, rom.normaliser, rom.mask) if moves else Symmetry()
+    steps, rate, size = (told.get(name) or usual for name, usual in _USUAL.items())
+    terms = {**LOSS_DEFAULTS, **{name: told[name] for name in LOSS_DEFAULTS if name in told}}
+    stage, batches = mean_training(rom, x, terms, int(steps), float(rate), int(size), symmetry, seed)
+    accelerator = "gpu" if told.get("device") != "cpu" and torch.cuda.is_available() else "cpu"
+    run_stage(stage, batches, rom, Session(None, {}), accelerator, progress or (lambda *args: None))
+    rom.eval()
+    return rom

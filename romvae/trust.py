@@ -1,0 +1,235 @@
+"""How long a forecast can be trusted: the first lead time at which its predicted error exceeds a tolerance.
+
+    rom.rollout(start, tolerance=0.05)["trust_horizon"]
+
+Errors count in the field's standard deviation over the training data: 0.05 is five per cent of it. The error at a time
+is the root mean square over the points of the domain, the largest of all fields.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor, nn
+
+from romvae.calibration import coverage_law, trajectories_needed
+from romvae.canonical import SPACE, TIME, TRAJECTORY, canonical
+from romvae.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from romvae.rom import ROM
+
+__all__ = ["TrustScores", "calibrate_trust", "cut", "predicted_error", "promise", "true_error", "trust_horizon"]
+
+HORIZON = "trust_horizon"
+_ROUND = 1e-9
+
+
+class TrustScores(nn.Module):
+    r"""True and predicted errors of calibration trajectories over lead time.
+
+    A forecast is trusted as long as its predicted error has stayed below a threshold. For a tolerance, the score of a
+    trajectory is the largest predicted error up to the first time at which its true error exceeds the tolerance
+    (infinite where it never does): thresholds above the score trust that forecast too long. With n trajectories and
+    the threshold at the k-th smallest score, :math:`k = \lfloor (n + 1)(1 - level) \rfloor`, a new trajectory from the
+    same distribution is trusted too long with a probability of at most :math:`1 - level`, whatever the predicted error
+    is worth; a good one makes long horizons.
+
+    The statement is about the lead times that were calibrated, and holds for one tolerance at a time.
+
+    References:
+        Angelopoulos, Bates, Fisch, Lei and Schuster (2024), Conformal risk control, arXiv:2208.02814.
+    """
+
+    @property
+    def trajectories(self) -> int:
+        """Calibration trajectories; 0 before `keep`."""
+        return int(self._buffers["true"].shape[0]) if self._buffers else 0  # type: ignore[union-attr]
+
+    @property
+    def last_lead(self) -> float:
+        """Last calibrated lead time, stored steps."""
+        return float(self.get_buffer("lead")[-1])
+
+    def keep(self, lead: Tensor, true: Tensor, predicted: Tensor) -> None:
+        """Keeps errors, replacing earlier ones.
+
+        Arguments:
+            lead: Lead times in stored steps, increasing, `(lead,)`.
+            true: Error of the forecast, `(trajectory, lead)`, in the field's standard deviations.
+            predicted: What the forecast says of it, likewise.
+        """
+        self.register_buffer("lead", lead.double())
+        self.register_buffer("true", true.float())
+        self.register_buffer("predicted", predicted.float())
+
+    def threshold(self, tolerance: float, level: float) -> float:
+        """Predicted error below which a forecast is trusted; infinite where no calibration run asks for a bound.
+
+        Arguments:
+            tolerance: Largest true error that is accepted.
+            level: Share of new trajectories that are not to exceed it while they are trusted.
+
+        Raises:
+            ConfigError: An argument is out of range.
+            DataError: The ROM has no such calibration, or too few trajectories for the level.
+        """
+        _positive("tolerance", tolerance)
+        if not 0 < level < 1:
+            raise ConfigError(f"trust horizon: level is {level}, expected between 0 and 1. Choose 0.9, for example.")
+        n = self.trajectories
+        if n == 0:
+            raise DataError(
+                "trust horizon: this ROM has no calibrated errors. Call romvae.calibrate_trust(rom, parts.calibration)."
+            )
+        rank = math.floor((n + 1) * (1 - level) + _ROUND)
+        if rank < 1:
+            raise DataError(
+                f"trust horizon: level {level:g} takes at least {trajectories_needed(level)} calibration trajectories, "
+                f"and there are {n}. Lower the level, or calibrate on more."
+            )
+        late = self.get_buffer("true") > tolerance
+        first = late.int().argmax(1, keepdim=True)
+        score = self.get_buffer("predicted").cummax(1).values.gather(1, first)[:, 0]
+        score = torch.where(late.any(1), score, torch.full_like(score, math.inf))
+        return float(score.sort().values[rank - 1])
+
+    def statement(self, tolerance: float, level: float) -> str:
+        """What the horizon promises, with the finite-sample interval of the true share, in a sentence."""
+        return promise(f"the error stays below {tolerance:g} up to the trust horizon", level, self.trajectories)
+
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):  # type: ignore[no-untyped-def]
+        for name in list(self._buffers):
+            delattr(self, name)
+        for name, value in state_dict.items():
+            if name.startswith(prefix):
+                self.register_buffer(name.removeprefix(prefix), torch.empty_like(value))
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def promise(what: str, level: float, trajectories: int) -> str:
+    """A sentence on a share of new runs, and what the finite number of calibration trajectories leaves open of it."""
+    low, high = coverage_law(trajectories, level)
+    return (
+        f"In at least {100 * level:.3g} % of new runs {what} (given these {trajectories} calibration runs: "
+        f"{100 * low:.3g} % to {100 * high:.3g} %, 90 % confidence); for runs from the same distribution."
+    )
+
+
+def predicted_error(rom: ROM, forecast: xr.Dataset) -> xr.DataArray:
+    """Error that a forecast expects of itself at every time: the root mean square of its `u_std` over the domain.
+
+    Returns:
+        Dims of the forecast without space, in the field's standard deviations over the training data.
+    """
+    stds = {name: forecast[f"{name}_std"] for name in rom.schema.field_names}
+    return _largest(rom, stds)
+
+
+def true_error(rom: ROM, truth: xr.Dataset, forecast: xr.Dataset) -> xr.DataArray:
+    """Root mean square error of a forecast at every time, in the same units as `predicted_error`.
+
+    Arguments:
+        rom: Gives the fields and their scales.
+        truth: Reference on the same grid and times.
+        forecast: Any Dataset with the ROM's fields.
+    """
+    return _largest(rom, {name: forecast[name] - truth[name] for name in rom.schema.field_names})
+
+
+def calibrate_trust(rom: ROM, data: xr.Dataset, members: int = 32, seed: int = 0) -> TrustScores:
+    """Compares forecasts with trajectories that nothing else was fitted on; kept in `rom.trust` and saved with it.
+
+    The factors of the forecast's variance may come from the same trajectories: with n of them that flatters the
+    predicted errors by a share of the order 1/n.
+
+    Arguments:
+        rom: Trained.
+        data: The calibration part, whole trajectories.
+        members: Members of the forecasts.
+        seed: Seed of the members.
+
+    Raises:
+        SchemaError: The data are not on the ROM's grid.
+    """
+    data = canonical(data)
+    steps = data.sizes[TIME] - 1
+    driven = {"controls": data} if rom.schema.controls else {}
+    forecast = rom.rollout(data.isel({TIME: 0}), steps=steps, members=members, seed=seed, **driven)
+    true, predicted = true_error(rom, data, forecast), predicted_error(rom, forecast)
+    lead = torch.arange(steps + 1)
+    rom.trust.keep(lead, *(torch.from_numpy(e.transpose(TRAJECTORY, TIME).values.copy()) for e in (true, predicted)))
+    return rom.trust
+
+
+def trust_horizon(rom: ROM, forecast: xr.Dataset, tolerance: float, level: float = 0.9) -> xr.DataArray:
+    """First lead time at which the predicted error of each trajectory reaches the calibrated threshold.
+
+    Arguments:
+        rom: Its `trust` is calibrated, see `calibrate_trust`.
+        forecast: From `rom.rollout`.
+        tolerance: Largest error that is accepted, in the field's standard deviations over the training data.
+        level: Share of new trajectories whose error is to stay below the tolerance before the horizon.
+
+    Returns:
+        `(trajectory,)`, time after the start; infinite where the forecast ends before. Beyond the lead times that
+        were calibrated nothing is promised: no horizon is longer than the first lead time after them. The attributes
+        hold tolerance, level, threshold and, as a sentence, the guarantee.
+
+    Raises:
+        ConfigError: Tolerance or level is out of range.
+        DataError: The ROM has no such calibration, or too few trajectories for the level.
+    """
+    threshold = rom.trust.threshold(tolerance, level)
+    error = predicted_error(rom, forecast)
+    times = np.asarray(forecast[TIME].values, dtype=np.float64)
+    lead = times - times[0]
+    known = xr.DataArray(lead / rom.schema.dt <= rom.trust.last_lead + 1e-6, dims=TIME)
+    over = (error >= threshold) | ~known
+    value = xr.where(over.any(TIME), xr.DataArray(lead, dims=TIME)[over.argmax(TIME)], np.inf)
+    attrs: dict[str, Any] = {
+        "long_name": "first lead time at which the predicted error exceeds the tolerance",
+        "units": rom.schema.time_units,
+        "tolerance": tolerance,
+        "level": level,
+        "threshold": threshold,
+        "guarantee": rom.trust.statement(tolerance, level),
+    }
+    return value.drop_vars([n for n in value.coords if n == TIME]).assign_attrs(attrs).rename(HORIZON)
+
+
+def cut(forecast: xr.Dataset) -> xr.Dataset:
+    """The forecast up to its trust horizon: NaN at the horizon and after it.
+
+    The times at which no trajectory is trusted any more are dropped; the start always stays.
+    """
+    times = forecast[TIME]
+    trusted = (times - times[0]) < forecast[HORIZON]
+    kept = int(trusted.any([d for d in trusted.dims if d != TIME]).sum())
+    out = forecast.copy()
+    for name, variable in forecast.data_vars.items():
+        if TIME in variable.dims:
+            out[name] = variable.where(trusted).transpose(*variable.dims).assign_attrs(variable.attrs)
+    return out.isel({TIME: slice(0, max(1, kept))})
+
+
+def _largest(rom: ROM, values: dict[str, xr.DataArray]) -> xr.DataArray:
+    """Root mean square over the domain in units of each field's scale, the largest of all fields."""
+    scale = dict(zip(rom.schema.field_names, rom.normaliser.std.tolist(), strict=True))
+    space = [d for d in SPACE if d in rom.schema.grid.names]
+    inside = None if rom.mask is None else xr.DataArray(rom.mask, dims=rom.schema.grid.names)
+    errors = []
+    for name, value in values.items():
+        square = (value / scale[name]) ** 2
+        errors.append((square if inside is None else square.where(inside)).mean(space) ** 0.5)
+    stacked: xr.DataArray = xr.concat(errors, "field", coords="minimal", compat="override").max("field")
+    return stacked
+
+
+def _positive(name: str, value: float) -> None:
+    if not value > 0:
+        raise ConfigError(f"trust horizon: {name} is {value}, expected a positive number. Choose 0.05, for example.")
