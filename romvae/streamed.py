@@ -11,6 +11,7 @@ from romvae.canonical import TIME, TRAJECTORY, mask_of
 from romvae.data.source import SnapshotSource
 from romvae.memory import available_bytes, require_memory
 from romvae.normalise import Normaliser
+from romvae.ragged import even_part, existing, ragged_lengths
 from romvae.schema import Schema
 
 __all__ = ["AUTOMATIC_BUDGET", "Trajectories", "streaming_budget"]
@@ -60,6 +61,12 @@ class Trajectories:
         self.shape = (ds.sizes[TRAJECTORY], ds.sizes[TIME], *self.source.shape)
         mask = mask_of(ds)
         self._outside = None if mask is None else torch.from_numpy(~mask)
+        lengths = ragged_lengths(ds)
+        self.kept = None if lengths is None else existing(lengths, self.shape[1])
+        """Which snapshots there are, boolean `(trajectory, time)`; None for all. The others are never read."""
+        every = np.ones(self.shape[:2], dtype=bool) if self.kept is None else self.kept
+        self.numbers = np.flatnonzero(every.reshape(-1))
+        """Numbers, `trajectory * times + time`, of the snapshots that there are."""
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -71,16 +78,21 @@ class Trajectories:
         return self.snapshots(index).reshape(len(rows), *self.shape[1:])
 
     def snapshots(self, index: np.ndarray) -> Tensor:
-        """Single snapshots, `(sample, channel, *space)`, float32."""
+        """Single snapshots, `(sample, channel, *space)`, float32; NaN beyond the end of a trajectory."""
         x = torch.empty(len(index), *self.shape[2:])
         step = max(1, 2**24 // self.source.snapshot_bytes)  # float64 for a few at a time
         order = np.argsort(index, kind="stable")
+        there = None if self.kept is None else self.kept.reshape(-1)[index]
+        if there is not None:
+            order = order[there[order]]
         for lo in range(0, len(order), step):
             chosen = order[lo : lo + step]
             u = torch.from_numpy(self.source.read(index[chosen]).astype(np.float64))
             x[torch.from_numpy(chosen)] = self.normaliser(u).float()
         if self._outside is not None:
             x[..., self._outside] = 0.0
+        if there is not None:
+            x[torch.from_numpy(~there)] = torch.nan
         return x
 
     @property
@@ -90,16 +102,21 @@ class Trajectories:
         return max(1, min(16, self.budget // (8 * each)))
 
     def some(self) -> Tensor:
-        """Whole trajectories, evenly through the data, as many as an eighth of the budget takes, and at least two."""
-        each = 4 * int(np.prod(self.shape[1:]))
-        count = min(len(self), max(2, self.budget // (8 * each)))
-        rows = np.linspace(0, len(self) - 1, count).round().astype(int)
-        index = np.concatenate([np.arange(i * self.shape[1], (i + 1) * self.shape[1]) for i in rows])
-        return self.snapshots(index).reshape(count, *self.shape[1:])
+        """Whole trajectories, evenly through the data, as many as an eighth of the budget takes, and at least two.
+
+        Of ragged data, those of `romvae.ragged.even_part`, cut to one length.
+        """
+        every, times = np.arange(len(self)), self.shape[1]
+        if self.kept is not None:
+            every, times = even_part(self.kept.sum(1))
+        each = 4 * times * int(np.prod(self.shape[2:]))
+        count = min(len(every), max(2, self.budget // (8 * each)))
+        rows = every[np.linspace(0, len(every) - 1, count).round().astype(int)]
+        index = np.concatenate([np.arange(i * self.shape[1], i * self.shape[1] + times) for i in rows])
+        return self.snapshots(index).reshape(count, times, *self.shape[2:])
 
     def scattered(self, limit: int = 1500) -> Tensor:
         """Single snapshots, evenly through the data: `limit`, or as many as an eighth of the budget takes."""
         each = 4 * int(np.prod(self.shape[2:]))
-        total = self.shape[0] * self.shape[1]
-        every = -(-total // max(2, min(limit, self.budget // (8 * each))))
-        return self.snapshots(np.arange(0, total, every))
+        every = -(-len(self.numbers) // max(2, min(limit, self.budget // (8 * each))))
+        return self.snapshots(self.numbers[::every])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -121,3 +122,20 @@ def test_threads_give_results_in_order_and_errors_to_the_caller() -> None:
     assert list(in_order(lambda k: k * k, iter(range(20)), 4)) == [k * k for k in range(20)]
     with pytest.raises(ZeroDivisionError):
         list(in_order(lambda k: 1 // (7 - k), iter(range(20)), 4))
+
+
+@pytest.mark.parametrize("mean", [0.0, 3.0, 30.0, 35.0, 1e4, -1e6])
+def test_mean_and_spread_are_those_of_exact_fractions(mean: float) -> None:
+    """On both sides of the ratio at which a second pass begins.
+
+    One pass loses the ratio of mean square to variance, at most 1000, of the 1e-16 of float64 per operation; sums
+    over rows of 8192 add their rounding.
+    """
+    values = (mean + np.random.default_rng(5).standard_normal(10_001)).astype("f4")
+    exact = [Fraction(float(v)) for v in values]
+    total = sum(exact)
+    centre = total / len(exact)
+    squares = sum((v - centre) ** 2 for v in exact)
+    found = FieldStatistics().add(values)
+    assert abs(float((Fraction(found.mean) - centre) / (abs(centre) + 1))) < 1e-15
+    assert abs(float((Fraction(found.squares) - squares) / squares)) < 2e-13

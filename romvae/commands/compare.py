@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_format
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,7 +30,7 @@ def compare(
     /,
     *,
     out: Annotated[Path, Parameter(name=["--out", "-o"])],
-    data: Path | None = None,
+    data: Annotated[list[Path] | None, Parameter(consume_multiple=True)] = None,
     reader: Reader = None,
     members: Members = 32,
     seed: Seed = 0,
@@ -43,7 +44,7 @@ def compare(
     Arguments:
         run: folder that romvae train wrote.
         out: folder for report.html, metrics.json and the comparison behind them.
-        data: the data of the run, if they have moved since.
+        data: the data of the run, if they have moved since; all of them, in their order, where there are several.
         max_relative_l2: exit with code 6 if the ROM's relative L2 error is larger.
         json: print metrics.json instead of the table.
     """
@@ -65,14 +66,15 @@ def compare(
 
 
 def compare_run(
-    run: RunFolder, data: Path | None, members: int, seed: int, progress: Progress, reader: str | None = None
+    run: RunFolder, data: Sequence[Path] | None, members: int, seed: int, progress: Progress, reader: str | None = None
 ) -> Comparison:
     """The comparison of a run with the held-out part of its data."""
     if not 1 <= members <= 10000:
         raise ConfigError(f"--members = {members}: should be between 1 and 10000.")
     record = run.data()
-    path = data or Path(record.path)
-    snapshots, own = run.opened(path, reader)
+    paths = data or record.paths
+    path = ", ".join(map(str, paths))
+    snapshots, own = run.opened(paths, reader)
     if not own:
         logger.warning(
             "%s: is not the data of this run byte for byte, so whether its test trajectories were held out is not "
@@ -81,12 +83,10 @@ def compare_run(
         )
     test = record.select(snapshots, "test", str(path))
     train = record.select(snapshots, "train", str(path))
-    from romvae.check import require_equal_lengths
     from romvae.comparison import compare as measure
     from romvae.rom import ROM
     from romvae.solvers import CASES
 
-    require_equal_lengths(snapshots, f"{path}: ")
     history = run.history()
     comparison = measure(
         ROM.load(run.model),
@@ -98,9 +98,17 @@ def compare_run(
         seed=seed,
         progress=progress,
     )
+    tried = history.get("notes", {}).get("dynamics", {}).get("scores", {})
+    if tried:
+        scores = ", ".join(f"{kind} {score['crps']:.3g}" for kind, score in sorted(tried.items(), key=_by_score))
+        comparison.info["model"]["dynamics_tried"] = f"CRPS of held-out forecasts: {scores}"
     comparison.info["configuration"] = run.settings()
     comparison.info["history"] = history.get("curves", {})
     found = run.latent_size()
     if found is not None:
         comparison.info["latent_size"] = found
     return comparison
+
+
+def _by_score(item: tuple[str, dict[str, float]]) -> float:
+    return item[1]["crps"]

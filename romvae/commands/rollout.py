@@ -55,7 +55,10 @@ def rollout(
     rom.schema.check(snapshots, source=str(start))  # with its times: their step and units have to fit as well
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", OutOfRangeWarning)  # said by the check, with the name of the store
-        forecast = rom.rollout(snapshots.isel(time=0), steps=steps, members=members, seed=seed, level=level)
+        driven = snapshots if rom.schema.controls else None
+        forecast = rom.rollout(
+            snapshots.isel(time=0), steps=steps, members=members, seed=seed, level=level, controls=driven
+        )
         warnings.simplefilter("ignore", AssumptionWarning)
         write_snapshots(forecast, out, overwrite=overwrite)
     print(f"{out}: {snapshots.sizes['trajectory']} forecasts of {forecast.sizes['time'] - 1} steps")

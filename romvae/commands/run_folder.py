@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,11 +40,12 @@ class DataRecord:
     """Which data a run was made from.
 
     Arguments:
-        path: absolute path of the store.
+        path: absolute path of the store, of the first one where there are several.
         fingerprint: of the store's bytes, see `fingerprint`.
         seed: seed of the split.
         trajectories: identifiers of the trajectories in each part.
         reader: layout that the data were read with, or `reader.yaml` in the folder; None: it was recognised.
+        more: absolute paths of the other stores, in the order in which their trajectories follow.
     """
 
     path: str
@@ -51,16 +53,23 @@ class DataRecord:
     seed: int
     trajectories: dict[str, list[int]]
     reader: str | None = None
+    more: tuple[str, ...] = ()
+
+    @property
+    def paths(self) -> list[Path]:
+        """All stores, in their order."""
+        return [Path(self.path), *map(Path, self.more)]
 
     @classmethod
-    def of(cls, path: Path, parts: Any, seed: int, reader: str | None = None) -> DataRecord:
-        """Record of the store at `path`, split into `parts`, as `romvae.split` gives them."""
+    def of(cls, paths: Path | Sequence[Path], parts: Any, seed: int, reader: str | None = None) -> DataRecord:
+        """Record of the store at `paths`, or of several, split into `parts`, as `romvae.split` gives them."""
         from romvae.data.split import PARTS
 
         trajectories: dict[str, list[int]] = {
             name: [int(i) for i in getattr(parts, name)["trajectory"].values] for name in PARTS
         }
-        return cls(str(path.resolve()), fingerprint(path), seed, trajectories, reader)
+        first, *others = [str(path.resolve()) for path in _several(paths)]
+        return cls(first, fingerprint(paths), seed, trajectories, reader, tuple(others))
 
     def select(self, dataset: xr.Dataset, part: str, source: str = "") -> xr.Dataset:
         """The trajectories of one part, in the order of the record.
@@ -116,16 +125,16 @@ class RunFolder:
             )
         return cls(path)
 
-    def opened(self, path: Path, reader: str | None = None) -> tuple[xr.Dataset, bool]:
+    def opened(self, path: Path | Sequence[Path], reader: str | None = None) -> tuple[xr.Dataset, bool]:
         """Snapshots at `path`, and whether they are the data of this run, byte for byte.
 
         Arguments:
-            path: a store, or a file or folder of another program.
+            path: a store, or a file or folder of another program, or several.
             reader: layout or mapping file of other data; those of the run are read as they were for the training.
         """
         from romvae.data import open_snapshots
 
-        own = path.exists() and fingerprint(path) == self.data().fingerprint
+        own = all(each.exists() for each in _several(path)) and fingerprint(path) == self.data().fingerprint
         return open_snapshots(path, reader=reader or (self.reader() if own else None)), own
 
     def reader(self) -> str | None:
@@ -179,7 +188,12 @@ class RunFolder:
             }
             reader = None if record.get("reader") is None else str(record["reader"])
             return DataRecord(
-                str(record["path"]), str(record["fingerprint"]), int(record["seed"]), trajectories, reader
+                str(record["path"]),
+                str(record["fingerprint"]),
+                int(record["seed"]),
+                trajectories,
+                reader,
+                tuple(map(str, record.get("more", ()))),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{self.path / 'data.json'}: is damaged ({error}). Train the run again.") from None
@@ -221,8 +235,19 @@ class RunFolder:
         return value
 
 
-def fingerprint(path: Path) -> str:
-    """SHA-256 of a store: of names and contents, or of names and sizes where the contents exceed 2 GiB."""
+def _several(paths: Path | Sequence[Path]) -> list[Path]:
+    return [paths] if isinstance(paths, Path) else list(paths)
+
+
+def fingerprint(paths: Path | Sequence[Path]) -> str:
+    """SHA-256 of a store: of names and contents, or of names and sizes where the contents exceed 2 GiB.
+
+    Several stores have that of their fingerprints, in their order.
+    """
+    path, *others = _several(paths)
+    if others:
+        each = [fingerprint(one) for one in (path, *others)]
+        return f"{each[0].split(':')[0]}:{hashlib.sha256(' '.join(each).encode()).hexdigest()}"
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
     contents = sum(file.stat().st_size for file in files) <= _HASHED_BYTES
     digest = hashlib.sha256()

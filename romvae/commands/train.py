@@ -10,7 +10,7 @@ import subprocess
 import sys
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -35,9 +35,7 @@ __all__ = ["train"]
 
 
 def train(
-    data: Path | None = None,
-    /,
-    *,
+    *data: Path,
     out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
     resume: Path | None = None,
     config: Config = None,
@@ -50,8 +48,8 @@ def train(
     """Train a reduced-order model on a store of snapshots, or continue a training that was stopped.
 
     Arguments:
-        data: store of snapshots, or a file or folder of another program; romvae info shows whether it is usable. With
-            --resume, where the data are now.
+        data: store of snapshots, or a file or folder of another program; romvae info shows whether it is usable. The
+            trajectories of several follow each other. For a run that is continued: where the data are now.
         out: folder of the run: the model, its settings, its losses and the environment.
         resume: folder of a run that was stopped; it continues to the bit, with the settings it was begun with.
         settings: single settings, on top of those of the file.
@@ -71,21 +69,21 @@ def train(
                 run.finish()
             print(f"{run.path}: its training has finished, there is nothing to continue.")
             return
-        path, chosen = _stopped(run, data)
+        paths, chosen = _stopped(run, data)
         reader = run.reader()
     else:
-        if data is None or out is None:
-            missing = "DATA" if data is None else "--out"
+        if not data or out is None:
+            missing = "DATA" if not data else "--out"
             raise ConfigError(f"{missing} is missing. Give DATA and --out, or --resume with the folder of a run.")
-        run, path, chosen = RunFolder(out), data, load_settings(TrainSettings, config, given)
+        run, paths, chosen = RunFolder(out), data, load_settings(TrainSettings, config, given)
         _check_target(out, overwrite)
     from romvae.data import open_snapshots, split
     from romvae.data.mapping import mapping_text
 
-    snapshots = open_snapshots(path, reader=reader)
+    snapshots = open_snapshots(paths, reader=reader)
     mapping = mapping_text(reader)
     _check_device(chosen.training.device)
-    with _naming(path):
+    with _naming(paths):
         parts = split(snapshots, seed=chosen.seed)
         rom = None if chosen.model.latent == "auto" else _untrained(parts, chosen)
     if rom is not None:
@@ -96,7 +94,7 @@ def train(
         run.path.mkdir(parents=True, exist_ok=True)
         run.begin(
             settings=to_yaml(chosen, "settings of this run; romvae train DATA --config takes this file"),
-            data=DataRecord.of(path, parts, chosen.seed, reader),
+            data=DataRecord.of(paths, parts, chosen.seed, reader),
             command=shlex.join(["romvae", *sys.argv[1:]]),
             mapping=mapping,
         )
@@ -164,28 +162,31 @@ def _fit(run: RunFolder, rom: ROM | None, parts: Parts, chosen: TrainSettings, e
 
 
 @contextmanager
-def _naming(path: Path) -> Iterator[None]:
+def _naming(paths: Sequence[Path]) -> Iterator[None]:
     """Puts the name of the store in front of what is wrong with its data; assumptions were said when it was opened."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AssumptionWarning)
             yield
     except DataError as error:
-        raise type(error)(f"{path}: {error}") from error
+        raise type(error)(f"{', '.join(map(str, paths))}: {error}") from error
 
 
-def _stopped(run: RunFolder, data: Path | None) -> tuple[Path, TrainSettings]:
+def _stopped(run: RunFolder, data: Sequence[Path]) -> tuple[Sequence[Path], TrainSettings]:
     """Data and settings of the run to continue."""
     record = run.data()
-    path = data or Path(record.path)
-    if not path.exists():
-        raise DataError(f"{path}: the run's data are gone. Give their new place: romvae train DATA --resume {run.path}")
-    if fingerprint(path) != record.fingerprint:
+    paths = data or record.paths
+    for path in paths:
+        if not path.exists():
+            raise DataError(
+                f"{path}: the run's data are gone. Give their new place: romvae train DATA --resume {run.path}"
+            )
+    if fingerprint(paths) != record.fingerprint:
         raise DataError(
-            f"{path}: differs from the data that the run was begun with, so it cannot be continued exactly. "
-            "Give the same data, or train anew."
+            f"{', '.join(map(str, paths))}: differs from the data that the run was begun with, so it cannot be "
+            "continued exactly. Give the same data, or train anew."
         )
-    return path, load_settings(TrainSettings, run.path / "config.yaml", None)
+    return paths, load_settings(TrainSettings, run.path / "config.yaml", None)
 
 
 def _check_target(out: Path, overwrite: bool) -> None:

@@ -156,7 +156,7 @@ def _require_same_times(one: xr.Dataset, other: xr.Dataset, name: str, source: s
     if n > 1 and abs(steps[0] - steps[1]) > slack:
         raise SchemaError(
             f"{source}: time step is {steps[1]:.10g}, in {name} it is {steps[0]:.10g}. Bring them to one with "
-            f"--interpolate-time {max(steps):.10g}"
+            f"romvae pack --interpolate-time {max(steps):.10g}"
         )
     wrong = np.abs(a[:n] - b[:n]) > slack
     if wrong.any():

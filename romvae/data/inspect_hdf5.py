@@ -15,6 +15,7 @@ import h5py
 import h5py.h5o
 
 from romvae.data.layout import refuse_bomb
+from romvae.data.probe import probe
 from romvae.errors import DataError
 
 __all__ = ["check_links", "check_unwritten", "inspect", "tree"]
@@ -37,6 +38,7 @@ def inspect(path: Path, source: str) -> None:
     """
     try:
         status = path.stat()
+        probe(path, source)
         declared = _declared(path, source, status.st_mtime_ns, status.st_size)
     except BlockingIOError as error:
         raise DataError(f"{source}: is being written by another process. Wait until it is done") from error

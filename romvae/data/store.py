@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from romvae.atomic import atomic_file, atomic_folder, check_target, require_spac
 from romvae.canonical import blocks, canonical
 from romvae.check import check_dims, check_snapshots
 from romvae.data import hdf5_store, netcdf_store, zarr_store
+from romvae.data.concatenated import concatenate
 from romvae.data.direct import read_directly
 from romvae.data.layout import check_storable
 from romvae.data.manifest import Checksums, Finding, Manifest
@@ -100,7 +102,8 @@ def open_snapshots(
 
     Arguments:
         path: A Zarr folder, an HDF5 or a netCDF-4 file of romvae, or with the canonical dims; or files of a layout that
-            `romvae.data.readers` knows: one, a folder, or several.
+            `romvae.data.readers` knows: one, a folder, or several. The trajectories of several stores follow each
+            other (`romvae.data.concatenated`); their values then come through xarray, slower than from one store.
         check: Whether to scan all values for NaN and infinity (one pass over the data, in blocks). The
             rest is always checked: all chunks present, completed, dims, dtypes, coordinates.
         uniform: Whether the time step has to be the same throughout.
@@ -116,6 +119,11 @@ def open_snapshots(
     """
     from romvae.data import readers
 
+    if not isinstance(path, str | Path):
+        if len(path) == 1:
+            return open_snapshots(path[0], check=check, uniform=uniform, reader=reader)
+        if reader is None and not any(map(readers.foreign, path)):
+            return _open_several(path, check, uniform)
     theirs = reader is not None or readers.foreign(path)
     source = str(path) if isinstance(path, str | Path) else str(next(iter(path), ""))
     ds = readers.open_with(path, reader) if theirs else STORES[format_of(source)].read(Path(source), source)
@@ -180,6 +188,16 @@ def manifest_of(path: Path | str) -> Manifest | None:
             raise
         raise DataError(f"{path}: its manifest cannot be read: damaged. Copy or simulate it again") from error
     return None if text is None else Manifest.from_json(text, str(path))
+
+
+def _open_several(paths: Sequence[Path | str], check: bool, uniform: bool) -> xr.Dataset:
+    """Stores one after the other; each is checked as if it stood alone."""
+    with ExitStack() as stack:
+        opened = [stack.enter_context(open_snapshots(path, check=check, uniform=uniform)) for path in paths]
+        result = concatenate(opened, [str(path) for path in paths])
+        result.encoding["sources"] = tuple(str(path) for path in paths)
+        stack.pop_all()  # closed with the result from here on
+        return result
 
 
 def _check_opened(ds: xr.Dataset, manifest: Manifest | None, source: str, values: bool, uniform: bool) -> None:

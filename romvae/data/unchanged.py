@@ -27,7 +27,8 @@ class Stamp:
     @classmethod
     def of(cls, *datasets: xr.Dataset) -> Stamp:
         """The files as they are now."""
-        sources = {Path(str(ds.encoding["source"])) for ds in datasets if "source" in ds.encoding}
+        names = [ds.encoding.get("sources", (ds.encoding.get("source"),)) for ds in datasets]
+        sources = {Path(str(name)) for each in names for name in each if name is not None}
         return cls({source: _facts(source) for source in sorted(sources) if source.exists()})
 
     def check(self) -> None:

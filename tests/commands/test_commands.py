@@ -60,7 +60,7 @@ class FakeRom:
     """Remembers how it was made; forecasts its start."""
 
     made: dict[str, object] = {}
-    schema = types.SimpleNamespace(check=lambda ds, source: None)
+    schema = types.SimpleNamespace(check=lambda ds, source: None, controls=())
 
     @classmethod
     def for_data(cls, train, **settings):
@@ -78,7 +78,7 @@ class FakeRom:
         assert path.is_dir()
         return cls()
 
-    def rollout(self, start, steps=None, members=32, seed=0, level=0.9):
+    def rollout(self, start, steps=None, members=32, seed=0, level=0.9, controls=None):
         forecast = start.drop_vars("time").expand_dims(time=(steps or 2) + 1)
         return forecast.assign_attrs(members=members, seed=seed, level=level)
 

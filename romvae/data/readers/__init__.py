@@ -17,6 +17,7 @@ import xarray as xr
 from romvae.canonical import did_you_mean
 from romvae.data.layout import MARKER
 from romvae.data.mapping import LAYOUTS, Mapping, is_mapping, read_mapping
+from romvae.data.probe import probe
 from romvae.data.readers import (
     apebench,
     bubbleml,
@@ -158,6 +159,7 @@ def _is_ours(path: Path) -> bool:
         return metadata.is_file() and MARKER in metadata.read_text(encoding="utf-8", errors="replace")
     if not h5py.is_hdf5(path):
         return False
+    probe(path, str(path))
     try:
         with h5py.File(path, "r") as file:
             return MARKER in file.attrs

@@ -10,6 +10,7 @@ import h5py
 from romvae.canonical import ORDER
 from romvae.data import zarr_store
 from romvae.data.mapping import Mapping
+from romvae.data.probe import probe
 from romvae.data.readers.files import Files, attribute
 from romvae.data.readers.labelled import read_labelled
 from romvae.data.readers.part import About, Part
@@ -37,6 +38,7 @@ def _tells(path: Path) -> bool:
             return True
     if not h5py.is_hdf5(path):
         return False
+    probe(path, str(path))
     with h5py.File(path, "r") as file:
         datasets = [file[n] for n in file if isinstance(file.get(n, getlink=True), h5py.HardLink)]
         datasets = [d for d in datasets if isinstance(d, h5py.Dataset)]

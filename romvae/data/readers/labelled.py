@@ -22,6 +22,7 @@ from romvae.data import zarr_store
 from romvae.data.inspect_hdf5 import check_unwritten, inspect
 from romvae.data.layout import READING, refuse_bomb
 from romvae.data.mapping import Mapping
+from romvae.data.probe import probe
 from romvae.data.readers.arrays import LabelledArray
 from romvae.data.readers.axes import canonical_axes, counted
 from romvae.data.readers.files import Files
@@ -61,6 +62,7 @@ def variables_in(path: Path) -> set[str]:
     if path.is_dir():
         return {entry.name for entry in path.iterdir() if entry.is_dir()} if zarr_store.is_store(path) else set()
     if path.is_file() and h5py.is_hdf5(path):
+        probe(path, str(path))
         with h5py.File(path, "r") as file:
             return set(map(str, file))
     return set()
