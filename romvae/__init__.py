@@ -12,13 +12,19 @@ from typing import TYPE_CHECKING, Any
 from romvae.version import __version__
 
 _HOME = {
+    "Alarm": "romvae.hybrid",
     "Comparison": "romvae.comparison",
     "ROM": "romvae.rom",
     "Schema": "romvae.schema",
     "Selection": "romvae.data.pack",
+    "acquire": "romvae.acquisition",
+    "assimilate": "romvae.assimilation",
     "audit": "romvae.data.audit",
+    "calibrate_alarm": "romvae.hybrid",
+    "calibrate_trust": "romvae.trust",
     "compare": "romvae.comparison",
     "fit": "romvae.training",
+    "hybrid_rollout": "romvae.hybrid",
     "interpolate": "romvae.data.interpolate",
     "open_snapshots": "romvae.data",
     "pack": "romvae.data.pack",
@@ -27,6 +33,7 @@ _HOME = {
     "split": "romvae.data",
     "subset": "romvae.data.subset",
     "suggest_latent": "romvae.training",
+    "trust_horizon": "romvae.trust",
     "write_report": "romvae.report",
     "write_snapshots": "romvae.data",
 }
@@ -47,13 +54,19 @@ _MODULES = (
 
 __all__ = [
     "ROM",
+    "Alarm",
     "Comparison",
     "Schema",
     "Selection",
     "__version__",
+    "acquire",
+    "assimilate",
     "audit",
+    "calibrate_alarm",
+    "calibrate_trust",
     "compare",
     "fit",
+    "hybrid_rollout",
     "interpolate",
     "open_snapshots",
     "pack",
@@ -63,12 +76,15 @@ __all__ = [
     "split",
     "subset",
     "suggest_latent",
+    "trust_horizon",
     "write_report",
     "write_snapshots",
 ]
 
 if TYPE_CHECKING:
     from romvae import solvers
+    from romvae.acquisition import acquire
+    from romvae.assimilation import assimilate
     from romvae.comparison import Comparison, compare
     from romvae.data import open_snapshots, split, write_snapshots
     from romvae.data.audit import audit
@@ -76,11 +92,13 @@ if TYPE_CHECKING:
     from romvae.data.pack import Selection, pack
     from romvae.data.subset import subset
     from romvae.environment import show_versions
+    from romvae.hybrid import Alarm, calibrate_alarm, hybrid_rollout
     from romvae.report import write_report
     from romvae.rom import ROM
     from romvae.schema import Schema
     from romvae.solvers import simulate
     from romvae.training import fit, suggest_latent
+    from romvae.trust import calibrate_trust, trust_horizon
 
 
 def __getattr__(name: str) -> Any:

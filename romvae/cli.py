@@ -35,6 +35,7 @@ COMMANDS = {
     "rollout": "Forecast from initial fields, with mean, spread and interval per grid point.",
     "compare": "Measure errors, calibration and cost on held-out trajectories.",
     "report": "Write one self-contained HTML page.",
+    "acquire": "Choose which simulations to run next, run them and train again.",
     "config": "Show, check or complete a settings file.",
     "bench-io": "Measure how fast snapshots are read, beside a plain copy of memory.",
     "selfcheck": "Try what is promised about faults, bad input and exact continuation, here.",

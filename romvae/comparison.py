@@ -20,6 +20,7 @@ from romvae.baselines import Baseline, default_baselines
 from romvae.cost import solver_seconds
 from romvae.errors import CheckpointError, DataError, OutOfRangeWarning
 from romvae.latent.summary import latent_summary
+from romvae.ragged import even_part, even_snapshots, existing, ragged_lengths
 from romvae.schema import TIME, TRAJECTORY, canonical
 from romvae.scorecard import band_scores, conserved_scores, further_scores, further_series, quantity_scores
 from romvae.solvers.base import Case, Solver
@@ -100,6 +101,10 @@ def compare(
     All scores leave out the initial time: it is input, not forecast. Relative errors of several fields are combined
     by their root mean square, coverages by their mean.
 
+    Where test trajectories differ in length, the scores are those of the part in which all have one
+    (`romvae.ragged.even_part`; `data.ragged` says what it leaves out), and `relative_l2_all_times` is the error over
+    every truth that there is. Baselines that need whole trajectories are then named in `baselines_left_out`.
+
     Arguments:
         rom: A trained ROM.
         test: Trajectories that no part of the training has seen.
@@ -144,13 +149,25 @@ def _compare(
     clock = dict(seconds or {})
     begin = time.perf_counter()
     report("rollout", 0, 1)
-    forecast = rom.rollout(test.isel({TIME: 0}), steps=test.sizes[TIME] - 1, members=members, seed=seed)
+    driven = test if rom.schema.controls else None
+    forecast = rom.rollout(
+        test.isel({TIME: 0}), steps=test.sizes[TIME] - 1, members=members, seed=seed, controls=driven
+    )
     forecast = forecast.assign_coords({TIME: test[TIME]})
     clock["rollout"] = (time.perf_counter() - begin) / test.sizes[TRAJECTORY]
     report("rollout", 1, 1)
+    whole_test, whole_forecast, lengths = test, forecast, ragged_lengths(test)
+    if lengths is not None:
+        rows, times = even_part(lengths)
+        test, forecast = even_snapshots(test), forecast.isel({TRAJECTORY: rows, TIME: slice(0, times)})
+        if times < 2:
+            raise DataError("test trajectories: hold one time each, at least two are needed to score a forecast.")
     on_grid = (test[names].isel({TIME: slice(1, None)}), forecast.isel({TIME: slice(1, None)}))
     truth, ahead = (score.in_domain(each, rom.mask) for each in on_grid)
     measured = _rom_scores(rom, truth, ahead)
+    if lengths is not None:
+        all_truth, all_ahead = (score.in_domain(each[names], rom.mask) for each in (whole_test, whole_forecast))
+        measured["relative_l2_all_times"] = _existing_error(all_truth, all_ahead, lengths)
     measured["compression_relative_l2"] = _compression(rom, test[names], test)
     measured |= further_scores(rom, *on_grid, start=float(test[TIME][0]))
     measured["bands"] = band_scores(rom, *on_grid)
@@ -175,15 +192,34 @@ def _compare(
         report("solver", 0, 1)
         clock["solver"] = solver_seconds(reference, test)
         report("solver", 1, 1)
+    card = _data_card(rom, test, split)
     result = {
         "case": str(test.attrs.get("case", "")),
         "rom": measured,
         "baselines": scores,
         "seconds": clock,
-        "data": _data_card(rom, test, split),
+        "data": card,
     }
+    if lengths is not None:
+        counts = (len(lengths) - test.sizes[TRAJECTORY], whole_test.sizes[TIME] - test.sizes[TIME])
+        share = float(test.sizes[TRAJECTORY] * test.sizes[TIME] / lengths.sum())
+        left = {"trajectories_left_out": counts[0], "times_left_out": counts[1], "share_of_snapshots_scored": share}
+        card["ragged"] = left
+    if train is not None and baselines is None and ragged_lengths(train) is not None:
+        result["baselines_left_out"] = {"pod_interpolation": "needs training trajectories of one length"}
     extra = {"model": rom.config, **(info or {})}
     return Comparison(result, series, _examples(rom, test, forecast), extra, latent_summary(rom, test))
+
+
+def _existing_error(truth: xr.Dataset, guess: xr.Dataset, lengths: np.ndarray) -> float:
+    """Relative L2 error over all times ahead that each trajectory has."""
+    kept = existing(lengths, truth.sizes[TIME])
+    kept[:, 0] = False
+    squares = []
+    for name in truth.data_vars:
+        u, v = (np.asarray(each[name].transpose(TRAJECTORY, TIME, ...).values[kept], float) for each in (truth, guess))
+        squares.append(((v - u) ** 2).sum() / max((u**2).sum(), np.finfo(float).tiny))
+    return float(np.sqrt(np.mean(squares)))
 
 
 def _pooled(result: xr.Dataset) -> float:

@@ -36,7 +36,7 @@ __all__ = ["Alarm", "ReferenceSolver", "calibrate_alarm", "hybrid_rollout"]
 ReferenceSolver = Case | str | Callable[[Mapping[str, float]], Solver]
 """A case or its name, or a function from the physical parameters of a trajectory to its solver."""
 
-THRESHOLDS = tuple(2.0 ** (k / 2) for k in range(-6, 5))
+THRESHOLDS = tuple(2.0 ** (k / 4) for k in range(-6, 7))
 """Thresholds that the calibration tries, in units of the tolerance."""
 
 
@@ -190,11 +190,11 @@ def _solvers(rom: ROM, solver: ReferenceSolver, start: xr.Dataset) -> list[Solve
                 f"hybrid: case {case.name} needs the parameter {missing[0]!r}, which the start does not have. "
                 "Give it as a coordinate on trajectory."
             )
-        values = [{name: float(start[name][i]) for name in own} for i in range(start.sizes[TRAJECTORY])]
+        values = [{name: _value(start, name, i) for name in own} for i in range(start.sizes[TRAJECTORY])]
         made = [case.solver(**row) for row in values]
     else:
         names = rom.schema.parameter_names
-        made = [solver({n: float(start[n][i]) for n in names}) for i in range(start.sizes[TRAJECTORY])]
+        made = [solver({n: _value(start, n, i) for n in names}) for i in range(start.sizes[TRAJECTORY])]
     fields = tuple(field.name for field in made[0].fields)
     if made[0].grid.shape != rom.schema.grid.shape or fields != tuple(rom.schema.field_names):
         raise SchemaError(
@@ -202,6 +202,10 @@ def _solvers(rom: ROM, solver: ReferenceSolver, start: xr.Dataset) -> list[Solve
             f"{', '.join(rom.schema.field_names)} on {rom.schema.grid.shape}. Use the solver that made its data."
         )
     return made
+
+
+def _value(start: xr.Dataset, name: str, trajectory: int) -> float:
+    return float(np.atleast_1d(start[name].values)[trajectory])
 
 
 def _dataset(rom: ROM, start: xr.Dataset, course: Course, alarm: Alarm) -> xr.Dataset:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal, TypedDict
 
 __all__ = [
@@ -10,10 +11,12 @@ __all__ = [
     "LOSS_DEFAULTS",
     "Compression",
     "DynamicsKind",
+    "FinetuneKind",
     "LossChoices",
     "ObjectiveKind",
     "ObservationKind",
     "OdeSolver",
+    "PhysicsKind",
     "PosteriorKind",
     "PriorKind",
     "Schedule",
@@ -81,6 +84,14 @@ class Choices(TypedDict, total=False):
 ObjectiveKind = Literal["elbo", "beta", "free_bits", "capacity"]
 """How the divergence of the codes counts in training: see `romvae.objectives`."""
 
+FinetuneKind = Literal["none", "crps", "likelihood", "mse"]
+"""What decoded rollouts are scored by in the optional stage after the dynamics: the almost-fair continuous ranked
+probability score of the members, the negative log-likelihood, or the squared error of every member."""
+
+PhysicsKind = Literal["none", "residual", "conserved"]
+"""What is asked of decoded rollouts beside: that the residual of the equation is small, or that what it conserves does
+not drift."""
+
 Schedule = Literal["constant", "warmup", "cyclic"]
 """How the weight of the divergence reaches its value."""
 
@@ -97,6 +108,11 @@ class LossChoices(TypedDict, total=False):
     `ema` is the decay of a running average of the weights, which is kept in their place (0: none); `patience` is the
     number of evaluations on held-out trajectories without a better forecast after which training stops, with the best
     weights kept (0: neither evaluations nor stops).
+
+    Of the stage after it, which runs where `finetune` or `physics` is not `none`: it takes `finetune_steps` steps on
+    decoded rollouts of at least `finetune_members` members; with `finetune_decoder` the decoder's mean is trained too;
+    `physics` is `residual`, `conserved`, or a function residual(fields, grid, parameters, dt) of physical fields (with
+    `finetune="none"`, beside the squared error); `physics_weight` weighs it in units of its size at the start.
     """
 
     objective: ObjectiveKind
@@ -110,6 +126,12 @@ class LossChoices(TypedDict, total=False):
     latent_consistency: float
     ema: float
     patience: int
+    finetune: FinetuneKind
+    finetune_steps: int
+    finetune_members: int
+    finetune_decoder: bool
+    physics: PhysicsKind | Callable[..., Any]
+    physics_weight: float
 
 
 LOSS_DEFAULTS: dict[str, Any] = {
@@ -124,6 +146,12 @@ LOSS_DEFAULTS: dict[str, Any] = {
     "latent_consistency": 0.0,
     "ema": 0.0,
     "patience": 0,
+    "finetune": "none",
+    "finetune_steps": 300,
+    "finetune_members": 4,
+    "finetune_decoder": False,
+    "physics": "none",
+    "physics_weight": 0.1,
 }
 """What encoder, mean decoder and dynamics are trained on where nothing was chosen."""
 

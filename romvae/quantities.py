@@ -24,6 +24,7 @@ from romvae.canonical import SPACE, TIME, TRAJECTORY, canonical
 from romvae.errors import ConfigError, DataError, SchemaError
 from romvae.rollout import decoded_members, latent_members
 from romvae.schema import Schema
+from romvae.tensors import control_tensor
 
 if TYPE_CHECKING:
     from romvae.rom import ROM
@@ -185,12 +186,15 @@ def calibrate(
         quantity.check(rom.schema)
     data = canonical(data)
     x, c = rom.normalised(data)
+    controls = control_tensor(data, rom.schema, rom.control_scaling)
     steps = x.shape[1] - 1
     leads = torch.linspace(0, steps, min(LEADS, steps + 1)).round().long().unique()
     scores: dict[str, list[np.ndarray]] = {quantity.name: [] for quantity in quantities}
     for first in range(0, len(x), BLOCK):
         block = x[first : first + BLOCK]
-        path = latent_members(rom.vae, rom.dynamics, block[:, 0], c[first : first + BLOCK], steps, members, seed, first)
+        rows = slice(first, first + BLOCK)
+        driven = None if controls is None else controls[rows]
+        path = latent_members(rom.vae, rom.dynamics, block[:, 0], c[rows], steps, members, seed, first, controls=driven)
         parts: dict[str, list[np.ndarray]] = {quantity.name: [] for quantity in quantities}
         for lead, mean, var in decoded_members(rom.vae, path, leads):
             for name, score in quantity_scores(rom, block[:, lead], mean, var, quantities).items():

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from romvae.assembly import DYNAMICS_SIZES, LINEAR_COMPRESSION, networks
 from romvae.calibration import Calibration, Interval
 from romvae.canonical import MASK, did_you_mean, mask_of
-from romvae.check import require_equal_lengths
 from romvae.data.manifest import Checksums, data_hash
 from romvae.distributions import moments
 from romvae.dynamics.base import EnsembleDynamics
@@ -28,7 +27,7 @@ from romvae.quantities import Quantity
 from romvae.schema import LATENT, TIME, TRAJECTORY, Schema, canonical, check_snapshots
 from romvae.statistics import field_statistics
 from romvae.streamed import Trajectories, streaming_budget
-from romvae.tensors import field_tensor, largest_step, parameter_tensor
+from romvae.tensors import even_tensor, existing_tensor, field_tensor, largest_step, parameter_tensor
 from romvae.trust import TrustScores, cut, trust_horizon
 from romvae.vae import VAE
 
@@ -98,7 +97,8 @@ class ROM(nn.Module):
         """Builds an untrained ROM whose sizes follow from the data, and which starts as POD.
 
         Arguments:
-            ds: Training snapshots, `parts.train`; nothing is read from any other part.
+            ds: Training snapshots, `parts.train`; nothing is read from any other part, nor beyond the end of a
+                trajectory where they differ in length.
             latent: Latent dimension; None takes the number of POD modes that hold 99.9 % of the variance, between 4
                 and 32.
             patch: Grid points per axis in a patch; None follows from the grid.
@@ -114,7 +114,7 @@ class ROM(nn.Module):
 
         Raises:
             SchemaError: The data are not canonical.
-            DataError: Trajectories differ in length, a value is not finite, or a field is constant.
+            DataError: A value is not finite, or a field is constant.
         """
         if isinstance(latent, str):
             raise ConfigError(
@@ -130,7 +130,6 @@ class ROM(nn.Module):
                     f"ROM.for_data: {name} is {value}, expected a positive number. Leave it out or raise it."
                 )
         check_snapshots(ds, values=False)
-        require_equal_lengths(ds)
         ds = canonical(ds)
         schema = Schema.of(ds)
         check_names(schema)
@@ -414,8 +413,8 @@ def _samples(
     """Whole trajectories, and snapshots for POD, both `(trajectory, time, channel, *space)`: all if they fit."""
     budget = streaming_budget(ds, schema, memory_budget)
     if budget is None:
-        x = field_tensor(ds, schema, normaliser)
-        return x, x
+        x, kept = field_tensor(ds, schema, normaliser), existing_tensor(ds)
+        return (x, x) if kept is None else (even_tensor(x, kept), x[kept][None])
     stored = Trajectories(ds, schema, normaliser, budget)
     return stored.some(), stored.scattered()[None]
 

@@ -33,6 +33,7 @@ from romvae.canonical import (
 from romvae.check import check_snapshots, uniform_step
 from romvae.errors import OutOfRangeWarning, SchemaError
 from romvae.grid import Axis, Grid
+from romvae.ragged import existing, ragged_lengths
 
 __all__ = [
     "LATENT",
@@ -234,7 +235,10 @@ class Schema:
                     f"({TRAJECTORY}, {TIME}) or ({TIME}). Rename or add dims with xarray"
                 )
             _check_units(ds, name, control.units, where)
-            values = np.asarray(ds[name].values, dtype=float)
+            values = np.asarray(ds[name].transpose(..., TIME).values, dtype=float)
+            lengths = ragged_lengths(ds)
+            if lengths is not None and values.ndim == 2:
+                values = values[existing(lengths, ds.sizes[TIME])]
             if not np.isfinite(values).all():
                 raise SchemaError(f"{where}control {name!r} is {values[~np.isfinite(values)][0]}; give it numbers")
             _warn_outside("control", control, values, where)

@@ -141,7 +141,8 @@ def quantity_scores(rom: ROM, test: xr.Dataset, seed: int) -> dict[str, Any]:
         return {}
     some = test.isel({TRAJECTORY: slice(0, QUANTITY_TRAJECTORIES)})
     steps = test.sizes[TIME] - 1
-    forecast = rom.rollout(some.isel({TIME: 0}), steps, MEMBERS, seed, LEVEL, quantities=watched)
+    driven = some if rom.schema.controls else None
+    forecast = rom.rollout(some.isel({TIME: 0}), steps, MEMBERS, seed, LEVEL, quantities=watched, controls=driven)
     inside = None if rom.mask is None else xr.DataArray(rom.mask, dims=rom.schema.grid.names)
     result = {}
     for quantity in watched:

@@ -24,9 +24,11 @@ from romvae.errors import ConfigError
 from romvae.kinds import (
     Compression,
     DynamicsKind,
+    FinetuneKind,
     ObjectiveKind,
     ObservationKind,
     OdeSolver,
+    PhysicsKind,
     PosteriorKind,
     PriorKind,
     Schedule,
@@ -135,6 +137,14 @@ class TrainingSettings(Settings):
     ema: float = Field(0.0, ge=0, lt=1, description="decay of the average of the dynamics' weights; 0 for none")
     patience: int = Field(
         0, ge=0, le=10**6, description="evaluations of the forecast without progress that end the dynamics; 0 for none"
+    )
+    finetune: FinetuneKind = Field("none", description="score of decoded rollouts to fine-tune on, after the dynamics")
+    finetune_steps: int = Field(300, ge=1, le=10**8, description="steps of the fine-tuning")
+    finetune_members: int = Field(4, ge=1, le=64, description="members of the rollouts in fine-tuning, 4 to 8")
+    finetune_decoder: bool = Field(False, description="whether fine-tuning trains the decoder's mean too")
+    physics: PhysicsKind = Field("none", description="what decoded rollouts are held to, in a fine-tuning")
+    physics_weight: float = Field(
+        0.1, gt=0, le=1e6, description="weight of the physics, in units of its size at the start of the fine-tuning"
     )
     augment: Literal["auto", "none"] = Field("auto", description="symmetric copies where grid and boundary allow")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU where there is one")

@@ -12,16 +12,29 @@ from torch import Tensor
 from romvae.canonical import mask_of
 from romvae.memory import require_memory
 from romvae.normalise import Normaliser, ParameterScaling
+from romvae.ragged import even_part, existing, ragged_lengths
 from romvae.schema import TIME, TRAJECTORY, Schema
 from romvae.symmetry import Operation, Symmetry, operations_of
 
-__all__ = ["control_tensor", "field_tensor", "largest_step", "parameter_tensor", "pod", "shift_axes", "symmetry_of"]
+__all__ = [
+    "control_tensor",
+    "even_tensor",
+    "existing_tensor",
+    "field_tensor",
+    "largest_step",
+    "parameter_tensor",
+    "pod",
+    "shift_axes",
+    "symmetry_of",
+]
 
 _PASSES = 3  # the tensor, and once more in double precision where statistics are taken of it
 
 
 def field_tensor(ds: xr.Dataset, schema: Schema, normaliser: Normaliser) -> Tensor:
     """Normalised snapshots, shape `(trajectory, time, channel, *space)`, float32; outside of the mask they are zero.
+
+    Beyond the end of a trajectory, as `n_steps` has it, they are NaN, whatever the Dataset holds there.
 
     Raises:
         NotEnoughMemoryError: They, and what is computed from them, would not fit into memory.
@@ -41,7 +54,30 @@ def field_tensor(ds: xr.Dataset, schema: Schema, normaliser: Normaliser) -> Tens
     mask = mask_of(ds)
     if mask is not None:  # whatever stands there is no value of the field
         x[..., torch.from_numpy(~mask)] = 0.0
+    kept = existing_tensor(ds)
+    if kept is not None:
+        x[~kept] = torch.nan
     return x
+
+
+def existing_tensor(ds: xr.Dataset) -> Tensor | None:
+    """Which snapshots of ragged data there are, boolean `(trajectory, time)`; None where there are all of them."""
+    lengths = ragged_lengths(ds)
+    return None if lengths is None else torch.from_numpy(existing(lengths, ds.sizes[TIME]))
+
+
+def even_tensor(x: Tensor, kept: Tensor | None, least: int = 1) -> Tensor:
+    """The part of ragged trajectories `(trajectory, time, ...)` that `romvae.ragged.even_part` chooses; or all.
+
+    Arguments:
+        x: Trajectories.
+        kept: Which of their times there are, `(trajectory, time)`; None for all.
+        least: As in `even_part`.
+    """
+    if kept is None:
+        return x
+    rows, times = even_part(kept.sum(1).numpy(), least)
+    return x[torch.from_numpy(rows), :times]
 
 
 def parameter_tensor(ds: xr.Dataset, schema: Schema, scaling: ParameterScaling) -> Tensor:

@@ -143,11 +143,10 @@ def _verify_memory(dynamics: LatentDynamics, z0: Tensor, c: Tensor, dt: float) -
     from romvae.dynamics import EnsembleDynamics
 
     stride = dynamics.stride if isinstance(dynamics, EnsembleDynamics) else 1
-    tolerance = {"rtol": 1e-4, "atol": 1e-5}
     path = dynamics.rollout(z0, c, dt, 2 * stride + 3)
     if dynamics.window == 1:
         onward = dynamics.rollout(path[stride], c, dt, stride + 3)
-        same = torch.allclose(path[stride:], onward, **tolerance)
+        same = torch.allclose(path[stride:], onward, rtol=1e-4, atol=1e-5)
         _require(same, f"a rollout of m + n steps is not one of n after one of m = {stride}, without memory")
     history = torch.stack([z0 + 0.1 * k for k in range(dynamics.window + 1)], -2)
     for length in range(1, dynamics.window + 1):
@@ -156,11 +155,13 @@ def _verify_memory(dynamics: LatentDynamics, z0: Tensor, c: Tensor, dt: float) -
     if isinstance(dynamics, EnsembleDynamics):
         _require(path.shape[1] == dynamics.members, f"a rollout has {path.shape[1]} members, not {dynamics.members}")
         step = dynamics.flow(z0.unsqueeze(-2), c, dt * stride)
-        _require(torch.allclose(path[stride], step, **tolerance), "a rollout does not follow the model's own steps")
+        _require(
+            torch.allclose(path[stride], step, rtol=1e-4, atol=1e-5), "a rollout does not follow the model's own steps"
+        )
         moved = z0.expand(dynamics.members, *z0.shape).clone()
         moved[-1] += 0.1
         others = dynamics.rollout(moved, c, dt, 3)[:, :-1]
-        _require(torch.allclose(others, path[:4, :-1], **tolerance), "a member depends on the others")
+        _require(torch.allclose(others, path[:4, :-1], rtol=1e-4, atol=1e-5), "a member depends on the others")
 
 
 def _verify_gradient(dynamics: LatentDynamics, z0: Tensor, c: Tensor, dt: float) -> None:

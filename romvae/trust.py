@@ -158,8 +158,8 @@ def calibrate_trust(rom: ROM, data: xr.Dataset, members: int = 32, seed: int = 0
     """
     data = canonical(data)
     steps = data.sizes[TIME] - 1
-    driven = {"controls": data} if rom.schema.controls else {}
-    forecast = rom.rollout(data.isel({TIME: 0}), steps=steps, members=members, seed=seed, **driven)
+    controls = data if rom.schema.controls else None
+    forecast = rom.rollout(data.isel({TIME: 0}), steps=steps, members=members, seed=seed, controls=controls)
     true, predicted = true_error(rom, data, forecast), predicted_error(rom, forecast)
     lead = torch.arange(steps + 1)
     rom.trust.keep(lead, *(torch.from_numpy(e.transpose(TRAJECTORY, TIME).values.copy()) for e in (true, predicted)))

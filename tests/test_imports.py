@@ -46,11 +46,13 @@ FORBIDDEN = {
         "assimilation",
         "acquisition",
         "physics",
+        "ragged",
         "propagation",
         "quantities",
         "symmetry",
     ): {"lightning"},
     ("cli", "commands", "environment", "selfcheck"): {"lightning"},
+    ("trust", "hybrid", "hybrid_run", "assimilation", "acquisition", "campaign"): {"lightning"},
 }
 # Parts that stay free of torch also through what they import from romvae.
 TORCH_FREE = (
@@ -187,5 +189,10 @@ def test_no_module_is_named_after_nothing():
 def test_unsafe_calls_do_not_occur():
     forbidden = ("pickle.load", "yaml.load(", "weights_only=False", "allow_pickle=True", "eval(")
     text = {name: file.read_text(encoding="utf-8") for name, file in MODULES.items()}
-    found = [(name, call) for name, code in text.items() for call in forbidden if call in code.replace(".eval(", "")]
+    found = [(name, call) for name, code in text.items() for call in forbidden if call in _calls(code)]
     assert not found
+
+
+def _calls(code: str) -> str:
+    """Code without the calls whose names only end like an unsafe one."""
+    return code.replace(".eval(", "").replace("ast.literal_eval(", "")

@@ -44,18 +44,17 @@ def etkf(z: Tensor, predicted: Tensor, y: Tensor, var: Tensor) -> Tensor:
     return (z.mean(0)[:, None] + shift.mT + deviations).transpose(0, 1)
 
 
-def perturbed_observations(
-    z: Tensor, predicted: Tensor, y: Tensor, var: Tensor, generator: torch.Generator
-) -> Tensor:
+def perturbed_observations(z: Tensor, predicted: Tensor, y: Tensor, var: Tensor, generator: torch.Generator) -> Tensor:
     r"""Stochastic ensemble Kalman filter: every member sees the readings with noise of its own.
 
     Converges to the Kalman filter like one over the root of the number of members; its sampling noise keeps members
     Gaussian where the deterministic filter may leave outliers.
 
     References:
-        Burgers, van Leeuwen and Evensen (1998), Analysis scheme in the ensemble Kalman filter, Mon. Wea. Rev. 126, 1719.
+        Burgers, van Leeuwen and Evensen (1998), Analysis scheme in the ensemble Kalman filter, Mon. Wea. Rev. 126,
+        1719.
     """
-    a, s, _, root = _scaled(z, predicted, y, var)
+    a, s, _, _ = _scaled(z, predicted, y, var)
     noise = torch.randn(predicted.shape, generator=generator, dtype=predicted.dtype)
     seen = torch.isfinite(y)
     precision = torch.where(seen, var, torch.inf).rsqrt()

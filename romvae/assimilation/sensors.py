@@ -35,7 +35,7 @@ SENSOR = "sensor"
 
 @dataclass(frozen=True)
 class Sensors:
-    """Linear functionals of snapshots: :math:`y_s = b_s + \\sum_k w_{sk} x_{i(s,k)}`.
+    r"""Linear functionals of snapshots: :math:`y_s = b_s + \sum_k w_{sk} x_{i(s,k)}`.
 
     Arguments:
         index: Places in a snapshot flattened over `(field, *space)`, `(sensor, term)`.
@@ -89,7 +89,8 @@ class Sensors:
         """The same sensors acting on normalised fields (u - mean) / std, still with physical readings.
 
         Arguments:
-            mean, std: Of each field, `(field,)`.
+            mean: Mean of each field, `(field,)`.
+            std: Standard deviation of each field, `(field,)`.
             points: Grid points of a field.
         """
         channel = torch.div(self.index, points, rounding_mode="floor")
@@ -137,9 +138,9 @@ def observe(
     noise = std * np.random.default_rng(seed).standard_normal(exact.shape)
     kept = [TRAJECTORY, TIME, *schema.parameter_names]
     units = {"units": str(truth[name].attrs.get("units", "1"))}
-    return described.assign(value=((TRAJECTORY, TIME, SENSOR), exact + noise, units), std=((), std, units)).assign_coords(
-        {n: chosen[n].variable for n in kept if n in chosen.coords}
-    )
+    labels = {n: chosen[n].variable for n in kept if n in chosen.coords}
+    value = ((TRAJECTORY, TIME, SENSOR), exact + noise, units)
+    return described.assign(value=value, std=((), std, units)).assign_coords(labels)
 
 
 def _channels(observations: xr.Dataset, schema: Schema, count: int) -> np.ndarray:
@@ -147,13 +148,16 @@ def _channels(observations: xr.Dataset, schema: Schema, count: int) -> np.ndarra
     if "field" not in observations.coords:
         if len(names) > 1:
             raise SchemaError(
-                f"assimilate: observations have no coordinate 'field'. Say which of {', '.join(names)} each sensor sees."
+                f"assimilate: observations have no coordinate 'field'. Say which of {', '.join(names)} each sensor "
+                "sees."
             )
         return np.zeros(count, dtype=np.int64)
     seen = [str(name) for name in np.broadcast_to(observations["field"].values, (count,))]
     unknown = [name for name in seen if name not in names]
     if unknown:
-        raise SchemaError(f"assimilate: a sensor sees {unknown[0]!r}, but the fields are {', '.join(names)}. Correct it.")
+        raise SchemaError(
+            f"assimilate: a sensor sees {unknown[0]!r}, but the fields are {', '.join(names)}. Correct it."
+        )
     return np.array([names.index(name) for name in seen], dtype=np.int64)
 
 

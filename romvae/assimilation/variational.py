@@ -20,7 +20,9 @@ represent in them, both `(time, network, trajectory, sensor)`, float64, with gra
 
 @dataclass(frozen=True)
 class Variational:
-    r"""Minimises
+    r"""The initial latent that fits a background and all observations of a window best.
+
+    It minimises
 
     .. math:: J(z_0) = \tfrac12 (z_0 - z_b)^T B^{-1} (z_0 - z_b)
         + \tfrac12 \sum_{t,s} \frac{(y_{ts} - H_s(\mu(\Phi_t(z_0))))^2}{r_{ts} + \rho_{ts}}
@@ -100,7 +102,7 @@ class Variational:
                     "assimilate: the cost of 4D-Var is not finite at the background. Use shorter windows, or a better "
                     "start."
                 )
-            optimiser.step(closure)  # type: ignore[no-untyped-call]
+            optimiser.step(closure)
 
 
 def _cost(predicted: Tensor, v: Tensor, y: Tensor, precision: Tensor) -> Tensor:

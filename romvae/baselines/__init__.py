@@ -9,6 +9,7 @@ from romvae.baselines.persistence import Persistence
 from romvae.baselines.pod import POD
 from romvae.baselines.pod_interpolation import PODInterpolation
 from romvae.baselines.pod_linear import PODLinear
+from romvae.ragged import ragged_lengths
 
 __all__ = ["POD", "Baseline", "PODInterpolation", "PODLinear", "Persistence", "default_baselines"]
 
@@ -22,9 +23,9 @@ def default_baselines(train: xr.Dataset, latent: int) -> list[Baseline]:
 
     Returns:
         Persistence, POD with linear dynamics and, where initial fields follow from the parameters alone, POD
-        with interpolation.
+        with interpolation; the last needs whole trajectories, so that it is left out where they differ in length.
     """
     baselines: list[Baseline] = [Persistence(), PODLinear(latent)]
-    if PODInterpolation.applies(train):
+    if ragged_lengths(train) is None and PODInterpolation.applies(train):
         baselines.append(PODInterpolation())
     return baselines

@@ -15,6 +15,7 @@ from scipy.interpolate import CubicSpline, RBFInterpolator
 from romvae.baselines.base import Baseline, check_times
 from romvae.baselines.pod import POD
 from romvae.baselines.stack import FieldStack
+from romvae.check import require_equal_lengths
 from romvae.errors import DataError, SchemaError
 from romvae.schema import TIME
 
@@ -97,8 +98,10 @@ class PODInterpolation(Baseline):
         """Computes the modes of whole trajectories and chooses the kernel by cross-validation.
 
         Raises:
-            DataError: No parameter, fewer than three trajectories, or no kernel interpolates the parameters.
+            DataError: No parameter, fewer than three trajectories, trajectories of different length, or no kernel
+                interpolates the parameters.
         """
+        require_equal_lengths(train, "pod_interpolation: ")
         self.stack = FieldStack.of(train)
         c = self.stack.parameter_array(train)
         if c.shape[1] == 0 or len(c) < 3:

@@ -61,7 +61,9 @@ class Calibration(nn.Module):
     def fitted(self) -> bool:
         return int(self.trajectories) > 0
 
-    def fit(self, lead: Tensor, ratio: Tensor, largest: Tensor | None = None) -> Calibration:
+    def fit(
+        self, lead: Tensor, ratio: Tensor, largest: Tensor | None = None, reached: Tensor | None = None
+    ) -> Calibration:
         """Fits the factors and widths; what was known of quantities is forgotten.
 
         Arguments:
@@ -69,17 +71,37 @@ class Calibration(nn.Module):
             ratio: |r| / sigma before calibration, shape `(lead, field, trajectory, point)`.
             largest: Largest ratio of each trajectory, `(lead, field, trajectory)`, where `ratio` holds a sample of
                 the points; None takes it from `ratio`.
+            reached: Which lead times each trajectory reaches, boolean `(lead, trajectory)`, where some end early; the
+                other ratios are not looked at. A factor and a width rest on the trajectories that reach their lead
+                time; bands, and the number of trajectories of every statement, on those that reach the last one.
 
         Raises:
-            DataError: There is no calibration trajectory.
+            DataError: There is no calibration trajectory, or none reaches the last lead time.
         """
-        n = ratio.shape[2]
+        if reached is not None and bool(reached.all()):
+            reached = None
+        n = ratio.shape[2] if reached is None else int(reached.all(0).sum())
         if n < 1:
             raise DataError("calibration: no trajectory to calibrate on. Give the split a calibration part.")
-        square = ratio.double().square().mean(3)
-        factor = ratio.double().square().mean((2, 3))
-        scores = (ratio / factor.sqrt()[..., None, None]).flatten(2)
-        widths = torch.stack([self._width(scores, float(level), n) for level in self.levels])
+        if reached is None:
+            square = ratio.double().square().mean(3)
+            factor = ratio.double().square().mean((2, 3))
+            scores = (ratio / factor.sqrt()[..., None, None]).flatten(2)
+            widths = torch.stack([self._width(scores, float(level), n) for level in self.levels])
+        else:
+            each = [ratio[k][:, rows] for k, rows in enumerate(reached)]
+            factor = torch.stack([part.double().square().mean((1, 2)) for part in each])
+            at_lead = [(part / f.sqrt()[:, None, None]).flatten(1) for part, f in zip(each, factor, strict=True)]
+            counts = reached.sum(1).tolist()
+            widths = torch.stack(
+                [
+                    torch.stack([self._width(s, float(level), m) for s, m in zip(at_lead, counts, strict=True)])
+                    for level in self.levels
+                ]
+            )
+            whole = reached.all(0)
+            ratio, largest = ratio[:, :, whole], None if largest is None else largest[..., whole]
+            square = ratio.double().square().mean(3)
         others = (factor[..., None] * n - square) / (n - 1) if n > 1 else factor[..., None]
         alone = torch.where(others > 0, others, factor[..., None])
         self.lead = lead.double()

@@ -28,10 +28,10 @@ __all__ = ["Bounds", "LatentSize", "bounds_of", "intrinsic_dimension", "pod_curv
 
 ENERGY = 0.999
 LARGEST = 32
-WORSE = 1.05
-"""A smaller code is accepted if its error on held-out trajectories is within 5 % of the largest one's ..."""
 NATS = 2.0
-"""... and its bound is no lower than those 5 % cost, and two nats more."""
+"""A smaller code is accepted if its bound on held-out trajectories is at most so much below the largest one's ..."""
+WORSE = 1.05
+"""... or its error there is within 5 %, and the bound no lower than those 5 % cost, and two nats more."""
 SNAPSHOTS = 4096
 """Snapshots of a part that are used, whole trajectories with evenly spaced times."""
 
@@ -218,9 +218,10 @@ def search(
     """Answers with two or three trainings; `romvae.suggest_latent` calls it with the usual one.
 
     Bounds from the data; one fit at the upper bound; a count of the latents with more than one nat of divergence and
-    an ablation gain above 2 %, plus one; a fit at that size, accepted if its error on the `variance` part is within 5 %
-    of the large one's and its bound there is not lower than those 5 % cost, and two nats more; otherwise two latents
-    are added. A periodic phase that the data conserve takes two latents, since a circle does not fit on a line.
+    an ablation gain above 2 %, plus one; a fit at that size, accepted if on the `variance` part its bound is within two
+    nats of the large one's, or its error within 5 % and its bound not lower than those 5 % cost, and two nats more;
+    otherwise two latents are added. A periodic phase that the data conserve takes two latents, since a circle does not
+    fit on a line.
 
     Arguments:
         parts: From `romvae.split`; training and `variance` part are used.
@@ -264,6 +265,10 @@ def search(
 
 
 def _accepted(found: Mapping[str, float], best: Mapping[str, float]) -> bool:
-    """Whether a size does as well as the one it is compared with."""
+    """Whether a size does as well as the one it is compared with: by its bound, or by its error at a fair price.
+
+    Where the bound is as high, what the larger code reconstructs better is noise.
+    """
+    lost = best["bound"] - found["bound"]
     price = NATS + found["values"] * math.log(WORSE)
-    return found["error"] <= WORSE * best["error"] and found["bound"] >= best["bound"] - price
+    return lost <= NATS or (found["error"] <= WORSE * best["error"] and lost <= price)

@@ -70,6 +70,7 @@ class SnapshotBatches(StepSeeds):
         neighbour: Whether the next snapshot of the trajectory (the one before, for the last) goes along under
             `neighbour`, moved alike.
         input_noise: Standard deviation of noise under the key `input_noise`, in the shape of the snapshots.
+        kept: Which of the samples there are, boolean `(sample,)`, where trajectories end early; None for all.
     """
 
     stream = "snapshots"
@@ -86,10 +87,14 @@ class SnapshotBatches(StepSeeds):
         group: int = 1,
         neighbour: bool = False,
         input_noise: float = 0.0,
+        kept: Tensor | None = None,
     ) -> None:
         super().__init__(steps, seed, start)
         self.neighbour, self.input_noise = neighbour, input_noise
-        self.x, self.batch_size, self.symmetry, self.noise = x, min(batch_size, len(x)), symmetry, noise
+        self.kept = kept
+        self.numbers = None if kept is None else kept.nonzero()[:, 0]
+        self.count = len(x) if self.numbers is None else len(self.numbers)
+        self.x, self.batch_size, self.symmetry, self.noise = x, min(batch_size, self.count), symmetry, noise
         self.group = group
         self._epoch = -1
         self._order = torch.empty(0, dtype=torch.long)
@@ -98,10 +103,10 @@ class SnapshotBatches(StepSeeds):
         """Indices `first, ..., first + batch_size - 1` of the endless sequence of epoch permutations."""
         parts, need = [], self.batch_size
         while need:
-            epoch, offset = divmod(first, len(self.x))
+            epoch, offset = divmod(first, self.count)
             if epoch != self._epoch:
                 generator = step_generator(self.seed, f"{self.stream} order", epoch)
-                self._epoch, self._order = epoch, torch.randperm(len(self.x), generator=generator)
+                self._epoch, self._order = epoch, torch.randperm(self.count, generator=generator)
             part = self._order[offset : offset + need]
             parts.append(part)
             need -= len(part)
@@ -111,6 +116,8 @@ class SnapshotBatches(StepSeeds):
     def fetch(self, step: int) -> tuple[Tensor, Tensor]:
         """Numbers and values of the snapshots of a step."""
         index = self._take(step * self.batch_size)
+        if self.numbers is not None:
+            index = self.numbers[index]
         return index, self.x[index]
 
     def batch(self, generator: torch.Generator, step: int) -> dict[str, Tensor]:
@@ -129,8 +136,14 @@ class SnapshotBatches(StepSeeds):
 
     def _beside(self, index: Tensor) -> Tensor:
         """The next snapshot of each one's trajectory; the one before, for the last."""
+        if self.group == 1:
+            return self.x[index]
         last = index % self.group == self.group - 1
-        return self.x[torch.where(last, index - 1, index + 1) if self.group > 1 else index]
+        if self.kept is None:
+            return self.x[torch.where(last, index - 1, index + 1)]
+        last = last | ~self.kept[(index + 1).clamp_max(len(self.x) - 1)]
+        alone = last & (index % self.group == 0)
+        return self.x[torch.where(alone, index, torch.where(last, index - 1, index + 1))]
 
 
 class WindowBatches(StepSeeds):
@@ -154,6 +167,8 @@ class WindowBatches(StepSeeds):
             earlier latents goes along under `past`; in the others the start stands alone, as in a forecast.
         controls: Normalised controls `(trajectory, time, control)`, one step apart; they go along at every step.
         samples: Sampled rollouts per window; the noise of their steps goes along under `noise`.
+        lengths: Times of every trajectory, `(trajectory,)`, where they differ: no window reaches beyond an end, and a
+            trajectory that is too short for a horizon gives no window of it. None where all have all times.
     """
 
     stream = "windows"
@@ -174,26 +189,37 @@ class WindowBatches(StepSeeds):
         window: int = 1,
         controls: Tensor | None = None,
         samples: int = 0,
+        lengths: Tensor | None = None,
     ) -> None:
         super().__init__(steps, seed, start)
-        self.mean, self.std, self.c = mean, std, c
+        self.mean, self.std, self.c, self.lengths = mean, std, c, lengths
+        self.times = mean.shape[2] if lengths is None else int(lengths.max())
         self.window, self.controls, self.samples = window, controls, samples
         self.members, self.batch_size, self.stride, self.early = members, batch_size, stride, early
-        self.horizon = max(1, min(horizon, (mean.shape[2] - 1) // stride))
+        self.horizon = max(1, min(horizon, (self.times - 1) // stride))
 
     def horizon_at(self, step: int) -> int:
         """Large steps in the windows of a training step."""
         return max(1, min(self.horizon, int(1 + 2 * self.horizon * step / max(1, self.steps))))
 
     def batch(self, generator: torch.Generator, step: int) -> dict[str, Tensor]:
-        copies, trajectories, times, latent = self.mean.shape
+        copies, trajectories, _, latent = self.mean.shape
         shape = (self.members, self.batch_size)
         horizon = self.horizon_at(step)
-        earlier = self._earlier(step, (times - 1) // self.stride - horizon)
-        last = times - 1 - (horizon + earlier) * self.stride
+        earlier = self._earlier(step, (self.times - 1) // self.stride - horizon)
+        span = (horizon + earlier) * self.stride
         copy = torch.randint(copies, shape, generator=generator)
-        trajectory = torch.randint(trajectories, shape, generator=generator)
-        begin = torch.randint(last + 1, shape, generator=generator)
+        last: int | Tensor
+        if self.lengths is None:
+            trajectory = torch.randint(trajectories, shape, generator=generator)
+            last = self.times - 1 - span
+            begin = torch.randint(last + 1, shape, generator=generator)
+        else:
+            long_enough = (self.lengths > span).nonzero()[:, 0]
+            trajectory = long_enough[torch.randint(len(long_enough), shape, generator=generator)]
+            last = self.lengths[trajectory] - 1 - span
+            drawn = torch.rand(shape, generator=generator, dtype=torch.float64)
+            begin = ((last + 1) * drawn).long().minimum(last)
         squeezed = (0.2 * last * torch.rand(shape, generator=generator) ** 2).long()
         begin = torch.where(torch.rand(shape, generator=generator) < self.early, squeezed, begin)
         begin = begin + earlier * self.stride

@@ -10,13 +10,15 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from romvae.calibration import trajectories_needed
 from romvae.canonical import canonical
 from romvae.distributions import mixture_moments
+from romvae.errors import DataError
 from romvae.quantities import keep_scores, quantity_scores, standard
 from romvae.rollout import decoded_members, latent_members
 from romvae.rom import ROM
 from romvae.streamed import Trajectories
-from romvae.tensors import control_tensor
+from romvae.tensors import control_tensor, existing_tensor
 from romvae.training.batches import step_generator
 
 __all__ = ["calibrate", "recalibrate"]
@@ -35,10 +37,14 @@ def calibrate(
     seed: int,
     report: Callable[..., None],
     controls: Tensor | None = None,
+    kept: Tensor | None = None,
 ) -> None:
     """Fits `rom.calibration` to forecasts of trajectories that nothing else was fitted on.
 
     Besides variances and intervals of fields: mean, L2, maximum and minimum of each (`romvae.quantities`).
+
+    Where trajectories end early, a lead time rests on those that reach it. The last calibrated one is the last that as
+    many reach as a 90 % interval needs (all of them, where there are fewer); beyond it everything is held constant.
 
     Arguments:
         rom: Trained; its calibration is replaced.
@@ -47,8 +53,12 @@ def calibrate(
         seed: Seed of the members and of the choice of points.
         report: Progress callable.
         controls: Normalised controls `(trajectory, time, control)`.
+        kept: Which snapshots there are, boolean `(trajectory, time)`; None for all.
+
+    Raises:
+        DataError: Too few trajectories have a second time.
     """
-    steps = x.shape[1] - 1
+    steps = x.shape[1] - 1 if kept is None else _reached_by_enough(kept)
     leads = _lead_grid(steps, rom.dynamics.stride)
     points = math.prod(x.shape[3:])
     pick = torch.randperm(points, generator=step_generator(seed, "calibration points", 0))
@@ -59,6 +69,7 @@ def calibrate(
     watched = standard(rom.schema)
     scores: dict[str, list[np.ndarray]] = {quantity.name: [] for quantity in watched}
     ratios, largest = [], []
+    reached = None if kept is None else kept[:, leads].T
     size = x.block if isinstance(x, Trajectories) else BLOCK
     for first in range(0, len(x), size):
         report("calibration", first, len(x))
@@ -79,7 +90,10 @@ def calibrate(
         largest.append(torch.cat(tops).transpose(1, 2))
         for name, blocks in scores.items():
             blocks.append(np.concatenate([chunk[name] for chunk in chunks], 1))
-    rom.calibration.fit(leads, torch.cat(ratios, 2), torch.cat(largest, 2))
+    rom.calibration.fit(leads, torch.cat(ratios, 2), torch.cat(largest, 2), reached)
+    if reached is not None:  # quantities rest on the trajectories that reach the last lead time
+        to_the_end = reached.all(0).numpy()
+        scores = {name: [np.concatenate(blocks)[to_the_end]] for name, blocks in scores.items()}
     keep_scores(rom, leads, scores)
     report("calibration", len(x), len(x))
 
@@ -102,8 +116,21 @@ def recalibrate(rom: ROM, data: xr.Dataset, *, seed: int = 0, progress: Callable
     data = canonical(data)
     rom.schema.check_controls(data)
     controls = control_tensor(data, rom.schema, rom.control_scaling)
-    calibrate(rom, *rom.normalised(data), seed, progress or (lambda *_: None), controls)
+    calibrate(rom, *rom.normalised(data), seed, progress or (lambda *_: None), controls, existing_tensor(data))
     return rom
+
+
+def _reached_by_enough(kept: Tensor) -> int:
+    """The last lead time, in stored steps, that enough trajectories reach for an interval of 90 %."""
+    lengths = kept.sum(1).sort(descending=True).values
+    enough = min(len(lengths), trajectories_needed(0.9))
+    steps = int(lengths[enough - 1]) - 1
+    if steps < 1:
+        raise DataError(
+            f"calibration: {int((lengths > 1).sum())} of {len(lengths)} trajectories have a second time, expected at "
+            f"least {enough}. Leave trajectories of one time out (romvae pack --min-steps 2)."
+        )
+    return steps
 
 
 def _lead_grid(steps: int, stride: int, count: int = 24) -> Tensor:

@@ -39,8 +39,9 @@ from torch.utils.data import DataLoader
 from romvae.distributions import moments
 from romvae.errors import CheckpointError, ConfigError, optional_import
 from romvae.plot import gallery, release
+from romvae.ragged import thinned
 from romvae.schema import TIME, TRAJECTORY
-from romvae.tensors import field_tensor
+from romvae.tensors import existing_tensor, field_tensor
 from romvae.training.mean import MeanStage
 from romvae.training.runner import StageOptions
 from romvae.training.stages import Stage
@@ -137,7 +138,7 @@ class Pictures(Callback):
 
     def __init__(self, rom: ROM, snapshots: xr.Dataset, folder: str | Path, every: int = 1, seed: int = 0) -> None:
         self.rom, self.folder, self.every, self.seed = rom, Path(folder), every, seed
-        flat = field_tensor(_some(snapshots), rom.schema, rom.normaliser).flatten(0, 1)
+        flat = _flat(_some(snapshots), rom)
         self.x = flat[torch.linspace(0, len(flat) - 1, min(4, len(flat))).long()]
         self._last = -every
 
@@ -195,7 +196,7 @@ def snapshot_loader(rom: ROM, ds: xr.Dataset, batch_size: int = 128, shuffle: bo
         shuffle: Whether their order is random; off for validation.
         seed: Seed of the order.
     """
-    x = field_tensor(ds, rom.schema, rom.normaliser).flatten(0, 1)
+    x = _flat(ds, rom)
     generator = torch.Generator().manual_seed(seed) if shuffle else None
     rows = cast(Any, [{"x": row} for row in x])
     return DataLoader(rows, batch_size, shuffle=shuffle, generator=generator)
@@ -228,4 +229,10 @@ def restore_vae(rom: ROM, path: str | Path) -> None:
 def _some(ds: xr.Dataset) -> xr.Dataset:
     """Evenly spaced times, so that validation takes little time."""
     total = ds.sizes[TRAJECTORY] * ds.sizes[TIME]
-    return ds.isel({TIME: slice(None, None, -(-total // _HELD))})
+    return thinned(ds, -(-total // _HELD))
+
+
+def _flat(ds: xr.Dataset, rom: ROM) -> Tensor:
+    """All snapshots that there are, normalised, in a row."""
+    x, kept = field_tensor(ds, rom.schema, rom.normaliser), existing_tensor(ds)
+    return x.flatten(0, 1) if kept is None else x[kept]

@@ -17,7 +17,7 @@ from romvae.objectives import objective_of
 from romvae.rom import ROM
 from romvae.streamed import Trajectories, streaming_budget
 from romvae.symmetry import Symmetry
-from romvae.tensors import field_tensor, symmetry_of
+from romvae.tensors import even_tensor, existing_tensor, field_tensor, symmetry_of
 from romvae.training.batches import SnapshotBatches
 from romvae.training.mean import MeanStage
 from romvae.training.runner import run_stage
@@ -43,6 +43,7 @@ def mean_training(
     size: int,
     symmetry: Symmetry,
     seed: int,
+    kept: Tensor | None = None,
 ) -> tuple[MeanStage, SnapshotBatches]:
     """The stage that trains encoder and mean, and its batches.
 
@@ -55,6 +56,7 @@ def mean_training(
         size: Snapshots per batch.
         symmetry: By what snapshots are moved at random.
         seed: Seed of order, noise and moves.
+        kept: Which snapshots in memory there are, `(trajectory, time)`; None for all.
     """
     objective = objective_of(terms["objective"], dict(terms))
     stage = MeanStage(rom.vae, steps, rate, objective=objective, consistency=terms["consistency"], seed=seed)
@@ -72,6 +74,7 @@ def mean_training(
         group=x.shape[1],
         neighbour=terms["consistency"] > 0,
         input_noise=corrupted,
+        kept=None if kept is None else kept.flatten(),
     )
     return stage, batches
 
@@ -86,10 +89,13 @@ class Balance:
         rom: Before the stage; not yet trained, unless `start` is given.
         x: Its training snapshots.
         start: Error of the linear model, where the stage is continued.
+        kept: Which snapshots in memory there are, `(trajectory, time)`; None for all.
     """
 
-    def __init__(self, rom: ROM, x: Tensor | Trajectories, start: float | None = None) -> None:
-        flat = (x.some() if isinstance(x, Trajectories) else x).flatten(0, 1)
+    def __init__(
+        self, rom: ROM, x: Tensor | Trajectories, start: float | None = None, kept: Tensor | None = None
+    ) -> None:
+        flat = x.some().flatten(0, 1) if isinstance(x, Trajectories) else x.flatten(0, 1) if kept is None else x[kept]
         self.rom, self.snapshots = rom, flat[:: -(-len(flat) // _JUDGED)]
         self.start = reconstruction_error(rom.vae, self.snapshots) if start is None else start
 
@@ -143,11 +149,12 @@ def fit_compression(
     else:
         x = Trajectories(train, rom.schema, rom.normaliser, budget)
     moves = told.get("augment", "auto") == "auto"
-    some = x.some() if isinstance(x, Trajectories) else x
+    kept = existing_tensor(train)
+    some = x.some() if isinstance(x, Trajectories) else even_tensor(x, kept)
     symmetry = symmetry_of(some, rom.schema, rom.normaliser, rom.mask) if moves else Symmetry()
     steps, rate, size = (told.get(name) or usual for name, usual in _USUAL.items())
     terms = {**LOSS_DEFAULTS, **{name: told[name] for name in LOSS_DEFAULTS if name in told}}
-    stage, batches = mean_training(rom, x, terms, int(steps), float(rate), int(size), symmetry, seed)
+    stage, batches = mean_training(rom, x, terms, int(steps), float(rate), int(size), symmetry, seed, kept)
     accelerator = "gpu" if told.get("device") != "cpu" and torch.cuda.is_available() else "cpu"
     run_stage(stage, batches, rom, Session(None, {}), accelerator, progress or (lambda *args: None))
     rom.eval()

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from romvae.distributions import moments
 from romvae.dynamics.base import EnsembleDynamics, condition
+from romvae.ragged import even_part
 from romvae.training.batches import StepSeeds, WindowBatches, step_generator
 from romvae.training.stages import Stage
 from romvae.vae import VAE
@@ -32,15 +33,30 @@ class Codes:
         std: Posterior standard deviations, same shape.
         c: Normalised parameters `(trajectory, parameter)`.
         controls: Normalised controls `(trajectory, time, control)`.
+        kept: Which codes there are, boolean `(trajectory, time)`, where trajectories end early; the others are NaN.
+            None for all.
     """
 
     mean: Tensor
     std: Tensor
     c: Tensor
     controls: Tensor | None = None
+    kept: Tensor | None = None
+
+    def even(self, least: int = 1) -> Codes:
+        """The part in which all trajectories have one length, see `romvae.ragged.even_part`; itself if all have."""
+        if self.kept is None:
+            return self
+        rows, times = even_part(self.kept.sum(1).numpy(), least)
+        chosen = torch.from_numpy(rows)
+        controls = None if self.controls is None else self.controls[chosen, :times]
+        return Codes(self.mean[:, chosen, :times], self.std[:, chosen, :times], self.c[chosen], controls)
 
     def start(self, dynamics: EnsembleDynamics) -> None:
-        """What the dynamics knows of them in closed form."""
+        """What the dynamics knows of them in closed form; of ragged trajectories, from their even part."""
+        if self.kept is not None:
+            self.even(dynamics.stride).start(dynamics)
+            return
         copies = self.mean.shape[0]
         controls = None if self.controls is None else self.controls.repeat(copies, 1, 1)
         dynamics.start_from_linear(self.mean.flatten(0, 1), self.c.repeat(copies, 1), controls)
@@ -324,6 +340,7 @@ def train_dynamics(
             window=dynamics.window,
             controls=codes.controls,
             samples=SAMPLES if dynamics.stochastic else 0,
+            lengths=None if codes.kept is None else codes.kept.sum(1),
         )
         run(stage, batches)
     _one_step_error(dynamics, codes)
@@ -337,5 +354,9 @@ def _one_step_error(dynamics: EnsembleDynamics, codes: Codes) -> None:
     c = codes.c.repeat_interleave(z.shape[1] - 1, 0)
     if codes.controls is not None:
         c = torch.cat([c, codes.controls[:, :-1].flatten(0, 1), codes.controls[:, 1:].flatten(0, 1)], -1)
+    after = z[:, 1:].flatten(0, 1)
+    if codes.kept is not None:
+        pairs = codes.kept[:, 1:].flatten()
+        flat, c, after = flat[pairs], c[pairs], after[pairs]
     step = dynamics(flat.unsqueeze(-2), c, float(dynamics.dt)).mean
-    dynamics.std.copy_((step - z[:, 1:].flatten(0, 1)).square().mean((0, 1)).sqrt().clamp_min(1e-6))
+    dynamics.std.copy_((step - after).square().mean((0, 1)).sqrt().clamp_min(1e-6))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -27,15 +27,36 @@ def block_of(x: Tensor) -> int:
 
 
 @torch.no_grad()
-def encode(vae: VAE, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Posterior means and standard deviations of `(trajectory, time, channel, *space)`."""
+def encode(vae: VAE, x: Tensor, kept: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Posterior means and standard deviations of `(trajectory, time, channel, *space)`.
+
+    Arguments:
+        vae: Whose encoder is used.
+        x: Trajectories.
+        kept: Which snapshots there are, `(trajectory, time)`; the others are not looked at, and their codes are NaN.
+    """
     means, stds = [], []
-    for part in x.flatten(0, 1).split(block_of(x)):
+    flat = x.flatten(0, 1)
+    for part in flat.split(block_of(x)) if kept is None else _parts(flat, kept, block_of(x)):
         mean, std = moments(vae.encoder(part))
         means.append(mean)
         stds.append(std)
     shape = (*x.shape[:2], vae.latent)
-    return torch.cat(means).reshape(shape), torch.cat(stds).reshape(shape)
+    if kept is None:
+        return torch.cat(means).reshape(shape), torch.cat(stds).reshape(shape)
+    return _spread(torch.cat(means), kept, shape), _spread(torch.cat(stds), kept, shape)
+
+
+def _parts(flat: Tensor, kept: Tensor, size: int) -> Iterator[Tensor]:
+    for rows in kept.flatten().nonzero()[:, 0].split(size):
+        yield flat[rows]
+
+
+def _spread(values: Tensor, kept: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Values of the snapshots that there are at their places, and NaN at the others."""
+    out = values.new_full(shape, torch.nan)
+    out[kept] = values
+    return out
 
 
 def moved_copy(x: Tensor, symmetry: Symmetry, seed: int, stream: str, copy: int) -> Tensor:
@@ -46,19 +67,34 @@ def moved_copy(x: Tensor, symmetry: Symmetry, seed: int, stream: str, copy: int)
 
 
 def encoded_copies(
-    vae: VAE, x: Tensor | Trajectories, copies: int, symmetry: Symmetry, seed: int, report: Callable[..., None]
+    vae: VAE,
+    x: Tensor | Trajectories,
+    copies: int,
+    symmetry: Symmetry,
+    seed: int,
+    report: Callable[..., None],
+    kept: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Encodes the trajectories and their moved copies.
 
+    Arguments:
+        vae: Whose encoder is used.
+        x: Trajectories, in memory or on disk.
+        copies: How many.
+        symmetry: What makes the moved ones.
+        seed: Of the moves.
+        report: Progress callable.
+        kept: Which snapshots there are, as in `encode`; trajectories on disk know it themselves.
+
     Returns:
-        Means and standard deviations `(copy, trajectory, time, latent)`.
+        Means and standard deviations `(copy, trajectory, time, latent)`; NaN beyond the end of a trajectory.
     """
     if isinstance(x, Trajectories):
         return _streamed_copies(vae, x, copies, symmetry, seed, report)
     means, stds = [], []
     for k in range(copies):
         report("encode", k, copies)
-        mean, std = encode(vae, moved_copy(x, symmetry, seed, "dynamics shifts", k))
+        mean, std = encode(vae, moved_copy(x, symmetry, seed, "dynamics shifts", k), kept)
         means.append(mean)
         stds.append(std)
     report("encode", copies, copies)
@@ -77,9 +113,10 @@ def _streamed_copies(
         report("encode", first, len(x))
         rows = slice(first, first + x.block)
         block = x[rows]
+        there = None if x.kept is None else torch.from_numpy(x.kept[rows])
         for k in range(copies):
             moved = symmetry.apply(block.flatten(1, 2), [numbers[rows] for numbers in drawn[k]]).reshape(block.shape)
-            mean[k, rows], std[k, rows] = encode(vae, moved)
+            mean[k, rows], std[k, rows] = encode(vae, moved, there)
     report("encode", len(x), len(x))
     return mean, std
 
@@ -100,6 +137,8 @@ def sensitivity(vae: VAE, z: Tensor, samples: int = 128) -> Tensor:
         Shape `(latent,)`.
     """
     flat = z.flatten(0, -2)
+    if flat.isnan().any():  # beyond the end of a trajectory
+        flat = flat[~flat.isnan().any(-1)]
     some = flat[:: max(1, len(flat) // samples)]
     var = vae.decoder.log_var_shared.exp().reshape(-1, *[1] * vae.encoder.layout.ndim)
     rows = []

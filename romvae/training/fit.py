@@ -15,18 +15,26 @@ from torch import Tensor
 
 from romvae.assembly import LINEAR_COMPRESSION
 from romvae.canonical import did_you_mean
-from romvae.check import require_equal_lengths
 from romvae.data.unchanged import Stamp
 from romvae.errors import ConfigError, DataError, NotEnoughMemoryError, OutOfRangeWarning
 from romvae.kinds import LOSS_DEFAULTS, LossChoices
+from romvae.ragged import ragged_lengths, thinned
 from romvae.streamed import Trajectories, streaming_budget
 from romvae.symmetry import Symmetry
-from romvae.tensors import control_tensor, field_tensor, parameter_tensor, symmetry_of
+from romvae.tensors import (
+    control_tensor,
+    even_tensor,
+    existing_tensor,
+    field_tensor,
+    parameter_tensor,
+    symmetry_of,
+)
 from romvae.training.batches import StepSeeds
 from romvae.training.calibrate import calibrate
 from romvae.training.compression import Balance, mean_training
 from romvae.training.dynamics import Codes, DynamicsPlan, train_dynamics
 from romvae.training.encoding import encoded_copies, sensitivity
+from romvae.training.end_to_end import fine_tune, finetune_plan, physics_name
 from romvae.training.runner import run_stage
 from romvae.training.selection import choose_dynamics, install_dynamics
 from romvae.training.session import STAGES, History, Session, read_state
@@ -72,7 +80,11 @@ def fit(
     1. *Mean and encoder* on `parts.train`, at the profiled shared variance.
     2. *Local variance* on `parts.variance`, trajectories that the mean never saw: snapshots of a deterministic solver
        carry no noise, what the variance must learn is the error on new trajectories.
-    3. *Latent dynamics* on the encoded trajectories of `parts.train` and their symmetric copies.
+    3. *Latent dynamics* on the encoded trajectories of `parts.train` and their symmetric copies. With
+       `dynamics="auto"` every kind is trained for a fifth of the steps first, and the one with the best forecasts of
+       `parts.variance` for all of them; with a `patience` the same forecasts say when to stop.
+       Optionally, decoded rollouts are fine-tuned on the score of their fields, or held to the equation: `finetune` and
+       `physics` in `LossChoices`.
     4. *Calibration* of the forecast's variance per lead time and field on `parts.calibration`.
 
     Arguments:
@@ -123,8 +135,15 @@ def fit(
     }
     large = 6 if horizon is None else max(1, int(_positive("horizon", horizon, 1)) // rom.dynamics.stride)
     terms = _loss_terms(rom, loss)
+    tuning = finetune_plan(rom, terms, rate / 10, max(4, size // 8), 4 * large, seed)
+    if tuning is not None and any(existing_tensor(each) is not None for each in (parts.train, parts.variance)):
+        raise ConfigError(
+            "fit: trajectories differ in length, and fine-tuning takes whole ones. Cut them with romvae pack --trim, "
+            "or leave finetune out."
+        )
     settings: dict[str, Any] = {
         **terms,
+        "physics": physics_name(terms["physics"]),
         **{f"{name}_steps": count for name, count in steps.items()},
         "seed": seed,
         "learning_rate": rate,
@@ -146,7 +165,8 @@ def fit(
     report = session.watched(progress if progress is not None else lambda *args: None)
     stamp = Stamp.of(parts.train, parts.variance, parts.calibration)
     x, c = _data(rom, parts.train, budget)
-    some = x.some() if isinstance(x, Trajectories) else x
+    kept = existing_tensor(parts.train)
+    some = x.some() if isinstance(x, Trajectories) else even_tensor(x, kept)
     symmetry = symmetry_of(some, rom.schema, rom.normaliser, rom.mask) if augment == "auto" else Symmetry()
     notes = {
         "shifted_axes": [rom.schema.grid.names[a] for a in symmetry.axes],
@@ -169,29 +189,31 @@ def fit(
     def mean_stage() -> None:
         if rom.choices["compression"] in LINEAR_COMPRESSION:
             return  # known in closed form, and there since the ROM was built
-        balance = Balance(rom, x, session.history.notes.get("linear_error"))
+        balance = Balance(rom, x, session.history.notes.get("linear_error"), kept)
         session.history.notes["linear_error"] = balance.start
-        run(*mean_training(rom, x, terms, steps["vae"], rate, size, symmetry, seed))
+        run(*mean_training(rom, x, terms, steps["vae"], rate, size, symmetry, seed, kept))
         session.history.notes.update(balance.notes(terms))
 
     def variance_stage() -> None:
-        new, _ = _tensors(rom, _thinned(rom, parts.variance, budget))
-        found = fit_variance(rom.vae, new, symmetry, steps["variance"], rate / 2, seed, run)
+        part = _thinned(rom, parts.variance, budget)
+        new, _ = _tensors(rom, part)
+        found = fit_variance(rom.vae, new, symmetry, steps["variance"], rate / 2, seed, run, existing_tensor(part))
         session.history.notes.update(found)
 
     def dynamics_stage() -> None:
-        mean, std = encoded_copies(rom.vae, x, symmetry.copies(COPIES), symmetry, seed, report)
-        codes, started = Codes(mean, std, c, _controls(rom, parts.train)), session.within("dynamics") is not None
+        mean, std = encoded_copies(rom.vae, x, symmetry.copies(COPIES), symmetry, seed, report, kept)
+        codes, started = Codes(mean, std, c, _controls(rom, parts.train), kept), session.within("dynamics") is not None
         if not rom.vae.variational or rom.choices["compression"] == "pod":
             std = sensitivity(rom.vae, mean).rsqrt().expand_as(std)
-        precision = 1 / std.square().mean((0, 1, 2))
-        kept = ("ema", "patience", "latent_consistency")
-        plan = DynamicsPlan(steps["dynamics"], 2 * rate, size, large, seed, **{name: terms[name] for name in kept})
+        precision = 1 / (std.square().mean((0, 1, 2)) if kept is None else std[:, kept].square().mean((0, 1)))
+        own = ("ema", "patience", "latent_consistency")
+        plan = DynamicsPlan(steps["dynamics"], 2 * rate, size, large, seed, **{name: terms[name] for name in own})
         held = None
         if plan.patience or rom.choices["dynamics"] == "auto":
             new, beside = _data(rom, parts.variance, budget)
-            encoded = encoded_copies(rom.vae, new, 1, Symmetry(), seed, report)
-            held = Codes(*encoded, beside, _controls(rom, parts.variance))
+            there = existing_tensor(parts.variance)
+            encoded = encoded_copies(rom.vae, new, 1, Symmetry(), seed, report, there)
+            held = Codes(*encoded, beside, _controls(rom, parts.variance), there).even()
             if rom.choices["dynamics"] == "auto":
                 found = choose_dynamics(rom, codes, held, precision, plan, passing)
                 session.history.notes["dynamics"] = found
@@ -200,21 +222,31 @@ def fit(
     def passing(stage: Stage, batches: StepSeeds) -> None:
         run_stage(stage, batches, rom, Session(None, {}), accelerator, report)
 
+    def finetune_stage() -> None:
+        def tensors(ds: xr.Dataset) -> tuple[Tensor | Trajectories, Tensor, Tensor | None]:
+            return (*_data(rom, ds, budget), _controls(rom, ds))
+
+        if tuning is not None:
+            notes = session.history.notes
+            notes.update(fine_tune(rom, parts, tuning, tensors, symmetry, run, notes))
+
     def calibration_stage() -> None:
-        calibrate(rom, *_data(rom, parts.calibration, budget), seed, report, _controls(rom, parts.calibration))
+        part = parts.calibration
+        calibrate(rom, *_data(rom, part, budget), seed, report, _controls(rom, part), existing_tensor(part))
 
     with session.signals():
         _begin(session, rom)
-        for k, stage in enumerate((mean_stage, variance_stage, dynamics_stage, calibration_stage)):
-            name = STAGES[k]
+        stages = (mean_stage, variance_stage, dynamics_stage, finetune_stage, calibration_stage)
+        todo = [pair for pair in zip(STAGES, stages, strict=True) if tuning is not None or pair[0] != "finetune"]
+        for k, (name, stage) in enumerate(todo):
             if session.finished(name):
                 continue
             session.begin(name)
             stage()
             stamp.check()
             session.tick()
-            if k + 1 < len(STAGES):
-                session.save(STAGES[k + 1], 0, rom.state_dict(), {})
+            if k + 1 < len(todo):
+                session.save(todo[k + 1][0], 0, rom.state_dict(), {})
                 session.stop_if_asked(saved=True)
     rom.eval()
     return session.history
@@ -237,15 +269,16 @@ def _check_parts(rom: ROM, parts: Parts) -> None:
         part = getattr(parts, name)
         if part.sizes.get("trajectory", 0) < 1:
             raise DataError(f"part {name!r} has no trajectory, at least 1 is needed. Split the data again.")
-        require_equal_lengths(part, f"part {name!r}: ")
         with warnings.catch_warnings():
             # Held-out trajectories of the same data may well have a parameter just beyond those of the training part.
             warnings.simplefilter("ignore", OutOfRangeWarning)
             rom.schema.check(part, source=f"part {name!r}")
             rom.schema.check_controls(part, f"part {name!r}: ")
-        if part.sizes["time"] <= rom.dynamics.stride:
+        lengths = ragged_lengths(part)
+        times = part.sizes["time"] if lengths is None else int(lengths.max())
+        if times <= rom.dynamics.stride:
             raise DataError(
-                f"part {name!r}: {part.sizes['time']} times, this ROM takes steps of {rom.dynamics.stride} of them. "
+                f"part {name!r}: {times} times, this ROM takes steps of {rom.dynamics.stride} of them. "
                 "Give longer trajectories, or build the ROM for these."
             )
 
@@ -311,4 +344,4 @@ def _thinned(rom: ROM, ds: xr.Dataset, budget: float | None) -> xr.Dataset:
     if budget is None:
         return ds
     nbytes = 4 * sum(ds[name].size for name in rom.schema.field_names)
-    return ds.isel(time=slice(None, None, max(1, math.ceil(nbytes / (budget * 1e9 / 8)))))
+    return thinned(ds, max(1, math.ceil(nbytes / (budget * 1e9 / 8))))

@@ -20,12 +20,14 @@ import torch
 
 from romvae.atomic import atomic_file
 from romvae.errors import CheckpointError, ConfigError, TrainingStoppedError
+from romvae.kinds import LOSS_DEFAULTS
 
 __all__ = ["STAGES", "History", "Session", "TrainingState", "read_state", "write_state"]
 
 logger = logging.getLogger("romvae.training")
 
-STAGES = ("vae", "variance", "dynamics", "calibration")
+STAGES = ("vae", "variance", "dynamics", "finetune", "calibration")
+"""In their order; `finetune` is left out where nothing asks for it."""
 FORMAT = 1
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 """For each older format, what turns its fields into those of the next one. The first format is the present one."""
@@ -175,7 +177,7 @@ class Session:
                         value,
                         before.get(name),
                     )
-            elif before.get(name) != value:
+            elif before.get(name, LOSS_DEFAULTS.get(name)) != value:  # older states lack newer choices
                 raise ConfigError(
                     f"{path}: was trained with {name} = {before.get(name)!r}, now it is {value!r}. "
                     "Continue with the same settings, or train anew in another folder."

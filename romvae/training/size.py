@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from romvae.latent.dimension import LatentSize, search
+from romvae.ragged import even_snapshots
 from romvae.rom import ROM
 from romvae.training.compression import fit_compression
 
@@ -32,13 +34,15 @@ def suggest_latent(
     less.
 
     Arguments:
-        parts: From `romvae.split`; the training part is trained on, and the `variance` part judges.
+        parts: From `romvae.split`; the training part is trained on, and the `variance` part judges. Where trajectories
+            differ in length, of each the part in which all have one.
         seed: Seed of weights and training.
         model: Arguments of `ROM.for_data`; `latent` has no effect.
         training: Arguments of `romvae.fit`: answers hold for the training that they were found with.
         sweep: Whether to double the size from 2 to the upper bound instead: slower, and thorough.
         progress: Called as `progress(stage, done, total, note)`.
     """
+    parts = replace(parts, train=even_snapshots(parts.train), variance=even_snapshots(parts.variance))
     told = {name: value for name, value in (model or {}).items() if name not in ("latent", "seed")}
     told_training = dict(training or {})
     budget = told_training.get("memory_budget")

@@ -35,7 +35,7 @@ class StreamedBatches(SnapshotBatches):
         noise: tuple[int, ...] = (),
         input_noise: float = 0.0,
     ) -> None:
-        total = x.shape[0] * x.shape[1]
+        total = len(x.numbers)
         super().__init__(
             torch.empty(total, 0),
             batch_size,
@@ -74,5 +74,5 @@ class StreamedBatches(SnapshotBatches):
         return self._pools[number].result()
 
     def _load(self, number: int) -> tuple[np.ndarray, Tensor]:
-        members = self.order.pool(number)
+        members = self.trajectories.numbers[self.order.pool(number)]
         return members, self.trajectories.snapshots(members)

@@ -33,6 +33,7 @@ def fit_variance(
     rate: float,
     seed: int,
     run: Callable[[Stage, StepSeeds], None],
+    kept: Tensor | None = None,
 ) -> dict[str, Any]:
     """Fits the variance to the errors on new trajectories.
 
@@ -47,6 +48,7 @@ def fit_variance(
         rate: Peak learning rate.
         seed: Seed of copies and order.
         run: Runs the stage.
+        kept: Which snapshots there are, boolean `(trajectory, time)`; None for all.
 
     Returns:
         Notes: whether the local variance was kept, and the negative log-likelihoods it was judged by.
@@ -55,20 +57,29 @@ def fit_variance(
     if not isinstance(decoder, SharedGaussian) or (isinstance(decoder, LocalGaussian) and decoder.rule != "profiled"):
         return {"local_variance": isinstance(decoder, LocalGaussian)}
     aside = max(1, len(x) // 5) if len(x) > 1 else 0
-    z, squared = _errors(vae, x[:, :: max(1, x.shape[1] // TIMES)], symmetry, seed)
+    every = max(1, x.shape[1] // TIMES)
+    kept = None if kept is None else kept[:, ::every]
+    z, squared = _errors(vae, x[:, ::every], symmetry, seed, kept)
+
+    def used(values: Tensor, rows: slice) -> Tensor:
+        """Of some trajectories, the snapshots that there are, in a row."""
+        if kept is None:
+            return values[rows].flatten(0, 2)
+        return values[rows].transpose(0, 1)[:, kept[rows]].flatten(0, 1)
+
     # The start is the shared variance on *new* trajectories; the errors on the training ones are smaller.
-    decoder.fit_variance(squared)
+    decoder.fit_variance(squared if kept is None else used(squared, slice(None)))
     if not isinstance(decoder, LocalGaussian):
         return {"local_variance": False}
     fitted = len(x) - aside
     run(
         VarianceStage(decoder, steps, rate),
-        _Pairs(z[:fitted].flatten(0, 2), squared[:fitted].flatten(0, 2), 128, steps, seed),
+        _Pairs(used(z, slice(fitted)), used(squared, slice(fitted)), 128, steps, seed),
     )
     decoder.local.fill_(True)
     if not aside:
         return {"local_variance": True}
-    held, target = z[fitted:].flatten(0, 2), squared[fitted:].flatten(0, 2)
+    held, target = used(z, slice(fitted, None)), used(squared, slice(fitted, None))
     shared, local = _nll(decoder, held, target, shared=True), _nll(decoder, held, target, shared=False)
     if not local < shared:
         logger.warning("the local variance does not beat the shared one on new trajectories; the shared one is kept")
@@ -77,15 +88,17 @@ def fit_variance(
 
 
 @torch.no_grad()
-def _errors(vae: VAE, x: Tensor, symmetry: Symmetry, seed: int) -> tuple[Tensor, Tensor]:
+def _errors(vae: VAE, x: Tensor, symmetry: Symmetry, seed: int, kept: Tensor | None) -> tuple[Tensor, Tensor]:
     """Codes `(trajectory, copy, time, latent)` and squared errors of the mean `(trajectory, copy, time, *field)`."""
+    there = torch.ones(x.shape[:2], dtype=torch.bool) if kept is None else kept
     codes, squares = [], []
     for k in range(symmetry.copies(COPIES)):
         shifted = moved_copy(x, symmetry, seed, "variance shifts", k)
-        z, _ = encode(vae, shifted)
-        size = block_of(shifted)
-        parts = zip(shifted.flatten(0, 1).split(size), z.flatten(0, 1).split(size), strict=True)
-        error = torch.cat([(fields - vae.decoder(code).mean).square() for fields, code in parts])
+        z, _ = encode(vae, shifted, kept)
+        error = torch.full_like(x, torch.nan).flatten(0, 1)
+        fields, code = shifted.flatten(0, 1), z.flatten(0, 1)
+        for rows in there.flatten().nonzero()[:, 0].split(block_of(shifted)):
+            error[rows] = (fields[rows] - vae.decoder(code[rows]).mean).square()
         codes.append(z)
         squares.append(error.reshape(x.shape))
     return torch.stack(codes, 1), torch.stack(squares, 1)

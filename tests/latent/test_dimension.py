@@ -80,7 +80,7 @@ def test_planted_modes_are_found(modes):
     assert found.upper > modes + 1
     assert found.tried[found.upper]["active"] == modes
     assert found.latent == modes + 1
-    assert found.lower == pytest.approx(modes, rel=0.5)  # 30 points
+    assert 1 < found.lower < 2 * modes  # of 30 points
     assert (found.kl[:modes] > 1).all()
     assert (found.kl[modes:] < 1).all()
     assert found.sentence().startswith(f"{modes + 1} latents. The data vary in at least ")
@@ -89,7 +89,7 @@ def test_planted_modes_are_found(modes):
 
 def test_a_sweep_takes_the_smallest_size_that_is_as_good():
     found = suggest_latent(_planted(4, 0.02), model={"compression": "ppca", "hidden": 4, "members": 1}, sweep=True)
-    assert sorted(found.tried) == [2, 4, 8, 16, found.upper][: len(found.tried)]
+    assert sorted(found.tried) == [size for size in (2, 4, 8, 16) if size < found.upper] + [found.upper]
     assert found.latent == 4
 
 

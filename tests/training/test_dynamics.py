@@ -37,10 +37,10 @@ def _run(stage, batches) -> None:
 
 
 def _circles(trajectories: int, seed: int = 0, steps: int = 30) -> Codes:
-    """Rotations whose angle depends on the parameter: nonlinear in (z, c) together."""
+    """Rotations whose angle is a quadratic function of the parameter, which no linear kind can follow."""
     c = 2 * torch.rand(trajectories, 1, generator=torch.Generator().manual_seed(seed)) - 1
     phase = 2 * math.pi * torch.rand(trajectories, 1, generator=torch.Generator().manual_seed(seed + 1))
-    angle = phase + (0.25 + 0.1 * c) * torch.arange(steps + 1)
+    angle = phase + (0.2 + 0.15 * c**2) * torch.arange(steps + 1)
     mean = torch.stack([angle.cos(), angle.sin()], -1)[None]
     return Codes(mean, torch.full_like(mean, 1e-3), c)
 
@@ -75,11 +75,11 @@ def test_every_network_learns_rotations_that_a_linear_model_cannot(kind):
     linear = build("linear", 2, 1, stride=5, members=1).float()
     codes.start(linear)
     model = type(build(kind))(2, 1, DT, 5, 1, **sizes)
-    train_dynamics(model, codes, precision, DynamicsPlan(300, 1e-2, 64, 4), _run)
+    train_dynamics(model, codes, precision, DynamicsPlan(200, 1e-2, 64, 4), _run)
     found, without = (forecast_score(m, held, precision).error for m in (model, linear))
-    # The phases differ by up to 3 radians at the end, of which one linear map can follow the mean only.
+    # The phases differ by up to 4.5 radians at the end, of which one linear map can follow the mean only.
     assert without > 0.3
-    assert found < 0.1
+    assert found < 0.4 * without
 
 
 def _ornstein_uhlenbeck(trajectories: int, steps: int, decay: float, std: float) -> Codes:
@@ -215,8 +215,10 @@ def test_the_score_of_a_perfect_forecast_is_zero_and_of_the_mean_one():
     assert forecast_score(still, held, torch.ones(2)).error > 0.5
 
 
-@pytest.mark.parametrize("kind", ["gru", "ode"])
-@pytest.mark.parametrize("step", [3, 8])
+@pytest.mark.parametrize(
+    ("kind", "step"),
+    [("gru", 3), *(pytest.param(*each, marks=pytest.mark.slow) for each in (("gru", 8), ("ode", 3), ("ode", 8)))],
+)
 def test_average_best_weights_and_patience_continue_to_the_bit(tmp_path, monkeypatch, kind, step):
     settings = {"choices": {"dynamics": kind}, "ema": 0.8, "patience": 2, "latent_consistency": 0.1}
     straight = _fit_rom(**settings)

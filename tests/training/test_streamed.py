@@ -10,6 +10,7 @@ import pytest
 import torch
 import xarray as xr
 
+from romvae.check import require_equal_lengths
 from romvae.data import open_snapshots, split, write_snapshots
 from romvae.data.stream import BlockOrder
 from romvae.errors import ConfigError, DataError, OutOfRangeWarning
@@ -148,14 +149,14 @@ def test_a_streamed_training_that_was_stopped_continues_to_the_bit(store, tmp_pa
         assert torch.equal(a, b), name
 
 
-def test_trajectories_of_different_length_are_refused_with_what_to_do():
+def test_what_needs_trajectories_of_one_length_says_what_to_do():
     ds = mock_snapshots(1, trajectories=12, times=8)
     lengths = np.full(12, 8, dtype=np.int32)
     lengths[3] = 5
     ds["u"].values[3, 5:] = np.nan
     ds = ds.assign_coords(n_steps=("trajectory", lengths, {"romvae_role": "valid_length"}))
     with pytest.raises(DataError, match=r"trajectory 3 has 5 of 8 times, .* romvae pack --trim, .* --min-steps 8"):
-        ROM.for_data(ds)
+        require_equal_lengths(ds)
 
 
 def test_a_model_remembers_which_data_it_was_normalised_with(tmp_path):

@@ -1,0 +1,278 @@
+"""Tables of variance rules and observation models on data with a known truth and on solutions of Burgers' equation.
+
+    python -m tests.probabilistic.tables planted --out tables.json     # rules on data with a planted sigma(z, x)
+    python -m tests.probabilistic.tables burgers --out tables.json     # rules on viscous Burgers, new trajectories
+    python -m tests.probabilistic.tables models  --out tables.json     # observation models, Burgers in 1-D and 2-D
+    python -m tests.probabilistic.tables seeds   --out tables.json     # ten seeds of the default on small cases
+    python -m tests.probabilistic.tables show    --out tables.json     # as Markdown
+
+A row that is in the file already is not computed again, so that a table can be gone on with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scoringrules
+import torch
+import xarray as xr
+from scipy.stats import norm, spearmanr
+from torch import Tensor
+
+from romvae.canonical import fields_of
+from romvae.data import split
+from romvae.data.split import Parts
+from romvae.distributions import mixture_moments, moments, reparameterise
+from romvae.rom import ROM
+from romvae.schema import snapshots
+from romvae.solvers import CASES, simulate
+from romvae.symmetry import Symmetry
+from romvae.tensors import field_tensor
+from romvae.training.compression import fit_compression
+from romvae.training.runner import run_stage
+from romvae.training.session import Session
+from romvae.training.variance import fit_variance
+
+RULES = ("staged", "global", "faithful", "joint", "beta_nll", "student_t", "crps", "fixed")
+SEEDS = (0, 1, 2)
+SPACE, LATENT = 32, 2
+QUANTILE = float(norm.ppf(0.95))
+
+
+def planted(seed: int) -> tuple[Parts, Callable[[xr.Dataset], tuple[np.ndarray, np.ndarray]]]:
+    """Fields mu(z) + sigma(z, x) e with two latents and sigma between 0.05 and 0.20; their truth by name.
+
+    mu = z_1 sin(2 pi x) + z_2 cos(2 pi x) + 0.3 z_1 z_2 sin(4 pi x),
+    sigma = 0.1 exp(0.45 sin(2 pi x + z_1) + 0.24 tanh(z_2)).
+    """
+    rng = np.random.default_rng(seed)
+    n, times = 700, 12
+    x = np.arange(SPACE) / SPACE
+    z = rng.standard_normal((n, times, LATENT))
+    mean, std = _truth(z, x)
+    u = mean + std * rng.standard_normal(mean.shape)
+    ds = snapshots(
+        fields={"u": u.astype(np.float32)},
+        axes={"x": x},
+        times=np.arange(times, dtype=float),
+        parameters={},
+        boundaries={"x": ("periodic", "periodic")},
+    )
+    ds = ds.assign_coords(z1=(("trajectory", "time"), z[..., 0]), z2=(("trajectory", "time"), z[..., 1]))
+    parts = split(ds, seed=seed, fractions={"train": 0.6, "variance": 0.2, "calibration": 0.05, "test": 0.15})
+    return parts, lambda part: _truth(np.stack([part["z1"].values, part["z2"].values], -1), x)
+
+
+def _truth(z: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    one, two, phase = z[..., :1], z[..., 1:], 2 * np.pi * x
+    mean = one * np.sin(phase) + two * np.cos(phase) + 0.3 * one * two * np.sin(2 * phase)
+    return mean, 0.1 * np.exp(0.45 * np.sin(phase + one) + 0.24 * np.tanh(two))
+
+
+def trained(parts: Parts, seed: int, steps: int, latent: int, rate: float = 2e-3, **choices: Any) -> tuple[ROM, float]:
+    """Encoder, mean and variance of a ROM, and seconds per pass over the training part."""
+    rom = ROM.for_data(parts.train, latent=latent, channels=16, hidden=8, members=1, seed=seed, **choices)
+    begin = time.process_time()
+    fit_compression(rom, parts.train, seed, {"vae_steps": steps, "batch_size": 128, "learning_rate": rate})
+    count = parts.train.sizes["trajectory"] * parts.train.sizes["time"]
+    epoch = (time.process_time() - begin) / steps * count / 128
+
+    def run(stage: Any, batches: Any) -> None:
+        run_stage(stage, batches, rom, Session(None, {}), "cpu", lambda *args: None)
+
+    new = field_tensor(parts.variance, rom.schema, rom.normaliser)
+    fit_variance(rom.vae, new, Symmetry(), max(200, steps // 3), rate / 2, seed, run)
+    return rom.eval(), epoch
+
+
+@torch.no_grad()
+def predicted(rom: ROM, part: xr.Dataset, samples: int = 8) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Snapshots, their mean and total variance over posterior samples, the decoder's deviation; normalised."""
+    x = field_tensor(part, rom.schema, rom.normaliser).flatten(0, 1)
+    q = rom.vae.encoder(x)
+    generator = torch.Generator().manual_seed(0)
+    draws = [reparameterise(q, torch.randn(len(x), rom.vae.latent, generator=generator)) for _ in range(samples)]
+    if not rom.vae.variational:
+        draws = [moments(q)[0]]
+    ps = [rom.vae.decoder(z) for z in draws]
+    _, noise, spread = mixture_moments(torch.stack([p.mean for p in ps]), torch.stack([p.variance for p in ps]), 0)
+    centre = rom.vae.decoder(moments(q)[0])
+    return x, centre.mean, noise + spread, centre.variance.sqrt()
+
+
+def recovery(rom: ROM, parts: Parts, truth: Callable[[xr.Dataset], tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
+    """How well the planted mean and deviation are found on new trajectories."""
+    mean, std = (torch.from_numpy(a).flatten(0, 1)[:, None] for a in truth(parts.test))
+    _, centre, total, local = predicted(rom, parts.test)
+    scale, offset = float(rom.normaliser.std[0]), float(rom.normaliser.mean[0])
+    found, local = centre * scale + offset, local * scale
+    difference = local.log() - std.log()
+    replicate = mean + std * torch.randn(mean.shape, generator=torch.Generator().manual_seed(1), dtype=mean.dtype)
+    inside = (replicate - found).abs() <= QUANTILE * total.sqrt() * scale
+    return {
+        "log_sigma_rmse": float(difference.square().mean().sqrt()),
+        "log_sigma_bias": float(difference.mean()),
+        "coverage": float(inside.double().mean()),
+        "mean_error": float((found - mean).square().mean().sqrt() / mean.std()),
+    }
+
+
+def skill(rom: ROM, part: xr.Dataset) -> dict[str, float]:
+    """Accuracy and calibration of the reconstruction on new trajectories, before any calibration."""
+    x, centre, total, _ = predicted(rom, part)
+    std, error = total.sqrt(), (x - centre).abs()
+    times = part.sizes["time"]
+    scale = rom.normaliser.std.float().reshape(-1, *[1] * (x.ndim - 2))
+    by_trajectory = [a.square().unflatten(0, (-1, times)).flatten(1).mean(1).sqrt() for a in (error, std)]
+    crps = scoringrules.crps_normal(x.numpy(), centre.numpy(), std.numpy())
+    flat = torch.randperm(error.numel(), generator=torch.Generator().manual_seed(0))[:200_000]
+    return {
+        "relative_l2": float((error * scale).norm() / rom.normaliser.inverse(x).norm()),
+        "nll_per_point": float((-torch.distributions.Normal(centre, std).log_prob(x)).mean()),
+        "coverage": float((error <= QUANTILE * std).double().mean()),
+        "crps": float((torch.from_numpy(np.asarray(crps)) * scale).mean()),
+        "rank_points": float(spearmanr(error.flatten()[flat], std.flatten()[flat]).statistic),
+        "rank_trajectories": float(spearmanr(*by_trajectory).statistic),
+    }
+
+
+def burgers(seed: int, dims: int = 1, unit: bool = False) -> Parts:
+    """A small data set of viscous Burgers: every second point and fourth time of the case's own; `unit`: in [0, 1]."""
+    if dims == 1:
+        ds = simulate("burgers_1d", 240, seed=seed).isel(x=slice(None, None, 2), time=slice(None, None, 4))
+    else:
+        ds = simulate("burgers_2d", 100, seed=seed).isel(
+            x=slice(None, None, 2), y=slice(None, None, 2), time=slice(None, None, 5)
+        )
+    if unit:
+        for name in fields_of(ds):
+            low, high = float(ds[name].min()) - 1e-3, float(ds[name].max()) + 1e-3
+            ds[name] = ((ds[name] - low) / (high - low)).assign_attrs(ds[name].attrs)
+    return split(ds, seed=seed, fractions={"train": 0.5, "variance": 0.2, "calibration": 0.05, "test": 0.25})
+
+
+MODELS: dict[str, dict[str, Any]] = {
+    "Gaussian, variance given (0.05)": {"variance": "fixed"},
+    "Gaussian, one variance per field": {"variance": "global"},
+    "Gaussian, local variance (default)": {"variance": "staged"},
+    "Gaussian, local, fitted by CRPS": {"variance": "crps"},
+    "Student-t, local": {"variance": "student_t"},
+    "continuous Bernoulli": {"observation": "continuous_bernoulli"},
+    "Bernoulli": {"observation": "bernoulli"},
+}
+
+
+@torch.no_grad()
+def bound(rom: ROM, part: xr.Dataset) -> float:
+    """ELBO per value of the field itself, nats: the normalisation's Jacobian is in it."""
+    x = field_tensor(part, rom.schema, rom.normaliser).flatten(0, 1)
+    value = rom.vae.elbo(x, torch.Generator().manual_seed(0), samples=4).value.mean() / x[0].numel()
+    return float(value - rom.normaliser.std.log().mean())
+
+
+def rows(table: str, quick: bool) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
+    """Every row of a table: its name, and what computes it."""
+    steps = 60 if quick else 2500
+    if table == "planted":
+        for rule in RULES:
+            for seed in SEEDS:
+                yield f"planted/{rule}/{seed}", lambda rule=rule, seed=seed: _planted_row(rule, seed, steps)
+    elif table == "burgers":
+        for rule in RULES:
+            for seed in SEEDS:
+                yield f"burgers/{rule}/{seed}", lambda rule=rule, seed=seed: _burgers_row(rule, seed, steps // 2)
+    elif table == "models":
+        for dims in (1, 2):
+            for name, choices in MODELS.items():
+                yield f"models/burgers_{dims}d/{name}", lambda d=dims, c=choices: _model_row(d, c, steps // 3)
+    elif table == "seeds":
+        for case in SMALL:
+            for seed in range(10):
+                yield f"seeds/{case}/{seed}", lambda case=case, seed=seed: _seed_row(case, seed, max(40, steps // 15))
+
+
+def _planted_row(rule: str, seed: int, steps: int) -> dict[str, Any]:
+    parts, truth = planted(seed)
+    rom, _ = trained(parts, seed, steps, LATENT, variance=rule, noise_std=0.15)
+    return recovery(rom, parts, truth)
+
+
+def _burgers_row(rule: str, seed: int, steps: int) -> dict[str, Any]:
+    parts = burgers(seed)
+    rom, _ = trained(parts, seed, steps, 8, variance=rule)
+    return skill(rom, parts.test)
+
+
+def _model_row(dims: int, choices: dict[str, Any], steps: int) -> dict[str, Any]:
+    parts = burgers(0, dims, unit=True)
+    rom, epoch = trained(parts, 0, steps, 8 if dims == 1 else 16, **choices)
+    return {"elbo": bound(rom, parts.test), **skill(rom, parts.test), "seconds_per_epoch": epoch}
+
+
+SMALL = tuple(name for name, case in CASES.items() if len(case.solver().grid.shape) < 3)
+"""Cases in one and two dimensions."""
+
+
+def _seed_row(case: str, seed: int, steps: int) -> dict[str, Any]:
+    """A few trajectories and a short training: does anything collapse or explode?"""
+    every = max(1, len(CASES[case].times) // 12)
+    ds = simulate(case, 16, seed=0).isel(time=slice(None, None, every)).drop_vars("split", errors="ignore")
+    parts = split(ds, seed=seed)
+    rom, _ = trained(parts, seed, steps, 8)
+    found = skill(rom, parts.test)
+    reference, _ = trained(parts, seed, steps, 8, variance="global")
+    shared = skill(reference, parts.test)
+    return {**found, "mean_against_shared": found["relative_l2"] / shared["relative_l2"]}
+
+
+def show(found: dict[str, dict[str, Any]]) -> str:
+    """The rows as Markdown, seeds side by side."""
+    lines, tables = [], sorted({key.split("/")[0] for key in found})
+    for table in tables:
+        keys = [key for key in found if key.startswith(f"{table}/")]
+        columns = list(found[keys[0]])
+        lines += ["", f"| {table} | " + " | ".join(columns) + " |", "|---" * (1 + len(columns)) + "|"]
+        groups: dict[str, list[dict[str, Any]]] = {}
+        for key in keys:
+            name = key.split("/", 1)[1]
+            groups.setdefault(name if table == "models" else name.rsplit("/", 1)[0], []).append(found[key])
+        for name, some in groups.items():
+            cells = [" ".join(f"{row[column]:.3g}" for row in some) for column in columns]
+            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Computes what is missing of a table, or shows the file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", choices=["planted", "burgers", "models", "seeds", "show"])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--only", default="", help="rows whose name holds this")
+    parser.add_argument("--quick", action="store_true", help="a few steps: to see that it runs")
+    told = parser.parse_args(arguments)
+    found = json.loads(told.out.read_text(encoding="utf-8")) if told.out.exists() else {}
+    if told.table == "show":
+        print(show(found))
+        return 0
+    logging.getLogger("romvae").setLevel(logging.ERROR)
+    warnings.simplefilter("ignore")
+    for name, compute in rows(told.table, told.quick):
+        if name in found or told.only not in name:
+            continue
+        begin = time.perf_counter()
+        found[name] = compute()
+        told.out.write_text(json.dumps(found, indent=1), encoding="utf-8")
+        print(f"{name}: {time.perf_counter() - begin:.0f} s {json.dumps(found[name])}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,82 @@
+"""Hybrid rollouts: their two ends are solver and ROM, and a calibrated alarm keeps its tolerance."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from romvae import Alarm, calibrate_alarm, hybrid_rollout
+from romvae.errors import ConfigError, DataError, SchemaError
+from romvae.propagation import network_paths
+from romvae.trust import true_error
+
+
+def test_without_trust_it_is_the_solver(heat):
+    start = heat.parts.test.isel(time=0)
+    run = hybrid_rollout(heat.rom, heat.case, start, Alarm(0.0, burst=3))
+    name = heat.rom.schema.field_names[0]
+    scale = float(np.abs(heat.parts.test[name]).max())
+    # bursts of a linear solver are the whole run, and the data are its float32
+    assert np.allclose(run[name], heat.parts.test[name].transpose(*run[name].dims), atol=1e-6 * scale)
+    assert (run["work"] == 1).all()
+    assert (run["source"][:, 1:] == 2).all()
+    assert (run["hand_overs"] == 4).all()  # 10 steps in bursts of 3
+
+
+def test_with_full_trust_it_is_the_mean_of_the_networks(heat):
+    rom, start = heat.rom, heat.parts.test.isel(time=0)
+    run = hybrid_rollout(rom, heat.case, start, Alarm(np.inf))
+    x, c = rom.normalised(start)
+    path = network_paths(rom.vae, rom.dynamics, x[:, 0], c, rom.steps)
+    mean = rom.vae.decoder(path.flatten(0, 2)).mean.reshape(*path.shape[:3], *x.shape[2:]).mean(1)
+    wanted = rom.normaliser.inverse(mean.flatten(0, 1)).reshape(mean.shape).detach().numpy()[:, :, 0]
+    name = rom.schema.field_names[0]
+    assert np.allclose(run[name][:, 1:], wanted.swapaxes(0, 1)[:, 1:], atol=1e-5)
+    assert (run["work"] == 0).all()
+    assert (run["source"][:, 1:] == 1).all()
+
+
+@pytest.mark.parametrize("check", [None, 2])
+def test_calibrated_alarm_keeps_its_tolerance_on_the_calibration_runs(heat, check):
+    rom, data = heat.rom, heat.parts.calibration
+    pure = true_error(rom, data, hybrid_rollout(rom, heat.case, data.isel(time=0), Alarm(np.inf)))
+    tolerance = float(pure.max("time").quantile(0.6))
+    alarm = calibrate_alarm(rom, heat.case, data, tolerance, level=0.9, check=check)
+    run = hybrid_rollout(rom, heat.case, data.isel(time=0), alarm)
+    late = (true_error(rom, data, run) > tolerance).any("time")
+    assert (int(late.sum()) + 1) / (24 + 1) <= 0.1 + 1e-9
+    assert float(run["work"].mean()) == pytest.approx(alarm.work)
+    solved = (run["source"] == 2).sum("time") / 10
+    assert (run["work"] >= solved - 1e-12).all()
+    if check is None:
+        assert np.allclose(run["work"], solved)
+    assert f"the error stays below {tolerance:g} at all times" in alarm.statement
+    assert run[rom.schema.field_names[0]].notnull().all()
+
+
+def test_single_trajectory_is_one_of_many(heat):
+    start = heat.parts.test.isel(time=0)
+    alarm = Alarm(0.02, burst=2)
+    many = hybrid_rollout(heat.rom, heat.case, start, alarm)
+    one = hybrid_rollout(heat.rom, heat.case, start.isel(trajectory=3), alarm)
+    name = heat.rom.schema.field_names[0]
+    assert np.allclose(one[name], many[name].isel(trajectory=3), atol=1e-5)
+    assert one["source"].equals(many["source"].isel(trajectory=3))
+
+
+def test_messages(heat):
+    start = heat.parts.test.isel(time=0)
+    with pytest.raises(ConfigError, match="burst is 0, expected 1 or more stored steps"):
+        Alarm(0.1, burst=0)
+    with pytest.raises(ConfigError, match="threshold is -1, expected 0 or more"):
+        Alarm(-1)
+    with pytest.raises(SchemaError, match="Use the solver that made its data"):
+        hybrid_rollout(heat.rom, "kuramoto_sivashinsky_1d", start, Alarm(0.1))
+    with pytest.raises(ConfigError, match="case 'heat' is unknown"):
+        hybrid_rollout(heat.rom, "heat", start, Alarm(0.1))
+    with pytest.raises(DataError, match=r"8 trajectories, expected at least 19 for the level 0\.95"):
+        calibrate_alarm(heat.rom, heat.case, heat.parts.test, 0.1)
+    with pytest.raises(ConfigError, match="tolerance is -1"):
+        calibrate_alarm(heat.rom, heat.case, heat.parts.test, -1)
+    with pytest.raises(DataError, match="start holds 11 times, expected one"):
+        hybrid_rollout(heat.rom, heat.case, heat.parts.test, Alarm(0.1))
