@@ -41,7 +41,7 @@ def test_help_lists_all_commands_in_order_and_the_exit_codes(run):
         (["train", "x", "--out", "y", "--model.latnt", "3"], "Did you mean --model.latent"),
         (["train"], "DATA is missing. Give DATA and --out, or --resume"),
         (["train", "x"], "--out is missing. Give DATA and --out, or --resume"),
-        (["rollout", "x", "y", "--out", "z"], "Unused Tokens"),
+        (["rollout", "x", "y", "--start", "s", "--out", "z"], "Unused Tokens"),
         (
             ["train", "x", "--out", "y", "--model.latent", "-2"],
             "--model.latent = -2: should be greater than or",
