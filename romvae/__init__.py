@@ -44,6 +44,7 @@ _MODULES = (
     "latent",
     "metrics",
     "nn",
+    "physics",
     "plot",
     "quantities",
     "report",

@@ -34,9 +34,12 @@ LONG = [name for name in CASES if name not in (*CHEAP, "fitzhugh_nagumo_2d_pdebe
 ROUGH = {
     "burgers_1d_inviscid": 0.4,
     "gray_scott_2d": 0.6,
-    "gray_scott_3d": 0.6,
+    "gray_scott_3d": 0.3,
     "cylinder_flow_2d": 0.4,
+    "shallow_water_2d": 0.15,
 }
+# On 24 points per axis spots are hardly held: a fifth too fast is not told from the right speed, twice as fast is.
+HURRY = {"gray_scott_3d": 2.0}
 # Where the error of the time rule is the largest one, its order shows.
 ORDERS = ["advection_1d", "heat_1d", "heat_3d", "burgers_1d", "wave_1d", "wave_2d", "fisher_1d", "allen_cahn_1d"]
 
@@ -61,7 +64,7 @@ def sizes(residual, name, step, fast=1.0):
 
 def check_small(name):
     residual = residual_of(name)
-    right, wrong = sizes(residual, name, 0.5), sizes(residual, name, 0.5, fast=1.2)
+    right, wrong = sizes(residual, name, 0.5), sizes(residual, name, 0.5, fast=HURRY.get(name, 1.2))
     for key in residual.equation.evolved(_state(name, residual)):
         assert right[key] < ROUGH.get(name, 0.1) * wrong[key], key
 
