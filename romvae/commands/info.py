@@ -76,7 +76,11 @@ def _data_facts(paths: Sequence[Path], reader: str | None, json: bool) -> dict[s
                 ) from error
         with open_snapshots(paths, check=False, reader=reader) as ds:
             more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
-            return {**describe(ds), "source": f"{paths[0]}{more}", "format": readers.layout_name(paths, reader)}
+            try:
+                layout = readers.layout_name(paths, reader)
+            except DataError:  # stores of romvae's own, which are of no foreign layout
+                layout = describe(paths[0])["format"]
+            return {**describe(ds), "source": f"{paths[0]}{more}", "format": layout}
 
 
 def _run_facts(path: Path) -> dict[str, Any]:
