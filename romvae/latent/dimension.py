@@ -47,7 +47,7 @@ class LatentSize:
         upper: POD modes that hold 99.9 % of the variance, at most 32: no larger code is tried.
         tried: Sizes that were trained, each with `error` (relative to the fields' own deviation, on held-out
             trajectories), `active` latents, and `bound` (the evidence lower bound there, nats).
-        kl: Divergence of each latent of the largest fit, nats, largest first.
+        kl: Divergence of each latent of the largest fit, nats, largest first; empty for codes without a posterior.
         pod: The same error of POD with 1, 2, ... modes.
     """
 
@@ -247,7 +247,8 @@ def search(
                 "bound": held_out_bound(rom.vae, x).value,
                 "values": float(x.shape[1] * rom.vae.decoder.points),
             }
-            spectra[size] = np.sort(np.nan_to_num(found.table["kl"].values))[::-1]
+            kl = found.table["kl"].values
+            spectra[size] = np.sort(kl)[::-1] if np.isfinite(kl).all() else np.zeros(0)
         return tried[size]
 
     for size in [2**k for k in range(1, 6) if 2**k < upper] if sweep else []:

@@ -38,7 +38,7 @@ def latent_summary(rom: ROM, snapshots: xr.Dataset) -> xr.Dataset:
     total = snapshots.sizes[TRAJECTORY] * snapshots.sizes[TIME]
     some = snapshots.isel({TIME: slice(None, None, -(-total // _SNAPSHOTS))})
     found = activity(rom, some).table
-    carries = np.nan_to_num(found["kl"].values, nan=0.0) if np.isfinite(found["kl"]).all() else found["gain"].values
+    carries = found["kl"].values if np.isfinite(found["kl"]).all() else found["gain"].values
     shown = np.argsort(-carries)[:_LATENTS]
     codes = project(rom, some)
     out = xr.merge([found[["kl", "gain", "posterior_std", "active"]], codes], combine_attrs="drop_conflicts")
