@@ -103,11 +103,14 @@ class Bands(nn.Module):
             return conformal_quantile(self.run_score[place], level, n).expand(len(lead), -1).float()
         return interpolate(knots, conformal_quantile(self.field_score[place], level, n), lead).float()
 
+    def expect(self, leads: int, trajectories: int) -> None:
+        """Makes room for the scores of a saved ROM; without trajectories for none."""
+        shares, fields = self.run_score.shape[:2]
+        leads = leads if trajectories else 1
+        self.field_score = torch.zeros(shares, leads, fields, trajectories)
+        self.run_score = torch.zeros(shares, fields, trajectories)
+
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):  # type: ignore[no-untyped-def]
-        for name in ("field_score", "run_score"):  # the numbers of trajectories and lead times are free
-            own, given = getattr(self, name), state_dict.get(prefix + name)
-            if given is None:  # a ROM of an earlier version
-                state_dict[prefix + name] = own
-            elif given.ndim == own.ndim and given.shape[0] == own.shape[0] and given.shape[-2] == own.shape[-2]:
-                setattr(self, name, torch.empty_like(given))
+        for name in ("field_score", "run_score"):
+            state_dict.setdefault(prefix + name, getattr(self, name))  # a ROM of an earlier version
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

@@ -191,4 +191,5 @@ class Calibration(nn.Module):
         for name, shape in expected.items():  # the number of lead times is free, the rest must fit
             if prefix + name in state_dict and tuple(state_dict[prefix + name].shape) == shape and leads:
                 setattr(self, name, torch.empty_like(state_dict[prefix + name]))
+        self.bands.expect(leads, int(state_dict.get(prefix + "bands.run_score", self.bands.run_score).shape[-1]))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

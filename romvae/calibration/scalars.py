@@ -62,6 +62,9 @@ class ScalarScores(nn.Module):
         for name in list(self._buffers):
             delattr(self, name)
         for name, value in state_dict.items():
-            if name.startswith(prefix):
-                self.register_buffer(name.removeprefix(prefix), torch.empty_like(value))
+            quantity, _, part = name.removeprefix(prefix).rpartition("__")
+            if name.startswith(prefix) and part == "score":  # how many trajectories and lead times is free
+                leads = state_dict.get(f"{prefix}{quantity}__lead", value).numel()
+                n = value.shape[-1] if value.ndim == 2 else 0
+                self.keep(quantity, torch.empty(leads), torch.empty(leads, n))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
