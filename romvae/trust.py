@@ -105,15 +105,10 @@ class TrustScores(nn.Module):
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):  # type: ignore[no-untyped-def]
         for name in list(self._buffers):
             delattr(self, name)
-        given = {
-            name: state_dict[prefix + name] for name in ("lead", "true", "predicted") if prefix + name in state_dict
-        }
-        if given:
-            rows = len(given["true"]) if given.get("true", torch.tensor(0)).ndim else 0
-            leads = given["lead"].numel() if "lead" in given else 0
-            expected = {"lead": (leads,), "true": (rows, leads), "predicted": (rows, leads)}
-            for name, shape in expected.items():  # how many trajectories and lead times is free, the rest must fit
-                self.register_buffer(name, torch.empty(shape, dtype=torch.float64 if name == "lead" else None))
+        lead, true = state_dict.get(prefix + "lead"), state_dict.get(prefix + "true")
+        if lead is not None and true is not None:  # how many trajectories and lead times is free, the rest must fit
+            errors = torch.empty(len(true) if true.ndim else 0, lead.numel())
+            self.keep(torch.empty(lead.numel()), errors, torch.empty_like(errors))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
