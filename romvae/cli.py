@@ -36,6 +36,7 @@ COMMANDS = {
     "compare": "Measure errors, calibration and cost on held-out trajectories.",
     "report": "Write one self-contained HTML page.",
     "acquire": "Choose which simulations to run next, run them and train again.",
+    "benchmark": "Run every case by its recipe and write one page of all results.",
     "config": "Show, check or complete a settings file.",
     "bench-io": "Measure how fast snapshots are read, beside a plain copy of memory.",
     "selfcheck": "Try what is promised about faults, bad input and exact continuation, here.",

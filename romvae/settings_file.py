@@ -11,7 +11,7 @@ import yaml
 from romvae.errors import ConfigError
 from romvae.settings import AnySettings, validated
 
-__all__ = ["MAXIMUM_BYTES", "SettingsFile", "load_settings", "read_settings_file"]
+__all__ = ["MAXIMUM_BYTES", "SettingsFile", "load_settings", "merged", "read_settings_file"]
 
 MAXIMUM_BYTES = 1_000_000
 
@@ -60,7 +60,7 @@ def load_settings(
         return validated(cls, flags or {})
     file = read_settings_file(path)
     validated(cls, file.data, str(path), file.marks)
-    return validated(cls, _merged(file.data, flags or {}))
+    return validated(cls, merged(file.data, flags or {}))
 
 
 def read_settings_file(path: Path | str) -> SettingsFile:
@@ -110,9 +110,10 @@ def _marks(node: Any, above: tuple[str, ...] = ()) -> Any:
         yield from _marks(value, path)
 
 
-def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(below)
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Two nested mappings in one; where both have a key, `above` wins."""
+    both = dict(below)
     for key, value in above.items():
-        old = merged.get(key)
-        merged[key] = _merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
-    return merged
+        old = both.get(key)
+        both[key] = merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return both

@@ -50,6 +50,7 @@ FORBIDDEN = {
         "propagation",
         "quantities",
         "symmetry",
+        "benchmark",
     ): {"lightning"},
     ("cli", "commands", "environment", "selfcheck"): {"lightning"},
     ("trust", "hybrid", "hybrid_run", "assimilation", "acquisition", "campaign"): {"lightning"},

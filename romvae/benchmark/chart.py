@@ -1,0 +1,100 @@
+"""The picture of the benchmark's page: error against cost, a panel per problem."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
+
+from romvae.benchmark.result import Result, value_at
+from romvae.benchmark.tables import OWN, errors_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from romvae.benchmark.page import Group
+
+__all__ = ["accuracy_cost", "points_of"]
+
+COLUMNS, WIDTH, HEIGHT, DPI = 4, 2.9, 2.3, 80
+# Okabe and Ito (2008): told apart with any colour vision; the mark tells them apart in print too.
+_LOOK = (("#0072b2", "o"), ("#d55e00", "s"), ("#009e73", "^"), ("#cc79a7", "D"), ("#e69f00", "v"), ("#56b4e9", "P"))
+_MORE = (("#000000", "X"), ("#999999", "<"), ("#8c6d31", ">"), ("#5e3c99", "*"), ("#a50026", "h"), ("#1b7837", "d"))
+
+
+def points_of(results: Sequence[Result]) -> dict[str, tuple[float, float]]:
+    """Seconds per trajectory and relative L2 error by method, geometric means over seeds, for what has both.
+
+    A baseline's seconds hold its fit too, over the test trajectories: its forecasts alone cost less.
+    """
+    found: dict[str, tuple[float, float]] = {}
+    runs = [value_at(result.content, "metrics.data.split.test") or 1 for result in results]
+    for name, errors in errors_of(results).items():
+        key = "rollout" if name == OWN else f"baseline_{name}"
+        times = [value_at(result.content, f"metrics.seconds.{key}") for result in results]
+        if name != OWN:
+            times = [None if t is None else t / n for t, n in zip(times, runs, strict=True)]
+        pairs = [(t, e) for t, e in zip(times, errors, strict=False) if t and e]
+        if pairs:
+            seconds, error = np.exp(np.log(np.array(pairs)).mean(0))
+            found[name] = (float(seconds), float(error))
+    return found
+
+
+def accuracy_cost(groups: Sequence[Group], path: Path) -> None:
+    """Draws the panels into a PNG file.
+
+    Arguments:
+        groups: Problems with their results.
+        path: The file.
+    """
+    points = [(problem.name, points_of(results), results) for problem, results in groups]
+    names = list(dict.fromkeys(name for _, each, _ in points for name in each))
+    looks = {name: (*_LOOK, *_MORE)[k % 12] for k, name in enumerate(names)}
+    rows = -(-len(points) // COLUMNS)
+    figure = Figure(figsize=(COLUMNS * WIDTH, rows * HEIGHT + 0.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
+    for axes, (title, each, results) in zip(panels, points, strict=False):
+        _panel(axes, title, each, results, looks)
+    for axes in panels[len(points) :]:
+        axes.set_axis_off()
+    handles = [
+        figure.axes[0].plot([], [], mark, color=colour, linestyle="none", label=name.replace("_", " "))[0]
+        for name, (colour, mark) in looks.items()
+    ]
+    handles.append(figure.axes[0].plot([], [], color="#555555", linestyle=":", label="reference solver's time")[0])
+    figure.legend(handles=handles, loc="outside upper center", ncols=min(6, len(handles)), fontsize=8, frameon=False)
+    figure.supxlabel("seconds per trajectory", fontsize=9)
+    figure.supylabel("relative L2 error", fontsize=9)
+    figure.savefig(path, format="png", dpi=DPI, metadata={"Software": None})
+
+
+def _panel(
+    axes: Axes,
+    title: str,
+    points: dict[str, tuple[float, float]],
+    results: Sequence[Result],
+    looks: dict[str, tuple[str, str]],
+) -> None:
+    for name, (seconds, error) in points.items():
+        colour, mark = looks[name]
+        axes.plot([seconds], [error], mark, color=colour, markersize=7 if name == OWN else 5)
+    solver = [t for r in results if (t := value_at(r.content, "metrics.seconds.solver"))]
+    if solver:
+        axes.axvline(float(np.exp(np.log(solver).mean())), color="#555555", linestyle=":", linewidth=1)
+    axes.set(xscale="log", yscale="log")
+    axes.set_title(title, fontsize=8)
+    axes.tick_params(labelsize=7)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(numticks=4))
+        axis.set_minor_formatter(NullFormatter())
+    for low, high, widen in ((*axes.get_xlim(), axes.set_xlim), (*axes.get_ylim(), axes.set_ylim)):
+        middle = np.sqrt(low * high)  # at least one and a half decades, so that there are labels
+        widen(min(low, middle / 6), max(high, middle * 6))
+    axes.grid(alpha=0.25)

@@ -1,0 +1,134 @@
+"""The page of all results, `BENCHMARKS.md`: written from the files of results and recipes alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from romvae.atomic import atomic_file
+from romvae.benchmark.chart import accuracy_cost
+from romvae.benchmark.recipe import FILE, Problem, read_problems
+from romvae.benchmark.result import Result, read_results
+from romvae.benchmark.tables import (
+    accuracy_table,
+    bars_table,
+    calibration_table,
+    cost_table,
+    machines_table,
+    published_table,
+    remarks,
+)
+from romvae.errors import DataError
+
+__all__ = ["Group", "grouped", "write_page"]
+
+Group = tuple[Problem, list[Result]]
+
+_HEAD = """# Benchmarks
+
+Written by `romvae benchmark --table` from the files in `{folder}/*/results`; changes by hand are lost. How each
+problem is run is in `{folder}/CASE/benchmark.yaml`; `romvae benchmark CASE` runs it again.
+
+A problem is simulated, trained and compared once per seed: the seed selects the trajectories, the initial weights and
+the forecast's members. Figures are means over seeds, with the smallest and the largest in brackets where there are
+several. Forecasts start from the first field of held-out trajectories and are scored over all later times.
+"""
+_PARTS = {
+    "accuracy": """## Accuracy
+
+Relative L2 error of the mean forecast, over all held-out trajectories, points and times; fields combined by their root
+mean square. All methods have the same training trajectories; POD with linear dynamics has the latent size of romvae.
+*Ahead* is the method with the smallest mean, and by how much.
+""",
+    "calibration": """## Uncertainty
+
+Coverage of the intervals of nominal 90 % over the horizon, and in the fifth of the horizon where it is furthest from
+that; the share of runs in which the risk band held (promised: 90 % of the points in 90 % of the runs; in square
+brackets what 90 % of all draws of this many calibration and test runs would give); spread over error of the mean; CRPS over the
+mean absolute error; rank correlation between predicted and true error over trajectories.
+""",
+    "cost": """## Cost
+
+Process time of simulation, training and comparison of one seed; wall-clock seconds per trajectory, in a batch, of a
+rollout with all its members and of the reference solver as it is. The ratio of these two says little where the solver
+could be coarser: the speed-up at equal accuracy is against the cheapest setting of the solver that reaches the error
+of the ROM.
+""",
+    "bars": """## Figures that were to be reached
+""",
+    "published": """## Problems of published papers
+
+Figures of others are as published, those of romvae were run here. The set-ups differ in what the last column says.
+""",
+    "machines": """## Machines and commands
+""",
+}
+
+
+def write_page(folder: Path, page: Path) -> Path:
+    """Writes the page, and its picture to `folder/benchmark.png`.
+
+    Arguments:
+        folder: With a folder per case, which may hold a recipe and `results`.
+        page: Where the page goes; an earlier one is replaced.
+
+    Raises:
+        DataError: There are no results, or one cannot be read.
+    """
+    results = read_results(folder)
+    if not results:
+        raise DataError(f"{folder}: no results (CASE/results/*.json). Run romvae benchmark first.")
+    groups, stale = grouped(folder, results)
+    main = [group for group in groups if not group[0].variant]
+    picture = folder / "benchmark.png"
+    with atomic_file(picture, overwrite=True) as target:
+        accuracy_cost(groups, target)
+    link = os.path.relpath(picture.absolute(), page.absolute().parent).replace(os.sep, "/")
+    tables = {
+        "accuracy": [accuracy_table(main), remarks(groups), _variants(groups)],
+        "calibration": [calibration_table(groups)],
+        "cost": [cost_table(groups), f"![Error against cost of each method, one panel per problem]({link})"],
+        "bars": [bars_table(groups)],
+        "published": [published_table(groups)],
+        "machines": [machines_table(groups), _left_out(stale)],
+    }
+    text = [_HEAD.format(folder=folder.name)]
+    for name, content in tables.items():
+        some = [part for part in content if part]
+        text += [_PARTS[name], *some] if some else []
+    with atomic_file(page, overwrite=True) as target:
+        target.write_text("\n\n".join(part.strip() for part in text) + "\n", encoding="utf-8")
+    return page
+
+
+def grouped(folder: Path, results: Sequence[Result]) -> tuple[list[Group], list[Result]]:
+    """Problems with their results, in the order of the cases, and results that belong to no recipe as it is now."""
+    from romvae.solvers import CASES
+
+    problems: dict[str, Problem] = {}
+    for case in CASES:
+        if (folder / case / FILE).is_file():
+            problems |= read_problems(folder / case / FILE, case)
+    found: dict[str, list[Result]] = {}
+    stale = []
+    for result in results:
+        problem = problems.get(result.name)
+        if problem is None or result.content["recipe"] != problem.recipe.digest:
+            stale.append(result)
+        else:
+            found.setdefault(result.name, []).append(result)
+    return [(problem, found[name]) for name, problem in problems.items() if name in found], stale
+
+
+def _variants(groups: Sequence[Group]) -> str:
+    """The accuracy of variants, which have other data or other sizes than the main recipe of their case."""
+    variants = [group for group in groups if group[0].variant]
+    return f"Variants:\n\n{accuracy_table(variants)}" if variants else ""
+
+
+def _left_out(stale: Sequence[Result]) -> str:
+    if not stale:
+        return ""
+    names: Mapping[str, None] = dict.fromkeys(result.name for result in stale)
+    return f"Left out, since their recipe has changed or gone: {', '.join(names)}."

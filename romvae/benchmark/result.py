@@ -1,0 +1,150 @@
+"""Results as small JSON files: what was measured, on which machine, with which settings and command."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from romvae.atomic import atomic_file
+from romvae.benchmark.recipe import FILE, Problem
+from romvae.environment import show_versions
+from romvae.errors import DataError
+from romvae.version import __version__
+
+__all__ = ["Result", "is_done", "machine", "read_results", "small", "value_at", "write_result"]
+
+LONGEST_LIST, LONGEST_TEXT, DIGITS = 40, 600, 5
+
+
+@dataclass(frozen=True)
+class Result:
+    """A file of results.
+
+    Arguments:
+        path: Where it lies: `FOLDER/CASE/results/NAME.json`.
+        content: What it holds.
+    """
+
+    path: Path
+    content: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """`case` or `case/variant`."""
+        return str(self.content["name"])
+
+    @property
+    def seed(self) -> int:
+        """Seed of data, training and forecast."""
+        return int(self.content["seed"])
+
+
+def is_done(problem: Problem, seed: int) -> bool:
+    """Whether the result is there and was made by this recipe and this version."""
+    path = problem.result(seed)
+    if not path.is_file():
+        return False
+    content = _read(path).content
+    return content["recipe"] == problem.recipe.digest and content["versions"]["romvae"] == __version__
+
+
+def write_result(problem: Problem, seed: int, content: Mapping[str, Any]) -> Path:
+    """Writes a result, whole or not at all; an earlier one of the same name is replaced."""
+    path = problem.result(seed)
+    head = {"name": problem.name, "case": problem.case, "variant": problem.variant, "seed": seed}
+    head |= {"recipe": problem.recipe.digest}
+    text = json.dumps({**head, **small(content)}, indent=1, allow_nan=False)
+    with atomic_file(path, overwrite=True) as target:
+        target.write_text(text + "\n", encoding="utf-8")
+    return path
+
+
+def read_results(folder: Path) -> list[Result]:
+    """All results below `folder`, by case, name and seed.
+
+    Raises:
+        DataError: A file cannot be read or is no result.
+    """
+    found = [_read(path) for path in sorted(folder.glob("*/results/*.json"))]
+    return sorted(found, key=lambda result: (result.name, result.seed))
+
+
+def value_at(content: Mapping[str, Any], path: str) -> Any:
+    """What stands at a dotted path such as `metrics.rom.relative_l2`; the number is that in a list. None if nothing."""
+    here: Any = content
+    for key in path.split("."):
+        if isinstance(here, Mapping) and key in here:
+            here = here[key]
+        elif isinstance(here, list) and key.isdigit() and int(key) < len(here):
+            here = here[int(key)]
+        else:
+            return None
+    return here
+
+
+def machine() -> tuple[dict[str, Any], dict[str, str]]:
+    """The machine and the versions, without anything that names this computer or its user."""
+    found = show_versions()
+    here = {
+        "processor": found["processor"],
+        "cpus": found["cpus"],
+        "threads": found["threads"],
+        "gpu": found["gpu"],
+        "system": found["system"].partition("-")[0],
+    }
+    versions = {"romvae": __version__, "commit": found["commit"], "python": found["python"].partition(" ")[0]}
+    return here, {**versions, **{k: v for k, v in found["packages"].items() if v != "not installed"}}
+
+
+def small(content: Any) -> Any:
+    """JSON types with five digits; what is not finite is null, long lists and texts are left out."""
+    match content:
+        case Mapping():
+            pairs = ((str(key), value, small(value)) for key, value in content.items())
+            return {key: cut for key, value, cut in pairs if cut is not None or value is None or _is_number(value)}
+        case np.ndarray():
+            return small(content.tolist())
+        case list() | tuple():
+            return [small(each) for each in content] if len(content) <= LONGEST_LIST else None
+        case str():
+            return content if len(content) <= LONGEST_TEXT else None
+        case bool() | np.bool_():
+            return bool(content)
+        case int() | np.integer():
+            return int(content)
+        case float() | np.floating():
+            return float(f"{content:.{DIGITS}g}") if math.isfinite(content) else None
+        case None:
+            return None
+    return str(content)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (float, np.floating))
+
+
+def _read(path: Path) -> Result:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: no readable result ({error}). Remove it, or run the benchmark with --redo.") from None
+    missing = list(_missing(content))
+    if missing:
+        raise DataError(
+            f"{path}: is no result of romvae benchmark, it has no {', '.join(missing)}. Move it out of the folder "
+            f"results, which holds what {FILE} of the case gives."
+        )
+    return Result(path, content)
+
+
+def _missing(content: Any) -> Iterator[str]:
+    wanted = {"name": str, "seed": int, "recipe": str, "versions": dict, "machine": dict, "metrics": dict, "cost": dict}
+    for key, kind in wanted.items():
+        if not isinstance(content, Mapping) or not isinstance(content.get(key), kind):
+            yield key

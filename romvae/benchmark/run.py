@@ -1,0 +1,220 @@
+"""One result of the benchmark: simulate, train, compare, measure, write."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import xarray as xr
+
+from romvae.atomic import atomic_file
+from romvae.benchmark.ensemble import changed_case, ensemble, parts_of
+from romvae.benchmark.measures import as_published, long_run
+from romvae.benchmark.recipe import Problem
+from romvae.benchmark.result import is_done, machine, value_at, write_result
+from romvae.comparison import compare
+from romvae.data import PARTS, Parts
+from romvae.errors import FewMembersWarning, OutOfRangeWarning, RomvaeError
+from romvae.lock import LOCK, locked
+from romvae.progress import Progress
+from romvae.rom import ROM
+from romvae.schema import TRAJECTORY
+from romvae.training import fit
+from romvae.version import __version__
+
+__all__ = ["LONG_TRAINING", "Redo", "cache_folder", "run_problem", "run_problems"]
+
+Redo = Literal["all", "comparison"]
+
+LONG_TRAINING = 1200.0
+"""Seconds of process time of a training beyond which one seed is enough."""
+_FURTHER = "further.as_published."
+
+logger = logging.getLogger("romvae.benchmark")
+
+
+def cache_folder() -> Path:
+    """Where data and trainings are kept if nobody says otherwise: `romvae/benchmark` in the user's cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "romvae" / "benchmark"
+
+
+def run_problems(
+    problems: Mapping[str, Problem],
+    folder: Path,
+    progress: Progress,
+    *,
+    seeds: tuple[int, ...] | None = None,
+    threads: int | None = None,
+    redo: Redo | None = None,
+) -> dict[str, str]:
+    """Runs what is missing, one seed of all problems after the other.
+
+    Arguments:
+        problems: From `find_problems`.
+        folder: For data and unfinished trainings, outside of the repository.
+        progress: Called as `progress(stage, done, total, note)`.
+        seeds: Instead of those of the recipes; all of them are run, however long a training takes.
+        threads: CPU threads; None leaves it to torch.
+        redo: Makes results that are there again: `all` of each, or `comparison` with the model that was trained then,
+            where it is still in `folder`.
+
+    Returns:
+        What went wrong, by problem and seed; the others were run all the same.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    failed: dict[str, str] = {}
+    rounds = max(len(seeds or p.recipe.seeds) for p in problems.values())
+    jobs = [(p, each[k]) for k in range(rounds) for p in problems.values() if k < len(each := seeds or p.recipe.seeds)]
+    for done, (problem, seed) in enumerate(jobs):
+        label = f"{problem.name} seed {seed}"
+        progress("benchmark", done, len(jobs), label)
+        if redo is None and is_done(problem, seed):
+            continue
+        if seeds is None and _takes_long(problem, seed):
+            logger.info("%s: left out, since a training of it takes over %.0f minutes.", label, LONG_TRAINING / 60)
+            continue
+        try:
+            run_problem(problem, seed, folder, progress, fresh=redo == "all")
+        except RomvaeError as error:
+            logger.warning("%s: %s", label, error)
+            failed[label] = str(error)
+    progress("benchmark", len(jobs), len(jobs))
+    return failed
+
+
+def run_problem(problem: Problem, seed: int, folder: Path, progress: Progress, *, fresh: bool = False) -> Path:
+    """Makes one result. What was stopped is continued: the simulation, the training, and what follows it.
+
+    Arguments:
+        problem: What to run.
+        seed: Of data, training and forecast.
+        folder: For data and unfinished trainings.
+        progress: Called as `progress(stage, done, total, note)`.
+        fresh: Whether an earlier training is thrown away; else a finished one is taken, an unfinished one continued.
+
+    Returns:
+        The file of the result.
+    """
+    recipe = problem.recipe
+    work = folder / "runs" / f"{problem.name.replace('/', '_')}_{recipe.digest}_{__version__}_seed{seed}"
+    work.mkdir(parents=True, exist_ok=True)
+    clock = _Clock()
+    with locked(work, "runs a benchmark"):
+        for path in work.iterdir() if fresh else ():
+            if path.name != LOCK:
+                _remove(path)
+        with clock.of("simulate"):
+            snapshots = ensemble(problem, seed, folder, torch.get_num_threads(), progress)
+            parts = parts_of(problem, snapshots)
+        rom, trained = _trained(problem, parts, seed, work, progress)
+        with clock.of("compare"):
+            comparison = compare(
+                rom,
+                parts.test,
+                train=parts.train,
+                reference=changed_case(problem),
+                seconds=trained["history"]["seconds"],
+                split={name: getattr(parts, name).sizes[TRAJECTORY] for name in PARTS},
+                members=recipe.members,
+                seed=seed,
+                progress=progress,
+            )
+        with clock.of("further"), warnings.catch_warnings():
+            for kind in (OutOfRangeWarning, FewMembersWarning):  # counted by the comparison; one member is meant
+                warnings.simplefilter("ignore", kind)
+            further = _further(problem, rom, snapshots, parts, seed)
+        here, versions = machine()
+        content = {
+            "command": f"romvae benchmark {problem.name} --seeds {seed} --threads {here['threads']}",
+            "machine": here,
+            "versions": versions,
+            "settings": _given(recipe.model_dump(mode="json", exclude_defaults=True)),
+            "cost": {
+                "process_seconds": {**clock.process, "train": trained["process_seconds"]},
+                "seconds": {**clock.wall, "train": sum(trained["history"]["seconds"].values())},
+                "training_was_continued": trained["continued"],
+            },
+            "metrics": comparison.metrics,
+            "further": further,
+            "decided": trained["history"]["notes"],
+        }
+        return write_result(problem, seed, content)
+
+
+def _trained(problem: Problem, parts: Parts, seed: int, work: Path, progress: Progress) -> tuple[ROM, dict[str, Any]]:
+    """The trained ROM and how it was trained; both are kept, so that a comparison can be made again."""
+    recipe, state, record, model = problem.recipe, work / "state.pt", work / "training.json", work / "model"
+    if not record.exists():
+        continued, clock = state.exists(), _Clock()
+        with clock.of("train"):
+            rom = ROM.for_data(parts.train, seed=seed, **recipe.model.chosen())
+            history = fit(rom, parts, seed=seed, progress=progress, checkpoint=state, **recipe.training.chosen())
+            rom.save(model, overwrite=True)
+        content = {"history": history.to_dict(), "process_seconds": clock.process["train"], "continued": continued}
+        with atomic_file(record, overwrite=True) as target:
+            target.write_text(json.dumps(content), encoding="utf-8")
+        for left in work.glob(f"{state.name}*"):
+            left.unlink()
+    return ROM.load(model), json.loads(record.read_text(encoding="utf-8"))
+
+
+def _further(problem: Problem, rom: ROM, snapshots: xr.Dataset, parts: Parts, seed: int) -> dict[str, Any]:
+    recipe = problem.recipe
+    found: dict[str, Any] = {}
+    asked = [*(bar.metric for bar in recipe.bars), *(one.metric for one in recipe.published)]
+    if any(metric.startswith(_FURTHER) for metric in asked):
+        found["as_published"] = as_published(rom, parts.test, recipe.members, seed)
+    if recipe.long_run is not None:
+        starts = parts.test.isel({TRAJECTORY: slice(0, recipe.long_run.trajectories)})
+        found["long_run"] = long_run(rom, snapshots, starts, recipe.long_run.steps, seed)
+    return found
+
+
+def _takes_long(problem: Problem, seed: int) -> bool:
+    """Whether another seed is done and its training took longer than twenty minutes."""
+    for other in problem.recipe.seeds:
+        path = problem.result(other)
+        if other != seed and is_done(problem, other):
+            taken = value_at(json.loads(path.read_text(encoding="utf-8")), "cost.process_seconds.train")
+            if taken is not None and taken > LONG_TRAINING:
+                return True
+    return False
+
+
+def _given(settings: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key not in ("remark", "bars", "published", "seeds")}
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+class _Clock:
+    """Seconds of process time (this process and the workers that it has waited for) and of wall-clock per stage."""
+
+    def __init__(self) -> None:
+        self.process: dict[str, float] = {}
+        self.wall: dict[str, float] = {}
+
+    @contextmanager
+    def of(self, stage: str) -> Iterator[None]:
+        process, wall = self._process(), time.perf_counter()
+        yield
+        self.process[stage], self.wall[stage] = self._process() - process, time.perf_counter() - wall
+
+    @staticmethod
+    def _process() -> float:
+        return sum(os.times()[:4])

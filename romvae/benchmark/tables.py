@@ -1,0 +1,220 @@
+"""Tables of the benchmark's page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from romvae.benchmark.result import Result, value_at
+
+if TYPE_CHECKING:
+    from romvae.benchmark.page import Group
+
+__all__ = [
+    "accuracy_table",
+    "bars_table",
+    "calibration_table",
+    "cost_table",
+    "errors_of",
+    "machines_table",
+    "markdown",
+    "published_table",
+    "remarks",
+    "speed_up",
+    "spread",
+]
+
+OWN = "romvae"
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table; a bar in a cell is escaped."""
+    lines = [[*head], ["---"] * len(head), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def spread(values: Iterable[Any], show: Callable[[float], str]) -> str:
+    """The mean, and the smallest and the largest where there are several; `-` where nothing is."""
+    numbers = [float(v) for v in values if v is not None]
+    if not numbers:
+        return "-"
+    mean = show(sum(numbers) / len(numbers))
+    return mean if len(numbers) == 1 else f"{mean} ({show(min(numbers))} to {show(max(numbers))})"
+
+
+def errors_of(results: Sequence[Result]) -> dict[str, list[float | None]]:
+    """Relative L2 errors by method, romvae first, each with a value per seed; None where a rollout diverged."""
+    found: dict[str, list[float | None]] = {OWN: [value_at(r.content, "metrics.rom.relative_l2") for r in results]}
+    for result in results:
+        for name, scores in result.content["metrics"].get("baselines", {}).items():
+            found.setdefault(name, []).append(scores.get("relative_l2"))
+    return found
+
+
+def speed_up(result: Result) -> Any:
+    """Speed-up of a batch at equal accuracy, where the comparison has measured it."""
+    for path in ("metrics.cost.batch.speed_up", "metrics.cost.speed_up_batch", "metrics.cost.speed_up"):
+        value = value_at(result.content, path)
+        if isinstance(value, (int, float)):
+            return value
+    return None
+
+
+def accuracy_table(groups: Sequence[Group]) -> str:
+    """Errors of all methods on all problems."""
+    errors = [(problem, results, errors_of(results)) for problem, results in groups]
+    names = list(dict.fromkeys(name for _, _, each in errors for name in each))
+    rows = []
+    for problem, results, each in errors:
+        latent = problem.recipe.model.latent
+        cells = [spread(each.get(name, ()), _percent) for name in names]
+        seeds = ", ".join(str(result.seed) for result in results)
+        rows.append([problem.name, _text(latent), seeds, *cells, _first(each)])
+    return markdown(["problem", "latents", "seeds", *(n.replace("_", " ") for n in names), "ahead"], rows)
+
+
+def remarks(groups: Sequence[Group]) -> str:
+    """In words why another method is ahead, where one is."""
+    lines = []
+    for problem, results in groups:
+        means = _means(errors_of(results))
+        if means and min(means, key=means.__getitem__) != OWN:
+            why = problem.recipe.remark or "the reason has not been looked into yet."
+            lines.append(f"* `{problem.name}`: {why}")
+    return "Where romvae is not ahead:\n\n" + "\n".join(lines) if lines else ""
+
+
+def calibration_table(groups: Sequence[Group]) -> str:
+    """Coverage, bands and sharpness."""
+    head = ["problem", "calibration / test runs", "coverage", "worst fifth", "risk band held", "spread / error"]
+    rows = []
+    for problem, results in groups:
+        parts = value_at(results[0].content, "metrics.data.split") or {}
+        fifths = [value_at(r.content, "metrics.rom.coverage_90_fifths") or [] for r in results]
+        worst = [max((v for v in each if v is not None), key=lambda c: abs(c - 0.9), default=None) for each in fifths]
+        band = "metrics.rom.bands.risk_band."
+        low, high = (value_at(results[0].content, band + end) for end in ("expected_low", "expected_high"))
+        expected = f"; {_percent(low)} to {_percent(high)}" if low is not None and high is not None else ""
+        rows.append(
+            [
+                problem.name,
+                f"{parts.get('calibration', '-')} / {parts.get('test', '-')}",
+                _over(results, "metrics.rom.coverage_90", _percent),
+                spread(worst, _percent),
+                _over(results, band + "runs_held", _percent) + (f" [{expected[2:]}]" if expected else ""),
+                *(
+                    _over(results, f"metrics.rom.{name}", _plain)
+                    for name in ("spread_skill", "crps_over_mae", "spearman_trajectories")
+                ),
+            ]
+        )
+    return markdown([*head, "CRPS / MAE", "rank correlation"], rows)
+
+
+def cost_table(groups: Sequence[Group]) -> str:
+    """Process time of the work, and of a rollout beside the solver."""
+    head = ["problem", "simulate", "train", "compare", "rollout, s", "solver, s", "speed-up at equal accuracy"]
+    rows = []
+    for problem, results in groups:
+        stages = [_over(results, f"cost.process_seconds.{s}", _seconds) for s in ("simulate", "train", "compare")]
+        times = [_over(results, f"metrics.seconds.{name}", _plain) for name in ("rollout", "solver")]
+        rows.append([problem.name, *stages, *times, spread((speed_up(result) for result in results), _plain)])
+    return markdown(head, rows)
+
+
+def bars_table(groups: Sequence[Group]) -> str:
+    """Figures to reach, with what was reached."""
+    rows = []
+    for problem, results in groups:
+        for bar in problem.recipe.bars:
+            values = [v for r in results if isinstance(v := value_at(r.content, bar.metric), (int, float))]
+            wanted = [f"at most {bar.at_most:g}"] if bar.at_most is not None else []
+            wanted += [f"at least {bar.at_least:g}"] if bar.at_least is not None else []
+            mean = sum(values) / len(values) if values else None
+            low = bar.at_least is None or (mean is not None and mean >= bar.at_least)
+            held = mean is not None and low and (bar.at_most is None or mean <= bar.at_most)
+            rows.append(
+                [
+                    problem.name,
+                    bar.what or bar.metric,
+                    " and ".join(wanted),
+                    spread(values, _plain),
+                    _reached(held, mean),
+                ]
+            )
+    return markdown(["problem", "figure", "wanted", "reached", ""], rows) if rows else ""
+
+
+def published_table(groups: Sequence[Group]) -> str:
+    """Figures of others beside ours."""
+    rows = []
+    for problem, results in groups:
+        by_metric: dict[str, list] = {}
+        for one in problem.recipe.published:
+            by_metric.setdefault(one.metric, []).append(one)
+        for metric, others in by_metric.items():
+            if metric:
+                what = others[0].what or metric
+                rows.append([problem.name, "romvae, run here", what, _over(results, metric, _plain), ""])
+            for one in others:
+                rows.append([problem.name, f"{one.who}, as published", one.what, one.value, one.note])
+    return markdown(["problem", "method", "measure", "figure", "note"], rows) if rows else ""
+
+
+def machines_table(groups: Sequence[Group]) -> str:
+    """Where, with what and by which commands the results were made."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for _, results in groups:
+        for r in results:
+            here, versions = r.content["machine"], r.content["versions"]
+            gpu = here.get("gpu") or "none"
+            where = f"{here.get('processor')}, {here.get('cpus')} cores, {here.get('threads')} threads, GPU: {gpu}"
+            names = ("romvae", "python", "torch", "numpy", "scipy")
+            what = ", ".join(f"{name} {versions[name]}" for name in names if name in versions)
+            command = f"`{r.content.get('command', '')}`".replace(f" --seeds {r.seed}", "")
+            known = found.setdefault((where, what), [])
+            if command not in known:
+                known.append(command)
+    rows = [[where, what, ", ".join(commands)] for (where, what), commands in found.items()]
+    return markdown(["machine", "versions", "commands"], rows)
+
+
+def _first(errors: dict[str, list[float | None]]) -> str:
+    means = _means(errors)
+    if not means:
+        return "-"
+    ranked = sorted(means, key=means.__getitem__)
+    if len(ranked) == 1:
+        return ranked[0].replace("_", " ")
+    factor = means[ranked[1]] / max(means[ranked[0]], 1e-300)
+    return f"{ranked[0].replace('_', ' ')}, {factor:.3g} times"
+
+
+def _means(errors: dict[str, list[float | None]]) -> dict[str, float]:
+    """Mean errors of the methods that have one for every seed."""
+    whole = {name: [v for v in each if v is not None] for name, each in errors.items() if None not in each}
+    return {name: sum(each) / len(each) for name, each in whole.items() if each}
+
+
+def _over(results: Sequence[Result], path: str, show: Callable[[float], str]) -> str:
+    return spread((v for r in results if isinstance(v := value_at(r.content, path), (int, float))), show)
+
+
+def _reached(held: bool, mean: float | None) -> str:
+    return "not run" if mean is None else "reached" if held else "missed"
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.3g} %"
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.0f} s"
+
+
+def _plain(value: float) -> str:
+    return f"{value:.3g}"
+
+
+def _text(value: object) -> str:
+    return "chosen" if value is None else str(value)

@@ -1,0 +1,157 @@
+"""Running: results are whole or not there, kept, and continued; the same test trajectories for all variants."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from romvae.benchmark import find_problems, read_results, run, run_problem, run_problems
+from romvae.benchmark.ensemble import ensemble, parts_of
+from romvae.benchmark.result import is_done, small, value_at
+from romvae.errors import DataError, NumericsError
+from romvae.progress import silent
+from tests.benchmark.conftest import RECIPE, make_folder
+
+
+def forbidden(*args, **kwargs):
+    raise AssertionError("should not have been called")
+
+
+def test_a_result_says_what_was_measured_where_and_how(ran):
+    folder, _ = ran
+    main, more = (result.content for result in read_results(folder))
+    assert (main["name"], more["name"]) == ("heat_1d", "heat_1d/more")
+    assert main["command"] == "romvae benchmark heat_1d --seeds 0 --threads 1"
+    assert main["machine"]["threads"] == 1
+    assert {"processor", "cpus", "gpu"} <= set(main["machine"])
+    assert main["versions"]["torch"]
+    assert "/" not in main["versions"]["python"]  # no path of the machine
+    for stage in ("simulate", "train", "compare"):
+        assert main["cost"]["process_seconds"][stage] > 0
+        assert main["cost"]["seconds"][stage] > 0
+    assert {"relative_l2", "coverage_90_fifths", "spread_skill", "crps_over_mae", "bands"} <= set(
+        main["metrics"]["rom"]
+    )
+    assert {"persistence", "pod_linear"} <= set(main["metrics"]["baselines"])
+    assert main["metrics"]["data"]["split"] == {"train": 8, "variance": 3, "calibration": 10, "test": 4}
+    assert main["settings"]["training"]["vae_steps"] == 3
+    assert main["further"]["as_published"]["snapshot_relative_l2"] > 0
+    assert more["further"]["long_run"]["bounded"] in (True, False)
+
+
+def test_results_are_small(ran):
+    folder, _ = ran
+    assert all(result.path.stat().st_size < 20_000 for result in read_results(folder))
+
+
+def test_what_is_there_is_not_repeated(ran, monkeypatch):
+    folder, data = ran
+    monkeypatch.setattr(run, "run_problem", forbidden)
+    assert run_problems(find_problems(folder, which="all"), data, silent, seeds=(0,)) == {}
+
+
+def test_variants_are_tested_on_the_same_trajectories(ran):
+    folder, data = ran
+    main, more = find_problems(folder, which="all").values()
+    one, other = (parts_of(p, ensemble(p, 0, data, 1, silent)) for p in (main, more))
+    np.testing.assert_array_equal(one.test["u"].values, other.test["u"].values)
+    np.testing.assert_array_equal(one.train["u"].values, other.train["u"].values[:8])
+
+
+def test_a_comparison_is_made_again_with_the_same_model(ran, monkeypatch):
+    folder, data = ran
+    problem = find_problems(folder)["heat_1d"]
+    before = json.loads(problem.result(0).read_text())
+    monkeypatch.setattr(run, "fit", forbidden)
+    assert run_problems({"heat_1d": problem}, data, silent, seeds=(0,), redo="comparison") == {}
+    after = json.loads(problem.result(0).read_text())
+    assert after["metrics"]["rom"] == before["metrics"]["rom"]
+    assert after["cost"]["process_seconds"]["train"] == before["cost"]["process_seconds"]["train"]
+
+
+def test_after_an_interruption_nothing_is_half_there_and_the_training_is_not_repeated(tmp_path, monkeypatch):
+    problem = find_problems(make_folder(tmp_path))["heat_1d"]
+
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "compare", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run_problems({"heat_1d": problem}, tmp_path / "data", silent, seeds=(5,))
+    assert not problem.result(5).exists()
+    monkeypatch.setattr(run, "fit", forbidden)
+    run_problem(problem, 5, tmp_path / "data", silent)
+    assert is_done(problem, 5)
+
+
+def test_another_recipe_is_another_result(ran, tmp_path):
+    folder, _ = ran
+    problem = find_problems(folder)["heat_1d"]
+    changed = find_problems(make_folder(tmp_path, RECIPE.replace("vae_steps: 3", "vae_steps: 4")))["heat_1d"]
+    changed.result(0).parent.mkdir()
+    changed.result(0).write_text(problem.result(0).read_text())
+    assert is_done(problem, 0)
+    assert not is_done(changed, 0)
+
+
+def test_a_failure_does_not_end_the_others(tmp_path, monkeypatch):
+    problems = find_problems(make_folder(tmp_path), which="all")
+    asked = []
+
+    def fails(problem, seed, *args, **kwargs):
+        asked.append((problem.name, seed))
+        raise NumericsError("it diverged")
+
+    monkeypatch.setattr(run, "run_problem", fails)
+    failed = run_problems(problems, tmp_path, silent)
+    assert asked == [("heat_1d", 0), ("heat_1d/more", 0), ("heat_1d", 1), ("heat_1d/more", 1)]
+    assert failed["heat_1d seed 0"] == "it diverged"
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(1190.0, [1]), (1210.0, [])])
+def test_one_seed_is_enough_where_a_training_takes_over_twenty_minutes(ran, tmp_path, monkeypatch, seconds, expected):
+    done = find_problems(ran[0])["heat_1d"].result(0)
+    problem = find_problems(make_folder(tmp_path))["heat_1d"]
+    content = json.loads(done.read_text())
+    content["cost"]["process_seconds"]["train"] = seconds
+    problem.result(0).parent.mkdir()
+    problem.result(0).write_text(json.dumps(content))
+    asked = []
+    monkeypatch.setattr(run, "run_problem", lambda problem, seed, *args, **kwargs: asked.append(seed))
+    run_problems({"heat_1d": problem}, tmp_path, silent)
+    assert asked == expected
+    run_problems({"heat_1d": problem}, tmp_path, silent, seeds=(1,))
+    assert asked == [*expected, 1]  # asked for by name, it is run all the same
+
+
+def test_a_file_that_is_no_result_is_named(tmp_path):
+    folder = make_folder(tmp_path)
+    path = folder / "heat_1d" / "results" / "main_seed0.json"
+    path.parent.mkdir()
+    path.write_text("{}")
+    with pytest.raises(DataError, match=r"main_seed0.json: is no result.*name, seed"):
+        read_results(folder)
+    path.write_text("{")
+    with pytest.raises(DataError, match=r"main_seed0.json: no readable result"):
+        read_results(folder)
+
+
+def test_numbers_are_cut_to_json_types():
+    content = {
+        "a": np.float32(1.23456789),
+        "b": float("nan"),
+        "c": list(range(99)),
+        "d": (1, True, None),
+        "e": "x" * 999,
+    }
+    assert small(content) == {"a": 1.2346, "b": None, "d": [1, True, None]}
+
+
+def test_a_value_is_found_by_its_path():
+    content = {"a": {"b": [1, {"c": 2}]}}
+    assert value_at(content, "a.b.1.c") == 2
+    assert value_at(content, "a.b.7") is None
+    assert value_at(content, "a.x.c") is None
