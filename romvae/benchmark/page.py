@@ -45,8 +45,8 @@ mean square. All methods have the same training trajectories; POD with linear dy
 
 Coverage of the intervals of nominal 90 % over the horizon, and in the fifth of the horizon where it is furthest from
 that; the share of runs in which the risk band held (promised: 90 % of the points in 90 % of the runs; in square
-brackets what 90 % of all draws of this many calibration and test runs would give); spread over error of the mean; CRPS over the
-mean absolute error; rank correlation between predicted and true error over trajectories.
+brackets what 90 % of all draws of this many calibration and test runs would give); spread over error of the mean; CRPS
+over the mean absolute error; rank correlation between predicted and true error over trajectories.
 """,
     "cost": """## Cost
 
