@@ -34,12 +34,13 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def spread(values: Iterable[Any], show: Callable[[float], str]) -> str:
-    """The mean, and the smallest and the largest where there are several; `-` where nothing is."""
+    """The mean, and the smallest and the largest where they differ; `-` where nothing is."""
     numbers = [float(v) for v in values if v is not None]
     if not numbers:
         return "-"
     mean = show(sum(numbers) / len(numbers))
-    return mean if len(numbers) == 1 else f"{mean} ({show(min(numbers))} to {show(max(numbers))})"
+    low, high = show(min(numbers)), show(max(numbers))
+    return mean if low == high else f"{mean} ({low} to {high})"
 
 
 def errors_of(results: Sequence[Result]) -> dict[str, list[float | None]]:

@@ -1,0 +1,145 @@
+"""The page: made of files alone, says who is ahead, what was reached, what is missing."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from PIL import Image
+
+from romvae.benchmark import find_problems
+from romvae.benchmark.chart import points_of
+from romvae.benchmark.page import grouped, write_page
+from romvae.benchmark.result import read_results, write_result
+from romvae.benchmark.tables import accuracy_table, bars_table, spread
+from romvae.errors import DataError
+from tests.benchmark.conftest import make_folder
+
+RECIPE = """\
+remark: it decays, and a linear model knows that.
+bars:
+- {metric: metrics.rom.relative_l2, at_most: 0.02, what: a small error}
+- {metric: metrics.rom.horizon, at_least: 3.0, what: a long horizon}
+published:
+- {who: others, value: "0.5 | 0.6", metric: metrics.rom.nrmse, what: nRMSE, note: another grid}
+variants:
+  more: {split: {train: 300}}
+"""
+
+
+def content(rom, baselines, **more):
+    return {
+        "command": "romvae benchmark heat_1d --seeds 0 --threads 2",
+        "machine": {"processor": "Some CPU", "cpus": 2, "threads": 2, "gpu": "Some GPU"},
+        "versions": {"romvae": "0.1.0", "python": "3.11", "torch": "2.13"},
+        "cost": {"process_seconds": {"simulate": 1.0, "train": 100.0, "compare": 10.0}},
+        "metrics": {
+            "rom": {
+                "relative_l2": rom,
+                "nrmse": 0.25,
+                "coverage_90": 0.9,
+                "coverage_90_fifths": [0.9, 0.85, 0.91],
+                **more,
+            },
+            "baselines": {name: {"relative_l2": error} for name, error in baselines.items()},
+            "seconds": {"rollout": 0.01, "solver": 0.001, **{f"baseline_{name}": 2.0 for name in baselines}},
+            "data": {"split": {"calibration": 200, "test": 100}},
+        },
+    }
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two seeds of the main recipe, in which POD is ahead, and one of the variant, in which romvae is."""
+    folder = make_folder(tmp_path, RECIPE)
+    main, more = find_problems(folder, which="all").values()
+    write_result(main, 0, content(0.01, {"persistence": 0.5, "pod_linear": 0.005}, horizon=2.0))
+    write_result(main, 1, content(0.02, {"persistence": 0.7, "pod_linear": 0.007}, horizon=3.0))
+    write_result(more, 0, content(0.01, {"persistence": 0.5, "pod_linear": 0.02}))
+    return folder
+
+
+def groups(folder):
+    return grouped(folder, read_results(folder))[0]
+
+
+def row(text, start):
+    return [cell.strip() for line in text.splitlines() if line.startswith(f"| {start} |") for cell in line.split("|")]
+
+
+def test_means_ranges_and_who_is_ahead(folder):
+    cells = row(accuracy_table(groups(folder)), "heat_1d")
+    assert cells[3:8] == [
+        "0, 1",
+        "1.5 % (1 % to 2 %)",
+        "60 % (50 % to 70 %)",
+        "0.6 % (0.5 % to 0.7 %)",
+        "pod linear, 2.5 times",
+    ]
+    assert row(accuracy_table(groups(folder)), "heat_1d/more")[7] == "romvae, 2 times"
+
+
+def test_a_method_that_diverged_on_a_seed_is_not_ahead(folder):
+    main = find_problems(folder)["heat_1d"]
+    write_result(main, 1, content(0.02, {"persistence": 0.7, "pod_linear": float("nan")}))
+    assert row(accuracy_table(groups(folder)), "heat_1d")[7] == "romvae, 40 times"
+
+
+def test_figures_are_reached_in_the_mean_or_missed(folder):
+    text = bars_table(groups(folder))
+    assert row(text, "heat_1d")[2:6] == ["a small error", "at most 0.02", "0.015 (0.01 to 0.02)", "reached"]
+    assert "| a long horizon | at least 3 | 2.5 (2 to 3) | missed |" in text
+
+
+def test_the_page_holds_every_part_and_one_picture(folder, tmp_path):
+    page = write_page(folder, tmp_path / "BENCHMARKS.md")
+    text = page.read_text()
+    for heading in ("Accuracy", "Uncertainty", "Cost", "to be reached", "published papers", "Machines and commands"):
+        assert heading in text
+    assert "* `heat_1d`: it decays, and a linear model knows that." in text
+    assert "`heat_1d/more`:" not in text.split("Variants:")[0]
+    assert "| heat_1d | romvae, run here | nRMSE | 0.25 |" in text
+    assert "| heat_1d | others, as published | nRMSE | 0.5 \\| 0.6 | another grid |" in text
+    assert "Some CPU, 2 cores, 2 threads, GPU: Some GPU" in text
+    assert "](simulations/benchmark.png)" in text
+    with Image.open(folder / "benchmark.png") as picture:
+        assert picture.size[0] > 600
+    assert (folder / "benchmark.png").stat().st_size < 200_000
+
+
+def test_the_page_is_a_function_of_the_files(folder, tmp_path):
+    first = write_page(folder, tmp_path / "a.md").read_text()
+    assert write_page(folder, tmp_path / "b.md").read_text() == first
+
+
+def test_results_of_another_recipe_are_left_out_and_named(folder, tmp_path):
+    make_folder(tmp_path, RECIPE.replace("train: 300", "train: 301"))
+    found, stale = grouped(folder, read_results(folder))
+    assert [problem.name for problem, _ in found] == ["heat_1d"]
+    assert [result.name for result in stale] == ["heat_1d/more"]
+    assert "have changed or gone" not in write_page(folder, tmp_path / "page.md").read_text()
+    assert "recipe has changed or gone: heat_1d/more." in (tmp_path / "page.md").read_text()
+
+
+def test_without_results_it_says_what_to_run(tmp_path):
+    with pytest.raises(DataError, match=r"no results.*Run romvae benchmark first"):
+        write_page(make_folder(tmp_path), tmp_path / "page.md")
+
+
+def test_a_baseline_costs_its_seconds_over_the_test_runs(folder):
+    points = points_of(groups(folder)[0][1])
+    assert points["romvae"] == pytest.approx((0.01, 0.0002**0.5))
+    assert points["persistence"][0] == pytest.approx(2.0 / 100)
+
+
+def test_a_spread_needs_several_values():
+    assert spread([], str) == "-"
+    assert spread([None, 2.0], str) == "2.0"
+    assert spread([1.0, 3.0], str) == "2.0 (1.0 to 3.0)"
+    assert spread([2.0, 2.0], str) == "2.0"
+
+
+def test_results_are_json_without_nan(folder):
+    main = find_problems(folder)["heat_1d"]
+    path = write_result(main, 7, content(float("nan"), {}))
+    assert json.loads(path.read_text(), parse_constant=pytest.fail)["metrics"]["rom"]["relative_l2"] is None
