@@ -30,6 +30,10 @@ class Objective(ABC):
             progress: Share of the training that is done, 0 to 1.
         """
 
+    def full(self, progress: float) -> bool:
+        """Whether the divergence counts, at this share of the training, as it will at the end."""
+        return True
+
 
 @dataclass(frozen=True)
 class Beta(Objective):
@@ -60,6 +64,9 @@ class Beta(Objective):
         if self.schedule == "warmup":
             return self.weight * min(1.0, progress / self.share)
         return self.weight * min(1.0, 2 * math.modf(progress * self.cycles)[0]) if progress < 1 else self.weight
+
+    def full(self, progress: float) -> bool:
+        return self.at(progress) >= self.weight
 
     def __call__(self, kl: Tensor, progress: float) -> Tensor:
         return self.at(progress) * kl.sum(-1).mean()
@@ -100,6 +107,9 @@ class Capacity(Objective):
     def target(self, progress: float) -> float:
         """C at a share of the training."""
         return self.nats * min(1.0, 2 * progress)
+
+    def full(self, progress: float) -> bool:
+        return self.target(progress) >= self.nats
 
     def __call__(self, kl: Tensor, progress: float) -> Tensor:
         return self.weight * (kl.sum(-1).mean() - self.target(progress)).abs()

@@ -42,6 +42,7 @@ __all__ = [
     "SimulateSettings",
     "TrainSettings",
     "TrainingSettings",
+    "WatchSettings",
     "describe_errors",
     "example_yaml",
     "to_yaml",
@@ -154,12 +155,32 @@ class TrainingSettings(Settings):
     )
 
 
+class WatchSettings(Settings):
+    """What is recorded beside the result, in the folder `watch` of the run; it does not change the weights."""
+
+    every: int | None = Field(
+        None, ge=1, le=10**8, description="training steps between two validations; null: nothing is recorded"
+    )
+    images: bool = Field(True, description="whether to draw reconstructions and prior samples at every validation")
+    keep: int = Field(1, ge=0, le=1000, description="how many of the weights with the best validation bound to keep")
+    tensorboard: bool = Field(
+        False, description="whether to log for TensorBoard, not as CSV; needs pip install 'romvae[tensorboard]'"
+    )
+
+    @model_validator(mode="after")
+    def _recorded(self) -> WatchSettings:
+        if self.tensorboard and self.every is None:
+            raise ValueError("watch.tensorboard records nothing without watch.every: give that too, such as 200")
+        return self
+
+
 class TrainSettings(Settings):
     """Everything that `romvae train` can be told."""
 
     seed: int = Field(0, ge=0, lt=2**32, description="seed of the split, the initial weights and the training")
     model: ModelSettings = Field(ModelSettings(), description="the networks")
     training: TrainingSettings = Field(TrainingSettings(), description="the optimisation")
+    watch: WatchSettings = Field(WatchSettings(), description="what is recorded beside the result")
 
 
 class SimulateSettings(Settings):

@@ -28,6 +28,8 @@ __all__ = [
     "symmetry_of",
 ]
 
+_WAVES, _SHARE = 8, 1e-3
+"""Waves whose phases are compared: so many at most, each with so large a share of the energy."""
 _PASSES = 3  # the tensor, and once more in double precision where statistics are taken of it
 
 
@@ -105,8 +107,8 @@ def shift_axes(x: Tensor, schema: Schema, mask: np.ndarray | None = None) -> tup
 
     A grid that is periodic says that shifts are allowed, not that they belong to the data: where all initial fields
     are centred at one place, a shifted copy is foreign. If the distribution is invariant, neither the mean nor the
-    variance over trajectories has a structure along the axis beyond what n independent samples leave. Both are
-    necessary; higher moments are not looked at.
+    variance over trajectories has a structure along the axis beyond what n independent samples leave, and the phases
+    of two waves have no preferred sum or difference. All are necessary; how three waves hang together is not looked at.
 
     Arguments:
         x: Normalised snapshots `(trajectory, time, channel, *space)`.
@@ -125,9 +127,44 @@ def shift_axes(x: Tensor, schema: Schema, mask: np.ndarray | None = None) -> tup
         spread = x.double().var(0).mean([d - 1 for d in other if d > 1]) if len(other) > 1 else x.double().var(0)
         uneven = float((spread.var(-1) / spread.mean(-1).square().clamp_min(1e-300)).mean())
         flat_mean = structure < max(4.0 / n, 0.02) * total
-        if n >= 8 and flat_mean and uneven < min(0.25, max(12.0 / n, 0.05)):
+        if n >= 8 and flat_mean and uneven < min(0.25, max(12.0 / n, 0.05)) and not _locked(x, axis):
             axes.append(axis)
     return tuple(axes)
+
+
+def _locked(x: Tensor, axis: int) -> bool:
+    r"""Whether two waves along an axis have phases with a preferred sum or difference over the trajectories.
+
+    A shift by s turns the phase of wave k by 2 pi k s / L, so in an invariant ensemble every sum and difference of two
+    phases (other than that of a wave with itself) is uniform. Of n independent trajectories the squared mean of such
+    phases, R^2, is then exponential with the mean 1/n; it is 1 where they are locked. The largest over all pairs is
+    compared with what chance reaches once in a thousand data sets, and with 0.1: a slight preference does no harm.
+
+    Arguments:
+        x: Normalised snapshots `(trajectory, time, channel, *space)`.
+        axis: Spatial axis, counted from 0.
+    """
+    n, waves = len(x), (x.shape[3 + axis] - 1) // 2
+    along = x[:, _some(x.shape[1], 4)].movedim(3 + axis, -1)
+    lines = along.reshape(*along.shape[:3], -1, along.shape[-1])  # (trajectory, time, channel, place, axis)
+    modes = torch.fft.rfft(lines[..., _some(lines.shape[3], 16), :].double())[..., 1 : 1 + waves]
+    largest, pairs = 0.0, 1
+    for c in range(x.shape[2]):
+        energy = modes[:, :, c].abs().square().mean((0, 1, 2))
+        chosen = [int(k) for k in energy.argsort(descending=True)[:_WAVES] if energy[k] > _SHARE * energy.sum()]
+        phase = torch.sgn(modes[:, :, c][..., chosen])
+        for other in (phase, phase.conj()):
+            r2 = torch.einsum("ntpi,ntpj->tpij", phase, other).div(n).abs().square().mean((0, 1))
+            if other is not phase:
+                r2.fill_diagonal_(0.0)  # a wave and itself
+            pairs += r2.numel()
+            largest = max(largest, float(r2.max())) if r2.numel() else largest
+    return largest > max(0.1, (math.log(pairs) + math.log(1000)) / n)
+
+
+def _some(size: int, most: int) -> slice:
+    """At most `most` evenly spaced indices."""
+    return slice(None, None, -(-size // most))
 
 
 def symmetry_of(x: Tensor, schema: Schema, normaliser: Normaliser, mask: np.ndarray | None = None) -> Symmetry:

@@ -8,7 +8,7 @@ import torch
 
 from romvae.normalise import Normaliser
 from romvae.schema import Schema
-from romvae.tensors import field_tensor, largest_step, shift_axes
+from romvae.tensors import _locked, field_tensor, largest_step, shift_axes
 from romvae.testing import mock_snapshots
 
 
@@ -21,6 +21,9 @@ def _fields(kind: str, n: int = 64, points: int = 48, times: int = 5) -> torch.T
         u = (rng.uniform(-1, 1, (n, 3, 1)) * np.sin(wave * x + phase)).sum(1)
     elif kind == "bump at one place":
         u = rng.uniform(0.7, 0.9, (n, 1)) * np.exp(-((x - np.pi) ** 2))
+    elif kind == "waves that hang together":  # flat mean and variance, but the second wave has a fixed place
+        one, two = rng.standard_normal((2, n, 1))
+        u = one * np.sin(x) + two * np.cos(x) + 0.3 * one * two * np.sin(2 * x)
     else:  # a mode of random sign at a fixed place: its mean is flat, its variance is not
         u = rng.standard_normal((n, 1)) * np.sin(x)
     u = u[:, None] * np.exp(-0.1 * np.arange(times))[:, None]
@@ -28,7 +31,13 @@ def _fields(kind: str, n: int = 64, points: int = 48, times: int = 5) -> torch.T
 
 
 @pytest.mark.parametrize(
-    ("kind", "axes"), [("random phase", (0,)), ("bump at one place", ()), ("random sign at one place", ())]
+    ("kind", "axes"),
+    [
+        ("random phase", (0,)),
+        ("bump at one place", ()),
+        ("random sign at one place", ()),
+        ("waves that hang together", ()),
+    ],
 )
 @pytest.mark.parametrize("n", [16, 64, 320])
 def test_shifts_are_added_where_every_place_is_as_likely_as_any_other(kind, axes, n):
@@ -60,3 +69,13 @@ def test_the_large_step_covers_a_twentieth_of_the_trajectory_unless_the_field_ch
     fast = torch.cos(2.0 * torch.arange(201.0)).reshape(1, -1, 1, 1).expand(2, 201, 1, 4)
     assert largest_step(fast) == 1
     assert largest_step(slow[:, :6]) == 1
+
+
+def test_shifted_trajectories_are_taken_for_shifted_ones():
+    """Random shifts make every place alike, whatever the shape; by chance one in a thousand ensembles is refused."""
+    x, rng = np.arange(48), np.random.default_rng(0)
+    for n in (8, 20, 100):
+        for _ in range(10):
+            shape = np.exp(-(((x - 24) / rng.uniform(2, 6)) ** 2)) * rng.uniform(0.5, 2)
+            u = np.stack([np.roll(shape, shift) for shift in rng.integers(0, 48, n)])
+            assert not _locked(torch.from_numpy(u).float()[:, None, None], 0)

@@ -8,6 +8,7 @@
 | `reader.yaml` | the mapping that the data were read with, where one was given |
 | `history.json` | losses and seconds per stage |
 | `latent.json` | with `latent: auto`: the size of the code that was found, and why |
+| `watch/` | with `watch.every`: learning rate, losses and validation bound, the best weights, pictures |
 | `env.json` | machine, threads and package versions |
 | `command.txt` | the command as typed |
 | `training.state` | while the training is under way: all that is needed to continue it to the bit |
@@ -103,6 +104,11 @@ class RunFolder:
     def state(self) -> Path:
         """File of the training state while the training is under way."""
         return self.path / "training.state"
+
+    @property
+    def watched(self) -> Path:
+        """Folder of what was recorded of the training beside its result."""
+        return self.path / "watch"
 
     @classmethod
     def open(cls, path: Path, finished: bool = True) -> RunFolder:

@@ -30,6 +30,7 @@ from romvae.settings_file import load_settings
 if TYPE_CHECKING:
     from romvae.data import Parts
     from romvae.rom import ROM
+    from romvae.training import Watch
 
 __all__ = ["train"]
 
@@ -83,6 +84,7 @@ def train(
     snapshots = open_snapshots(paths, reader=reader)
     mapping = mapping_text(reader)
     _check_device(chosen.training.device)
+    watch = _watch(run, chosen)
     with _naming(paths):
         parts = split(snapshots, seed=chosen.seed)
         rom = None if chosen.model.latent == "auto" else _untrained(parts, chosen)
@@ -99,7 +101,7 @@ def train(
             mapping=mapping,
         )
     with locked(run.path):
-        _fit(run, rom, parts, chosen, checkpoint_every, quiet)
+        _fit(run, rom, parts, chosen, checkpoint_every, quiet, watch)
     if aside is not None:
         shutil.rmtree(aside)
     found = run.latent_size()
@@ -134,7 +136,15 @@ def _sized(run: RunFolder, parts: Parts, chosen: TrainSettings, progress: Progre
     return rom
 
 
-def _fit(run: RunFolder, rom: ROM | None, parts: Parts, chosen: TrainSettings, every: float, quiet: bool) -> None:
+def _fit(
+    run: RunFolder,
+    rom: ROM | None,
+    parts: Parts,
+    chosen: TrainSettings,
+    every: float,
+    quiet: bool,
+    watch: Watch | None,
+) -> None:
     from romvae.training import fit
 
     try:
@@ -148,6 +158,7 @@ def _fit(run: RunFolder, rom: ROM | None, parts: Parts, chosen: TrainSettings, e
                 progress=progress,
                 checkpoint=run.state,
                 checkpoint_every=every,
+                watch=watch,
                 **chosen.training.chosen(),
             )
     except BaseException as error:
@@ -159,6 +170,16 @@ def _fit(run: RunFolder, rom: ROM | None, parts: Parts, chosen: TrainSettings, e
     run.record(history.to_dict())
     rom.save(run.model, overwrite=True)
     run.finish()
+
+
+def _watch(run: RunFolder, chosen: TrainSettings) -> Watch | None:
+    """What the settings say to record; None where they say nothing."""
+    told = chosen.watch
+    if told.every is None:
+        return None
+    from romvae.training import Watch
+
+    return Watch(run.watched, told.every, told.images, told.keep, told.tensorboard)
 
 
 @contextmanager

@@ -83,15 +83,22 @@ def activity(rom: ROM, snapshots: xr.Dataset) -> Activity:
 
 
 @torch.no_grad()
-def activity_of(vae: VAE, x: Tensor) -> Activity:
-    """The same for a VAE and normalised snapshots `(sample, channel, *space)`."""
+def activity_of(vae: VAE, x: Tensor, ablation: bool = True) -> Activity:
+    """The same for a VAE and normalised snapshots `(sample, channel, *space)`.
+
+    Arguments:
+        vae: The model.
+        x: Snapshots, on the model's device.
+        ablation: Whether to set one latent after the other to its mean; without, `gain` is NaN and a latent is active
+            by its divergence alone: cheap enough to be looked at during a training.
+    """
     codes = [moments(vae.encoder(part)) for part in x.split(_BLOCK)]
     mean, std = torch.cat([m for m, _ in codes]), torch.cat([s for _, s in codes])
     error = _mean_square(vae, x, mean)
-    noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(0), dtype=mean.dtype)
+    noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(0), dtype=mean.dtype).to(mean.device)
     sampled = _mean_square(vae, x, mean + std * noise)
-    gains = []
-    for i in range(mean.shape[1]):
+    gains = [] if ablation else [float("nan")] * mean.shape[1]
+    for i in range(mean.shape[1] if ablation else 0):
         without = mean.clone()
         without[:, i] = mean[:, i].mean()
         gains.append((_mean_square(vae, x, without) / error) ** 0.5 - 1 if error > 0 else 0.0)
@@ -102,9 +109,9 @@ def activity_of(vae: VAE, x: Tensor) -> Activity:
         "mean_std": (mean.std(0, correction=0).double(), "standard deviation of the codes", "1"),
         "posterior_std": (std.square().mean(0).sqrt().double(), "root mean square posterior deviation", "1"),
     }
-    table = xr.Dataset({n: (LATENT, v.numpy(), {"long_name": t, "units": u}) for n, (v, t, u) in names.items()})
+    table = xr.Dataset({n: (LATENT, v.cpu().numpy(), {"long_name": t, "units": u}) for n, (v, t, u) in names.items()})
     informed = table["kl"] > NATS if vae.variational else xr.ones_like(table["kl"], bool)
-    table["active"] = informed & (table["gain"] > GAIN)
+    table["active"] = informed & (table["gain"] > GAIN) if ablation else informed
     table["active"].attrs["long_name"] = f"divergence above {NATS:g} nat and gain above {GAIN:.0%}"
     return Activity(table.assign_coords({LATENT: range(mean.shape[1])}), error**0.5, sampled**0.5)
 

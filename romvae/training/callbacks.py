@@ -61,7 +61,10 @@ class Watch:
 
     In `folder`, per stage: the learning rate and the loss as `metrics.csv` or as TensorBoard events; and for the first
     stage, at validation points: the bound on held-out snapshots (`val_elbo`), the weights that it was best at, and
-    pictures of reconstructions and prior samples.
+    pictures of reconstructions and prior samples. What is recorded of a training that is continued goes to folders of
+    its own, such as `vae-from-600` and `best-from-600`, whose steps count from there; pictures count all steps.
+
+    `romvae train DATA --out RUN --watch.every 200` records the same in `RUN/watch`.
 
     Arguments:
         folder: Where it goes; made if it is not there.
@@ -87,16 +90,17 @@ class Watch:
         if self.tensorboard:
             optional_import("tensorboard", "tensorboard", "Watch(tensorboard=True)")
 
-    def options(self, stage: Stage, rom: ROM, held: xr.Dataset) -> StageOptions:
+    def options(self, stage: Stage, rom: ROM, held: xr.Dataset, start: int = 0) -> StageOptions:
         """What the Trainer of a stage gets.
 
         Arguments:
             stage: The stage.
             rom: What is trained.
             held: Held-out trajectories, for the first stage.
+            start: Steps of the stage that are done.
         """
-        folder = Path(self.folder)
-        logger = self._logger(folder, stage.name)
+        folder, since = Path(self.folder), f"-from-{start}" if start else ""
+        logger = self._logger(folder, stage.name + since)
         callbacks: list[Callback] = [LearningRateMonitor("step"), *self.callbacks]
         trainer: dict[str, Any] = {"log_every_n_steps": max(1, min(20, self.every))}
         if not isinstance(stage, MeanStage):
@@ -105,7 +109,7 @@ class Watch:
             callbacks.append(Pictures(rom, held, folder / "pictures", self.every))
         if self.keep:
             best = ModelCheckpoint(
-                folder / "best",
+                folder / f"best{since}",
                 filename="{step}",
                 monitor="val_elbo",
                 mode="max",

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from romvae.assembly import LINEAR_COMPRESSION
 from romvae.kinds import LOSS_DEFAULTS
-from romvae.latent.activity import activity_of, advice_of, reconstruction_error, warnings_of
-from romvae.objectives import objective_of
+from romvae.latent.activity import Activity, activity_of, advice_of, reconstruction_error, warnings_of
+from romvae.objectives import Objective, objective_of
 from romvae.rom import ROM
 from romvae.streamed import Trajectories, streaming_budget
 from romvae.symmetry import Symmetry
@@ -32,6 +32,8 @@ _USUAL = {"vae_steps": 2000, "learning_rate": 2e-3, "batch_size": 128}
 """What `romvae.fit` takes where nothing was chosen."""
 _JUDGED = 256
 """Training snapshots on which the balance of likelihood and divergence is judged."""
+LOOKS = 10
+"""Looks at that balance during the stage; the first at a fifth of it, when it has left its start."""
 
 
 def mean_training(
@@ -80,35 +82,50 @@ def mean_training(
 
 
 class Balance:
-    """Watches whether the first stage ends better than the linear model that it starts as.
+    """Watches whether the first stage does better than the linear model that it starts as, on its way and at its end.
 
     Judged on a few training snapshots: on others, an overfitted model would look like a collapsed one. Nothing random
-    is drawn that training could notice.
+    is drawn that training could notice. On the way it looks ten times, once the divergence counts in full, and says
+    what is wrong when it was so at two looks in a row: a training that collapses need not be waited for.
 
     Arguments:
         rom: Before the stage; not yet trained, unless `start` is given.
         x: Its training snapshots.
+        terms: What the stage is told.
         start: Error of the linear model, where the stage is continued.
         kept: Which snapshots in memory there are, `(trajectory, time)`; None for all.
     """
 
     def __init__(
-        self, rom: ROM, x: Tensor | Trajectories, start: float | None = None, kept: Tensor | None = None
+        self,
+        rom: ROM,
+        x: Tensor | Trajectories,
+        terms: Mapping[str, Any],
+        start: float | None = None,
+        kept: Tensor | None = None,
     ) -> None:
         flat = x.some().flatten(0, 1) if isinstance(x, Trajectories) else x.flatten(0, 1) if kept is None else x[kept]
         self.rom, self.snapshots = rom, flat[:: -(-len(flat) // _JUDGED)]
         self.start = reconstruction_error(rom.vae, self.snapshots) if start is None else start
+        self.told = {**terms, **rom.choices}
+        self._doubts = 0
 
-    def notes(self, terms: Mapping[str, Any]) -> dict[str, Any]:
-        """Divergence per latent and warnings, for the history; warnings go to the log too.
+    def look(self, done: int, steps: int, objective: Objective) -> None:
+        """Says once, in the log, what is wrong after `done` of `steps` training steps."""
+        due = done % max(1, steps // LOOKS) == 0 and 2 * steps <= LOOKS * done < LOOKS * steps
+        if not due or self._doubts > 1 or not self.rom.vae.variational or not objective.full(done / steps):
+            return
+        said = warnings_of(self._found(ablation=False), self.start, self.told)
+        self._doubts = self._doubts + 1 if said else 0
+        if self._doubts > 1:
+            logger.warning("after %d of %d steps of the first stage: %s", done, steps, said[0])
 
-        Arguments:
-            terms: What the stage was told.
-        """
+    def notes(self) -> dict[str, Any]:
+        """Divergence per latent and warnings at the end, for the history; warnings go to the log too."""
         if not self.rom.vae.variational:
             return {}
-        found = activity_of(self.rom.vae, self.snapshots)
-        said = warnings_of(found, self.start, {**terms, **self.rom.choices})
+        found = self._found()
+        said = warnings_of(found, self.start, self.told)
         for sentence in said:
             logger.warning("%s", sentence)
         return {
@@ -121,6 +138,14 @@ class Balance:
                 "warnings": said,
             }
         }
+
+    def _found(self, ablation: bool = True) -> Activity:
+        vae = self.rom.vae
+        training = vae.training
+        vae.eval()
+        found = activity_of(vae, self.snapshots.to(next(vae.parameters()).device), ablation)
+        vae.train(training)
+        return found
 
 
 def fit_compression(

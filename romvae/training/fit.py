@@ -178,7 +178,9 @@ def fit(
     def run(stage: Stage, batches: StepSeeds) -> None:
         stamp.check()
         try:
-            options = None if watch is None else watch.options(stage, rom, parts.variance)
+            begun = session.within(stage.name)
+            start = 0 if begun is None else begun.step
+            options = None if watch is None else watch.options(stage, rom, parts.variance, start)
             run_stage(stage, batches, rom, session, accelerator, report, options)
         except torch.OutOfMemoryError as error:
             raise NotEnoughMemoryError(
@@ -189,15 +191,17 @@ def fit(
     def mean_stage() -> None:
         if rom.choices["compression"] in LINEAR_COMPRESSION:
             return  # known in closed form, and there since the ROM was built
-        balance = Balance(rom, x, session.history.notes.get("linear_error"), kept)
+        balance = Balance(rom, x, terms, session.history.notes.get("linear_error"), kept)
         session.history.notes["linear_error"] = balance.start
-        run(*mean_training(rom, x, terms, steps["vae"], rate, size, symmetry, seed, kept))
-        session.history.notes.update(balance.notes(terms))
+        stage, batches = mean_training(rom, x, terms, steps["vae"], rate, size, symmetry, seed, kept)
+        stage.look = balance.look
+        run(stage, batches)
+        session.history.notes.update(balance.notes())
 
     def variance_stage() -> None:
         part = _thinned(rom, parts.variance, budget)
         new, _ = _tensors(rom, part)
-        found = fit_variance(rom.vae, new, symmetry, steps["variance"], rate / 2, seed, run, existing_tensor(part))
+        found = fit_variance(rom.vae, new, symmetry, steps["variance"], 2 * rate, seed, run, existing_tensor(part))
         session.history.notes.update(found)
 
     def dynamics_stage() -> None:

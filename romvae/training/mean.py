@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.distributions import kl_divergence
@@ -37,6 +40,7 @@ class MeanStage(Stage):
         consistency: Weight of the divergence between the posteriors of a snapshot and of its neighbour in time (key
             `neighbour` of the batch).
         seed: Seed of channel dropout.
+        look: Called after every step as `look(done, steps, objective)`, for what watches the training.
 
     References:
         Sinha and Dieng (2021), Consistency regularization for variational auto-encoders, arXiv:2105.14859; here the
@@ -54,9 +58,10 @@ class MeanStage(Stage):
         objective: Objective | None = None,
         consistency: float = 0.0,
         seed: int = 0,
+        look: Callable[[int, int, Objective], None] | None = None,
     ) -> None:
         super().__init__(steps, learning_rate, clip)
-        self.vae, self.consistency, self.seed = vae, consistency, seed
+        self.vae, self.consistency, self.seed, self.look = vae, consistency, seed, look
         self.objective = Beta() if objective is None else objective
         self._dropouts = [m for m in vae.modules() if isinstance(m, ChannelDropout)]
         self._held, self._generator = HeldOutBound(), torch.Generator()
@@ -90,6 +95,10 @@ class MeanStage(Stage):
         """One sample per snapshot for batches that bring none: a function of seed and step, like everything else."""
         generator = step_generator(self.seed, "noise", self.done)
         return torch.randn(len(x), 1, self.vae.latent, generator=generator, dtype=x.dtype).to(x.device)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if self.look is not None:
+            self.look(self.done, self.steps, self.objective)
 
     def on_validation_epoch_start(self) -> None:
         self._held, self._generator = HeldOutBound(), step_generator(self.seed, "validation", 0)

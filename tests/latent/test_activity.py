@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 
 import numpy as np
@@ -13,15 +14,18 @@ from torch import Tensor
 
 from romvae.data import split
 from romvae.errors import OutOfRangeWarning
+from romvae.kinds import LOSS_DEFAULTS
 from romvae.latent import Activity, activity, activity_of, advice_of, held_out_bound, reconstruction_error, warnings_of
 from romvae.linear_start import modes_of, start_from_linear
 from romvae.nn import Layout
 from romvae.nn.linear import LinearDecoder, LinearEncoder
 from romvae.nn.observation import SharedGaussian
+from romvae.objectives import Beta, Capacity
 from romvae.priors import MixturePrior
 from romvae.rom import ROM
 from romvae.testing import mock_snapshots
 from romvae.training import fit
+from romvae.training.compression import Balance
 from romvae.vae import VAE
 
 NOISE = 0.02
@@ -165,9 +169,35 @@ def test_training_warns_of_collapse_and_never_on_healthy_runs(model, training, w
         )
     said = history.notes.get("latent", {}).get("warnings", [])
     logged = [record.message for record in caplog.records if "--" in record.message]
-    assert said == logged
     if words is None:
-        assert said == []
+        assert said == logged == []
     else:
         assert len(said) == 1
         assert words in said[0]
+        early, final = logged  # once on the way, well before the end, and at the end
+        assert final == said[0]
+        assert words in early
+        assert re.match(
+            r"after (24|32|40) of 80 steps of the first stage: (posterior collapse|over-regularised)", early
+        )
+
+
+def test_a_warning_on_the_way_waits_until_the_divergence_counts_in_full(caplog):
+    """Two looks in a row; before the end of a warm-up, and while a capacity still grows, nothing is judged."""
+    parts = split(mock_snapshots(1, trajectories=12, times=6), seed=0)
+    rom = ROM.for_data(parts.train, latent=2, channels=4, hidden=8, members=1)
+    rom.vae.encoder.linear.requires_grad_(False).weight.zero_()  # every code is the prior: collapsed
+    rom.vae.encoder.linear.bias.zero_()
+    rom.vae.encoder.head[-1].requires_grad_(False).weight.zero_()
+    rom.vae.encoder.head[-1].bias.zero_()
+    x = rom.normalised(parts.train)[0]
+    assert Beta(2.0, "cyclic").full(0.2)
+    assert not Beta(2.0, "cyclic").full(0.3)
+    for objective, first in ((Beta(), 30), (Beta(2.0, "warmup", share=0.45), 60), (Capacity(0.1), 60)):
+        caplog.clear()
+        balance = Balance(rom, x, LOSS_DEFAULTS, 0.1)
+        with caplog.at_level(logging.WARNING, "romvae.training"):
+            for step in range(1, 101):
+                balance.look(step, 100, objective)
+        (said,) = [record.message for record in caplog.records]
+        assert said.startswith(f"after {first} of 100 steps of the first stage: ")

@@ -8,13 +8,16 @@ import warnings
 import lightning
 import pytest
 import torch
+import yaml
 from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 
-from romvae.data import split
+from romvae.cli import main
+from romvae.data import split, write_snapshots
 from romvae.errors import CheckpointError, ConfigError, OutOfRangeWarning
 from romvae.latent import held_out_bound
 from romvae.rom import ROM
+from romvae.settings import TrainSettings, validated
 from romvae.testing import mock_snapshots
 from romvae.training import MeanStage, Pictures, Watch, fit, restore_vae, snapshot_loader
 
@@ -153,3 +156,67 @@ def test_without_tensorboard_the_message_says_what_to_install(monkeypatch, tmp_p
 def test_impossible_intervals_are_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"every is 0 and keep is 1"):
         Watch(tmp_path, every=0)
+
+
+RUN = [
+    *("--model.latent", "3", "--model.channels", "4", "--model.hidden", "8", "--model.members", "1"),
+    *("--training.vae-steps", "12", "--training.variance-steps", "8", "--training.dynamics-steps", "8"),
+    *("--training.batch-size", "16", "--quiet"),
+]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "waves.zarr"
+    write_snapshots(mock_snapshots(1, trajectories=16, times=6), path)
+    return path
+
+
+def test_a_run_of_the_command_line_is_recorded_where_settings_say_so(store, tmp_path):
+    """The same weights as without; the settings are kept, so that a run that is continued is recorded too."""
+    for name, flags in (("plain", []), ("watched", ["--watch.every", "6", "--watch.keep", "2"])):
+        assert main(["train", str(store), "--out", str(tmp_path / name), *RUN, *flags]) == 0
+    assert not (tmp_path / "plain" / "watch").exists()
+    watch = tmp_path / "watched" / "watch"
+    names = {file.relative_to(watch).as_posix() for file in watch.rglob("*") if file.is_file()}
+    assert {f"{stage}/metrics.csv" for stage in ("vae", "variance", "dynamics")} <= names
+    drawn = {f"pictures/{kind}-{step:06d}.png" for kind in ("reconstructions", "samples") for step in (6, 12)}
+    assert drawn <= names
+    assert sum(name.startswith("best/") for name in names) == 2
+    assert validated(TrainSettings, yaml.safe_load((tmp_path / "watched" / "config.yaml").read_text())).watch.every == 6
+    plain, other = (ROM.load(tmp_path / name / "model").state_dict() for name in ("plain", "watched"))
+    assert all(torch.equal(value, other[name]) for name, value in plain.items())
+
+
+def test_pictures_weights_and_tensorboard_are_settings_too(store, tmp_path, capsys):
+    pytest.importorskip("tensorboard")
+    flags = ["--watch.every", "12", "--watch.images=false", "--watch.keep", "0", "--watch.tensorboard"]
+    assert main(["train", str(store), "--out", str(tmp_path / "run"), *RUN, *flags]) == 0
+    watch = tmp_path / "run" / "watch"
+    assert {path.name for path in watch.iterdir()} == {"vae", "variance", "dynamics"}
+    assert list((watch / "vae").glob("events.out.tfevents.*"))
+    capsys.readouterr()
+    assert main(["train", str(store), "--out", str(tmp_path / "none"), *RUN, "--watch.tensorboard"]) == 2
+    assert (
+        "watch.tensorboard records nothing without watch.every: give that too, such as 200" in capsys.readouterr().err
+    )
+    assert not (tmp_path / "none").exists()
+
+
+def test_what_is_recorded_of_a_continued_training_does_not_replace_what_was_there(parts, tmp_path):
+    """Lightning's own logger would delete the first part of the curve."""
+    state, folder = tmp_path / "training.state", tmp_path / "watch"
+
+    class Stop(lightning.Callback):
+        def on_train_batch_end(self, trainer, stage, *args, **kwargs):
+            if stage.done == 7:
+                raise RuntimeError("the machine goes down")
+
+    watch = Watch(folder, every=4, callbacks=[Stop()])
+    with pytest.raises(RuntimeError, match="goes down"):
+        _fitted(parts, watch=watch, checkpoint=state, checkpoint_every=0.0)
+    _fitted(parts, watch=Watch(folder, every=4), checkpoint=state)
+    assert (folder / "vae" / "metrics.csv").exists()
+    assert (folder / "vae-from-7" / "metrics.csv").exists()
+    assert {path.name for path in (folder / "best-from-7").iterdir()} == {"step=4.ckpt"}
+    assert (folder / "variance" / "metrics.csv").exists()
