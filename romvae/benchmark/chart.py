@@ -12,38 +12,41 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from romvae.benchmark.result import Result, value_at
-from romvae.benchmark.tables import OWN, errors_of
+from romvae.benchmark.tables import OWN
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from romvae.benchmark.page import Group
 
-__all__ = ["accuracy_cost", "points_of"]
+__all__ = ["accuracy_cost", "points_of", "solver_points"]
 
 COLUMNS, WIDTH, HEIGHT, DPI = 4, 2.9, 2.3, 80
+GREY = "#555555"
 # Okabe and Ito (2008): told apart with any colour vision; the mark tells them apart in print too.
 _LOOK = (("#0072b2", "o"), ("#d55e00", "s"), ("#009e73", "^"), ("#cc79a7", "D"), ("#e69f00", "v"), ("#56b4e9", "P"))
 _MORE = (("#000000", "X"), ("#999999", "<"), ("#8c6d31", ">"), ("#5e3c99", "*"), ("#a50026", "h"), ("#1b7837", "d"))
 
 
 def points_of(results: Sequence[Result]) -> dict[str, tuple[float, float]]:
-    """Seconds per trajectory and relative L2 error by method, geometric means over seeds, for what has both.
+    """Process seconds of a rollout per trajectory and its relative L2 error by method, geometric means over seeds."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for result in results:
+        own = value_at(result.content, "metrics.cost.rom.mean") or {}
+        pairs = {OWN: (own.get("seconds_batch"), own.get("relative_l2"))}
+        for name, each in result.content["metrics"]["baselines"].items():
+            pairs[name] = (each.get("rollout_seconds"), each.get("relative_l2"))
+        for name, (seconds, error) in pairs.items():
+            if seconds and error:
+                found.setdefault(name, []).append((seconds, error))
+    return {name: tuple(np.exp(np.log(np.array(each)).mean(0)).tolist()) for name, each in found.items()}
 
-    A baseline's seconds hold its fit too, over the test trajectories: its forecasts alone cost less.
-    """
-    found: dict[str, tuple[float, float]] = {}
-    runs = [value_at(result.content, "metrics.data.split.test") or 1 for result in results]
-    for name, errors in errors_of(results).items():
-        key = "rollout" if name == OWN else f"baseline_{name}"
-        times = [value_at(result.content, f"metrics.seconds.{key}") for result in results]
-        if name != OWN:
-            times = [None if t is None else t / n for t, n in zip(times, runs, strict=True)]
-        pairs = [(t, e) for t, e in zip(times, errors, strict=False) if t and e]
-        if pairs:
-            seconds, error = np.exp(np.log(np.array(pairs)).mean(0))
-            found[name] = (float(seconds), float(error))
-    return found
+
+def solver_points(results: Sequence[Result]) -> list[tuple[float, float]]:
+    """The same of the settings of the solver that were tried, from the cheapest; no reference is exact."""
+    runs = [run for r in results for run in value_at(r.content, "metrics.cost.solver.sweep") or []]
+    pairs = [(run["seconds_batch"], run["error"]) for run in runs if run.get("seconds_batch") and run.get("error")]
+    return sorted(pairs)
 
 
 def accuracy_cost(groups: Sequence[Group], path: Path) -> None:
@@ -68,9 +71,9 @@ def accuracy_cost(groups: Sequence[Group], path: Path) -> None:
         figure.axes[0].plot([], [], mark, color=colour, linestyle="none", label=name.replace("_", " "))[0]
         for name, (colour, mark) in looks.items()
     ]
-    handles.append(figure.axes[0].plot([], [], color="#555555", linestyle=":", label="reference solver's time")[0])
+    handles.append(figure.axes[0].plot([], [], "x", color=GREY, label="settings of the solver")[0])
     figure.legend(handles=handles, loc="outside upper center", ncols=min(6, len(handles)), fontsize=8, frameon=False)
-    figure.supxlabel("seconds per trajectory", fontsize=9)
+    figure.supxlabel("process seconds per trajectory", fontsize=9)
     figure.supylabel("relative L2 error", fontsize=9)
     figure.savefig(path, format="png", dpi=DPI, metadata={"Software": None})
 
@@ -85,9 +88,9 @@ def _panel(
     for name, (seconds, error) in points.items():
         colour, mark = looks[name]
         axes.plot([seconds], [error], mark, color=colour, markersize=7 if name == OWN else 5)
-    solver = [t for r in results if (t := value_at(r.content, "metrics.seconds.solver"))]
+    solver = solver_points(results)
     if solver:
-        axes.axvline(float(np.exp(np.log(solver).mean())), color="#555555", linestyle=":", linewidth=1)
+        axes.plot(*zip(*solver, strict=True), "x", color=GREY, markersize=4)
     axes.set(xscale="log", yscale="log")
     axes.set_title(title, fontsize=8)
     axes.tick_params(labelsize=7)

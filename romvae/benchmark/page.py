@@ -50,10 +50,12 @@ over the mean absolute error; rank correlation between predicted and true error 
 """,
     "cost": """## Cost
 
-Process time of simulation, training and comparison of one seed; wall-clock seconds per trajectory, in a batch, of a
-rollout with all its members and of the reference solver as it is. The ratio of these two says little where the solver
-could be coarser: the speed-up at equal accuracy is against the cheapest setting of the solver that reaches the error
-of the ROM.
+Process time of simulation, training and comparison of one seed; process time per trajectory in a batch of a rollout
+(one member, the mean forecast) and of the reference solver, as it is and in its cheapest setting that is as accurate
+as the ROM. The speed-up is against the latter: the ROM's error is what the solver has to reach, not its own. Below one
+the solver is faster; `-` where no setting that was tried is as accurate, or where that is not known. The last columns
+are a rollout over decoding as many codes, and the rollouts in batches after which simulation and training are earned
+back.
 """,
     "bars": """## Figures that were to be reached
 """,
@@ -83,7 +85,7 @@ def write_page(folder: Path, page: Path) -> Path:
     main = [group for group in groups if not group[0].variant]
     picture = folder / "benchmark.png"
     with atomic_file(picture, overwrite=True) as target:
-        accuracy_cost(groups, target)
+        accuracy_cost(main or groups, target)
     link = os.path.relpath(picture.absolute(), page.absolute().parent).replace(os.sep, "/")
     tables = {
         "accuracy": [accuracy_table(main), remarks(groups), _variants(groups)],

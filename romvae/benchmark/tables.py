@@ -20,7 +20,6 @@ __all__ = [
     "markdown",
     "published_table",
     "remarks",
-    "speed_up",
     "spread",
 ]
 
@@ -50,15 +49,6 @@ def errors_of(results: Sequence[Result]) -> dict[str, list[float | None]]:
         for name, scores in result.content["metrics"].get("baselines", {}).items():
             found.setdefault(name, []).append(scores.get("relative_l2"))
     return found
-
-
-def speed_up(result: Result) -> Any:
-    """Speed-up of a batch at equal accuracy, where the comparison has measured it."""
-    for path in ("metrics.cost.batch.speed_up", "metrics.cost.speed_up_batch", "metrics.cost.speed_up"):
-        value = value_at(result.content, path)
-        if isinstance(value, (int, float)):
-            return value
-    return None
 
 
 def accuracy_table(groups: Sequence[Group]) -> str:
@@ -113,13 +103,18 @@ def calibration_table(groups: Sequence[Group]) -> str:
 
 
 def cost_table(groups: Sequence[Group]) -> str:
-    """Process time of the work, and of a rollout beside the solver."""
-    head = ["problem", "simulate", "train", "compare", "rollout, s", "solver, s", "speed-up at equal accuracy"]
+    """Process time of the work, and of a rollout beside solver and decoder."""
+    head = ["problem", "simulate", "train", "compare", "rollout, ms", "solver as it is, ms", "solver as accurate, ms"]
+    head += ["speed-up: one run", "batch", "batch with members", "rollout / decoder", "rollouts to break even"]
+    own, members = "metrics.cost.rom.mean.", "metrics.cost.rom.ensemble."
     rows = []
     for problem, results in groups:
         stages = [_over(results, f"cost.process_seconds.{s}", _seconds) for s in ("simulate", "train", "compare")]
-        times = [_over(results, f"metrics.seconds.{name}", _plain) for name in ("rollout", "solver")]
-        rows.append([problem.name, *stages, *times, spread((speed_up(result) for result in results), _plain)])
+        times = [own + "seconds_batch", "metrics.cost.solver.sweep.0.seconds_batch", own + "solver_batch.seconds_batch"]
+        ratios = [own + "speed_up", own + "speed_up_batch", members + "speed_up_batch", own + "over_decoder"]
+        ratios += ["metrics.cost.pay_off.break_even_mean_batch"]
+        cells = [*(_over(results, t, _milliseconds) for t in times), *(_over(results, r, _plain) for r in ratios)]
+        rows.append([problem.name, *stages, *cells])
     return markdown(head, rows)
 
 
@@ -211,6 +206,10 @@ def _percent(value: float) -> str:
 
 def _seconds(value: float) -> str:
     return f"{value:.0f} s"
+
+
+def _milliseconds(value: float) -> str:
+    return f"{1e3 * value:.3g}"
 
 
 def _plain(value: float) -> str:

@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from romvae.benchmark import find_problems
-from romvae.benchmark.chart import points_of
+from romvae.benchmark.chart import points_of, solver_points
 from romvae.benchmark.page import grouped, write_page
 from romvae.benchmark.result import read_results, write_result
-from romvae.benchmark.tables import accuracy_table, bars_table, spread
+from romvae.benchmark.tables import accuracy_table, bars_table, cost_table, spread
 from romvae.errors import DataError
 from tests.benchmark.conftest import make_folder
 
@@ -41,8 +41,11 @@ def content(rom, baselines, **more):
                 "coverage_90_fifths": [0.9, 0.85, 0.91],
                 **more,
             },
-            "baselines": {name: {"relative_l2": error} for name, error in baselines.items()},
-            "seconds": {"rollout": 0.01, "solver": 0.001, **{f"baseline_{name}": 2.0 for name in baselines}},
+            "baselines": {name: {"relative_l2": error, "rollout_seconds": 0.02} for name, error in baselines.items()},
+            "cost": {
+                "rom": {"mean": {"relative_l2": rom, "seconds_batch": 0.01, "speed_up_batch": 12.5}},
+                "solver": {"sweep": [{"error": 0.0, "seconds_batch": 1.0}, {"error": 0.01, "seconds_batch": 0.125}]},
+            },
             "data": {"split": {"calibration": 200, "test": 100}},
         },
     }
@@ -126,10 +129,13 @@ def test_without_results_it_says_what_to_run(tmp_path):
         write_page(make_folder(tmp_path), tmp_path / "page.md")
 
 
-def test_a_baseline_costs_its_seconds_over_the_test_runs(folder):
-    points = points_of(groups(folder)[0][1])
-    assert points["romvae"] == pytest.approx((0.01, 0.0002**0.5))
-    assert points["persistence"][0] == pytest.approx(2.0 / 100)
+def test_costs_and_errors_of_methods_and_of_settings_of_the_solver(folder):
+    results = groups(folder)[0][1]
+    points = points_of(results)
+    assert points["romvae"] == pytest.approx((0.01, 0.0002**0.5))  # the geometric mean of 0.01 and 0.02
+    assert points["persistence"] == pytest.approx((0.02, 0.35**0.5))
+    assert solver_points(results[:1]) == [(0.125, 0.01)]  # the reference itself has no error to show
+    assert "| 12.5 |" in cost_table(groups(folder))
 
 
 def test_a_spread_needs_several_values():
