@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 import xarray as xr
 
-from romvae.canonical import TRAJECTORY, blocks
+from romvae.canonical import MASK, N_STEPS, TRAJECTORY, blocks
 from romvae.check import LARGEST, Watch, check_values, unused
 from romvae.errors import DataError
 
@@ -29,7 +29,7 @@ _ONES = np.ones(_ROW)
 _LOSS = 30.0
 """Mean square over variance of a tile above which its deviations from the mean are computed one by one."""
 
-_BLOCK_BYTES = 2**21
+_BLOCK_BYTES = 2**22
 """Bytes that are read at once: little enough that they are still in the cache when they are looked at."""
 
 _Moments = tuple[int, float, float]
@@ -76,12 +76,14 @@ class FieldStatistics:
         if not flat.size:
             return self
         scratch = np.empty(min(flat.size, _TILE))
-        count, mean, squares = 0, 0.0, 0.0
+        total: _Moments = (0, 0.0, 0.0)
+        low, high = float("inf"), float("-inf")
         with np.errstate(invalid="ignore", over="ignore"):
             for start in range(0, flat.size, _TILE):
                 tile = flat[start : start + _TILE]
-                count, mean, squares = _merged((count, mean, squares), _of_tile(tile, scratch[: tile.size]))
-        return self.merged(FieldStatistics(count, mean, squares, float(flat.min()), float(flat.max())))
+                total = _merged(total, _of_tile(tile, scratch[: tile.size]))
+                low, high = min(low, float(np.minimum.reduce(tile))), max(high, float(np.maximum.reduce(tile)))
+        return self.merged(FieldStatistics(*total, low, high))
 
     def merged(self, other: FieldStatistics) -> FieldStatistics:
         """The statistics of two parts together; merging with an empty part changes no bit."""
@@ -125,6 +127,7 @@ def field_statistics(
     from romvae.data.direct import read_blocks, reader_of  # romvae.data needs this module itself
 
     readers = {name: reader_of(ds.variables[name]) for name in names}
+    all_count = MASK not in ds.variables and N_STEPS not in ds.variables
 
     def of_trajectory(item: tuple[str, list[dict[str, slice]]]) -> tuple[str, FieldStatistics]:
         name, parts = item
@@ -132,7 +135,7 @@ def field_statistics(
         for chosen, values in read_blocks(ds, name, parts, readers[name], source):
             if watch is not None:
                 watch(name, chosen, values)
-            found = _of_block(ds, name, chosen, values)
+            found = _of_block(ds, name, chosen, values, all_count)
             if strict and found.bad:
                 check_values(ds, name, source, parts=[chosen])  # raises, and says where
             result = result.merged(found)
@@ -183,9 +186,13 @@ def _trajectories(ds: xr.Dataset, names: Sequence[str]) -> Iterator[tuple[str, l
             yield name, parts
 
 
-def _of_block(ds: xr.Dataset, name: str, chosen: Mapping[str, slice], values: np.ndarray) -> FieldStatistics:
-    outside, beyond = unused(ds, name, chosen)
-    left_out = outside | beyond
+def _of_block(
+    ds: xr.Dataset, name: str, chosen: Mapping[str, slice], values: np.ndarray, all_count: bool
+) -> FieldStatistics:
+    left_out = np.zeros((), dtype=bool)
+    if not all_count:
+        outside, beyond = unused(ds, name, chosen)
+        left_out = outside | beyond
     if not left_out.any():
         found = FieldStatistics().add(values)
         if found.low > -LARGEST and found.high < LARGEST and not math.isnan(found.mean):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
 
 from romvae.commands.options import Members, Out, Overwrite, Reader, Seed
 from romvae.commands.outputs import check_store
@@ -21,7 +24,7 @@ def rollout(
     run: Path,
     /,
     *,
-    start: Path,
+    start: Annotated[list[Path], Parameter(consume_multiple=True)],
     out: Out,
     reader: Reader = None,
     split: Literal["train", "variance", "calibration", "test", "all"] | None = None,
@@ -35,7 +38,8 @@ def rollout(
 
     Arguments:
         run: folder that romvae train wrote.
-        start: store whose first snapshots are the initial fields, or a file or folder of another program.
+        start: store whose first snapshots are the initial fields, or a file or folder of another program. The
+            trajectories of several follow each other; of the data of a run, all of them in their order.
         out: store to write: a folder NAME.zarr, or a file NAME.h5 or NAME.nc.
         split: which trajectories; by default test for the data of the run, and all for other data.
         steps: number of time steps; by default those of a training trajectory.
@@ -43,7 +47,7 @@ def rollout(
     """
     _check_ranges(steps, members, level)
     check_store(out, overwrite)
-    if out.resolve() == start.resolve():
+    if out.resolve() in {path.resolve() for path in start}:
         raise OutputError(f"{out}: is the store to start from, never replaced by its forecast. Choose another --out.")
     folder = RunFolder.open(run)
     from romvae.data import write_snapshots
@@ -52,7 +56,7 @@ def rollout(
     from romvae.rom import ROM
 
     rom = ROM.load(folder.model)
-    rom.schema.check(snapshots, source=str(start))  # with its times: their step and units have to fit as well
+    rom.schema.check(snapshots, source=_named(start))  # with its times: their step and units have to fit as well
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", OutOfRangeWarning)  # said by the check, with the name of the store
         driven = snapshots if rom.schema.controls else None
@@ -73,14 +77,18 @@ def _check_ranges(steps: int | None, members: int, level: float) -> None:
         raise ConfigError(f"--level = {level}: should be between 0 and 1, such as 0.9.")
 
 
-def _part(run: RunFolder, path: Path, split: str | None, reader: str | None) -> xr.Dataset:
-    snapshots, own = run.opened(path, reader)
+def _named(paths: Sequence[Path]) -> str:
+    return ", ".join(map(str, paths))
+
+
+def _part(run: RunFolder, paths: Sequence[Path], split: str | None, reader: str | None) -> xr.Dataset:
+    snapshots, own = run.opened(paths, reader)
     if split == "all" or (split is None and not own):
         return snapshots
     record = run.data()
     if own:
-        return record.select(snapshots, split or "test", str(path))
+        return record.select(snapshots, split or "test", _named(paths))
     raise ConfigError(
-        f"--split = {split}: {path} is not the data of this run ({record.path}), so none of its trajectories "
-        "belong to a part. Use --split all."
+        f"--split = {split}: {_named(paths)} is not the data of this run ({_named(record.paths)}), so none of its "
+        "trajectories belong to a part. Use --split all."
     )

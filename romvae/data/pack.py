@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -28,7 +29,7 @@ from romvae.data.manifest import Checksums, Manifest
 from romvae.data.source import SnapshotSource
 from romvae.data.store import format_of, manifest_of, open_snapshots, write_snapshots
 from romvae.data.subset import Range, subset
-from romvae.errors import ConfigError, DataError, OutputError
+from romvae.errors import AssumptionWarning, ConfigError, DataError, OutputError
 from romvae.lock import locked
 from romvae.processes import end_with_parent, interrupts_held
 
@@ -114,8 +115,9 @@ def pack(
         work = target.absolute().parent / f".{target.stem}.packing.zarr"
         work.mkdir(parents=True, exist_ok=True)
         try:
-            with locked(work, "packs"):
+            with locked(work, "packs"), warnings.catch_warnings():
                 job = _Job(tuple(str(Path(path).absolute()) for path in inputs), chosen, work, reader)
+                warnings.simplefilter("ignore", AssumptionWarning)  # said as the inputs were opened
                 _pack(job, ds, target, max(1, workers), progress or (lambda done, total: None))
                 publish_folder(work / "store", target, overwrite)
         except DataError:  # the input is at fault: there is nothing to go on with
@@ -224,6 +226,7 @@ _in_worker: list[tuple[_Job, xr.Dataset, ExitStack]] = []
 
 def _open_inputs(job: _Job) -> None:
     end_with_parent()
+    warnings.simplefilter("ignore", AssumptionWarning)  # the process that asks has said it
     stack = ExitStack()
     _in_worker.append((job, stack.enter_context(packed_view(job.inputs, job.selection, job.reader)), stack))
 

@@ -134,8 +134,8 @@ def fine_tune(
 ) -> dict[str, Any]:
     """Fine-tunes dynamics, and on request the decoder; the result is kept where held-out forecasts do not suffer.
 
-    Trajectories that end early are cut to a common length. Copies moved by symmetries are used unless physics is asked
-    for whose residual knows the place.
+    Of trajectories that differ in length, those of `romvae.ragged.even_part` are used, cut to one length that holds a
+    large step. Copies moved by symmetries are used unless physics is asked for whose residual knows the place.
 
     Arguments:
         rom: Trained up to its dynamics; changed in place.
@@ -149,7 +149,7 @@ def fine_tune(
     Returns:
         Notes: forecast scores before and after, the penalty's size, and whether the result was kept.
     """
-    train = even_snapshots(parts.train)
+    train = even_snapshots(parts.train, rom.dynamics.stride)
     x, c, controls = tensors(train)
     parameters = _physical(rom, train)
     penalty = _penalty(rom, plan, train)

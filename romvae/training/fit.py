@@ -136,11 +136,6 @@ def fit(
     large = 6 if horizon is None else max(1, int(_positive("horizon", horizon, 1)) // rom.dynamics.stride)
     terms = _loss_terms(rom, loss)
     tuning = finetune_plan(rom, terms, rate / 10, max(4, size // 8), 4 * large, seed)
-    if tuning is not None and any(existing_tensor(each) is not None for each in (parts.train, parts.variance)):
-        raise ConfigError(
-            "fit: trajectories differ in length, and fine-tuning takes whole ones. Cut them with romvae pack --trim, "
-            "or leave finetune out."
-        )
     settings: dict[str, Any] = {
         **terms,
         "physics": physics_name(terms["physics"]),

@@ -61,7 +61,7 @@ def test_files_of_several_parameters_are_one_data_set(tmp_path: Path) -> None:
                 file.attrs["Nu"] = nu
     with open_snapshots(paths) as ds:
         assert ds["nu"].values.tolist() == [0.01, 0.01, 0.1, 0.1]
-        assert ds["source"].values.tolist() == [str(path) for path in paths for _ in range(2)]
+        assert ds["source_file"].values.tolist() == [str(path) for path in paths for _ in range(2)]
         assert ds["source_index"].values.tolist() == [0, 1, 0, 1]
 
 

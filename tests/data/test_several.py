@@ -71,7 +71,7 @@ def test_a_run_knows_all_its_stores_and_their_order(pair, tmp_path):
 
 
 @pytest.mark.slow
-def test_several_stores_train_compare_and_show(pair, tmp_path):
+def test_several_stores_train_compare_forecast_and_show(pair, tmp_path, capsys):
     paths = [str(path) for path in pair[0]]
     small = ["vae-steps=4", "variance-steps=3", "dynamics-steps=3", "batch-size=8"]
     settings = [f"--training.{each}" for each in small] + ["--model.latent=2", "--model.channels=4", "--quiet"]
@@ -83,3 +83,18 @@ def test_several_stores_train_compare_and_show(pair, tmp_path):
         assert cli.main(["compare", folder, "--out", str(tmp_path / "d"), "--quiet", "--data", *paths]) == 0
         assert cli.main(["info", *paths]) == 0
         assert cli.main(["check", *paths]) == 0
+        words = ["rollout", folder, "--members", "4", "--start"]
+        assert cli.main([*words, *paths, "--out", str(tmp_path / "test.zarr")]) == 0
+        assert cli.main([*words, *paths, "--split", "all", "--out", str(tmp_path / "all.zarr")]) == 0
+        assert cli.main(["pack", *paths, str(tmp_path / "one.zarr"), "--quiet", "--workers", "1"]) == 0
+        assert cli.main([*words, str(tmp_path / "one.zarr"), "--out", str(tmp_path / "one_all.zarr")]) == 0
+        capsys.readouterr()
+        assert cli.main([*words, *paths[::-1], "--split", "test", "--out", str(tmp_path / "x.zarr")]) == 2
+        assert "b.h5, " in capsys.readouterr().err
+        assert cli.main([*words, *paths, "--out", paths[1], "--overwrite"]) == 5
+        assert "is the store to start from" in capsys.readouterr().err
+    with open_snapshots(tmp_path / "test.zarr") as forecast:
+        assert forecast["trajectory"].values.tolist() == RunFolder(Path(folder)).data().trajectories["test"]
+    with open_snapshots(tmp_path / "all.zarr") as several, open_snapshots(tmp_path / "one_all.zarr") as one:
+        assert several.sizes["trajectory"] == 11
+        np.testing.assert_array_equal(several["u"], one["u"])

@@ -81,17 +81,18 @@ def test_no_value_beyond_an_end_reaches_the_tensors(whole):
 
 
 @pytest.mark.parametrize(
-    "model",
+    "options",
     [
         {},
-        pytest.param({"dynamics": "linear"}, marks=pytest.mark.slow),
-        pytest.param({"dynamics": "gp"}, marks=pytest.mark.slow),
-        pytest.param({"dynamics": "gru", "history": 2}, marks=pytest.mark.slow),
+        {"finetune": "crps", "finetune_steps": 4},
+        pytest.param({"model": {"dynamics": "linear"}}, marks=pytest.mark.slow),
+        pytest.param({"model": {"dynamics": "gp"}}, marks=pytest.mark.slow),
+        pytest.param({"model": {"dynamics": "gru", "history": 2}}, marks=pytest.mark.slow),
     ],
     ids=str,
 )
-def test_a_training_gives_the_same_whatever_stands_beyond_the_ends(whole, model):
-    one, other = (trained(cut(whole, LENGTHS, beyond), model=model) for beyond in (np.nan, 1e30))
+def test_a_training_gives_the_same_whatever_stands_beyond_the_ends(whole, options):
+    one, other = (trained(cut(whole, LENGTHS, beyond), **{**options}) for beyond in (np.nan, 1e30))
     state = one.state_dict()
     for name, value in other.state_dict().items():
         assert torch.equal(value, state[name]), name

@@ -294,7 +294,7 @@ def _coordinates(
         values = np.concatenate([_per_trajectory(part, name) for part in parts])
         coords[safe_name(name)] = (TRAJECTORY, values, _about(about, name) | {"romvae_role": "parameter"})
     files = [part.where for part in parts for _ in range(part.count)]
-    coords["source"] = (TRAJECTORY, np.asarray(files, dtype=np.str_))
+    coords["source_file"] = (TRAJECTORY, np.asarray(files, dtype=np.str_))
     coords["source_index"] = (TRAJECTORY, np.concatenate([np.arange(part.count) for part in parts]))
     for label in first.labels:
         texts = [part.labels.get(label, "") for part in parts for _ in range(part.count)]

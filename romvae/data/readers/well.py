@@ -72,7 +72,7 @@ def as_written(ds: xr.Dataset) -> xr.Dataset:
     if AS_WRITTEN not in ds.attrs:
         return ds
     kept = json.loads(ds.attrs[AS_WRITTEN])
-    bare = ds.drop_vars(["source", "source_index", "source_split"], errors="ignore")
+    bare = ds.drop_vars(["source_file", "source_index", "source_split"], errors="ignore")
     labels = {name: label for name, label in kept["labels"].items() if _fits(label, ds)}
     for name, label in labels.items():
         bare = bare.assign_coords({name: (label["dims"], np.array(label["values"], dtype=label["dtype"]))})
