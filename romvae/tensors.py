@@ -116,15 +116,18 @@ def shift_axes(x: Tensor, schema: Schema, mask: np.ndarray | None = None) -> tup
         mask: Where the domain is, `(*space)`; an obstacle must be invariant too.
     """
     n = x.shape[0]
-    total = float(x.double().var())
+    total = _variance(x)
     axes = []
     for axis, info in enumerate(schema.grid.axes):
         if not info.periodic or not info.uniform or (mask is not None and (mask != np.roll(mask, 1, axis)).any()):
             continue
         other = [d for d in range(x.ndim) if d != 3 + axis and d not in (1, 2)]
-        profile = x.double().mean(other)  # (time, channel, points)
-        structure = float(profile.var(-1).mean())
-        spread = x.double().var(0).mean([d - 1 for d in other if d > 1]) if len(other) > 1 else x.double().var(0)
+        across = [d - 2 for d in other if d > 1]  # other axes of a snapshot without its trajectory and time
+        times = range(x.shape[1])  # one after the other, as float64 takes twice the memory
+        profile = torch.stack([x[:, k].double().mean([0, *(d + 1 for d in across)]) for k in times])
+        structure = float(profile.var(-1).mean())  # of (time, channel, points)
+        spreads = [x[:, k].double().var(0) for k in times]
+        spread = torch.stack([each.mean(across) if across else each for each in spreads])
         uneven = float((spread.var(-1) / spread.mean(-1).square().clamp_min(1e-300)).mean())
         flat_mean = structure < max(4.0 / n, 0.02) * total
         if n >= 8 and flat_mean and uneven < min(0.25, max(12.0 / n, 0.05)) and not _locked(x, axis):
@@ -191,10 +194,18 @@ def symmetry_of(x: Tensor, schema: Schema, normaliser: Normaliser, mask: np.ndar
 def _invariant(x: Tensor, one: Operation) -> bool:
     """Whether mean and variance over trajectories go over into themselves, up to what few trajectories leave."""
     n = x.shape[0]
-    mean, spread = x.double().mean(0), x.double().var(0)
-    uneven = (mean - one(mean)).square().mean() / 2 / x.double().var()
+    times = range(x.shape[1])
+    mean = torch.stack([x[:, k].double().mean(0) for k in times])
+    spread = torch.stack([x[:, k].double().var(0) for k in times])
+    uneven = (mean - one(mean)).square().mean() / 2 / _variance(x)
     other = (spread - one.unsigned(spread)).square().mean() / 2 / spread.mean().square().clamp_min(1e-300)
     return n >= 8 and bool(uneven < max(4.0 / n, 0.02)) and bool(other < max(12.0 / n, 0.05))
+
+
+def _variance(x: Tensor) -> float:
+    """Of all values, in double precision, trajectory by trajectory."""
+    mean = sum(float(each.double().sum()) for each in x) / x.numel()
+    return sum(float((each.double() - mean).square().sum()) for each in x) / (x.numel() - 1)
 
 
 def largest_step(x: Tensor) -> int:
@@ -225,9 +236,9 @@ def pod(x: Tensor, rank: int, limit: int = 1500) -> tuple[Tensor, Tensor, Tensor
         Mean `(points,)`, modes `(rank, points)` with orthonormal rows, standard deviations `(rank,)`.
     """
     every = max(1, math.ceil(len(x) / limit))
-    flat = x[::every].flatten(1).double()
+    flat = x[::every].flatten(1).to(torch.float64, copy=True)
     mean = flat.mean(0)
-    flat = flat - mean
+    flat -= mean
     if flat.shape[0] <= flat.shape[1]:
         energies, vectors = torch.linalg.eigh(flat @ flat.T)
         modes = (vectors.flip(-1)[:, :rank].T @ flat) / energies.flip(0)[:rank].clamp_min(1e-300).sqrt()[:, None]

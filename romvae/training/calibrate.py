@@ -25,8 +25,10 @@ __all__ = ["calibrate", "recalibrate"]
 
 MEMBERS, POINTS, BLOCK = 16, 4096, 16
 """Members of a forecast, grid points used (at random beyond that many) and trajectories rolled out at once."""
-VALUES = 2**26
+VALUES = 2**24
 """Values of decoded members held at once."""
+_COPIES = 128
+"""Bytes that a decoded value takes in all, with what is computed from it; for data on disk the budget bounds them."""
 
 
 @torch.no_grad()
@@ -64,8 +66,9 @@ def calibrate(
     pick = torch.randperm(points, generator=step_generator(seed, "calibration points", 0))
     if rom.vae.decoder.mask is not None:
         pick = pick[rom.vae.decoder.mask.flatten()[pick]]
-    inside, pick = pick.sort().values, pick[:POINTS].sort().values
-    frames = min(1024, max(1, VALUES // (points * x.shape[2])))
+    inside, pick = pick.sort().values, pick[: _points(x, len(leads))].sort().values
+    most = min(VALUES, x.budget // _COPIES) if isinstance(x, Trajectories) else VALUES
+    frames = min(1024, max(1, most // (points * x.shape[2])))
     watched = standard(rom.schema)
     scores: dict[str, list[np.ndarray]] = {quantity.name: [] for quantity in watched}
     ratios, largest = [], []
@@ -118,6 +121,13 @@ def recalibrate(rom: ROM, data: xr.Dataset, *, seed: int = 0, progress: Callable
     controls = control_tensor(data, rom.schema, rom.control_scaling)
     calibrate(rom, *rom.normalised(data), seed, progress or (lambda *_: None), controls, existing_tensor(data))
     return rom
+
+
+def _points(x: Tensor | Trajectories, leads: int) -> int:
+    """Grid points whose ratios are kept; those of data on disk take a sixteenth of the budget."""
+    if isinstance(x, Trajectories):
+        return max(64, min(POINTS, x.budget // (64 * leads * len(x) * x.shape[2])))
+    return POINTS
 
 
 def _reached_by_enough(kept: Tensor) -> int:

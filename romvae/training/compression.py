@@ -24,7 +24,7 @@ from romvae.training.runner import run_stage
 from romvae.training.session import Session
 from romvae.training.streamed import StreamedBatches
 
-__all__ = ["Balance", "fit_compression", "mean_training"]
+__all__ = ["Balance", "data_symmetry", "fit_compression", "mean_training"]
 
 logger = logging.getLogger("romvae.training")
 
@@ -34,6 +34,18 @@ _JUDGED = 256
 """Training snapshots on which the balance of likelihood and divergence is judged."""
 LOOKS = 10
 """Looks at that balance during the stage; the first at a fifth of it, when it has left its start."""
+
+
+def data_symmetry(rom: ROM, x: Tensor | Trajectories, kept: Tensor | None = None) -> Symmetry:
+    """What may be done to training data, as `romvae.tensors.symmetry_of` judges it from all of them, or from some.
+
+    Arguments:
+        rom: Theirs.
+        x: Normalised snapshots `(trajectory, time, channel, *space)`, in memory or on disk.
+        kept: Which snapshots in memory there are, `(trajectory, time)`; None for all.
+    """
+    some = x.some() if isinstance(x, Trajectories) else even_tensor(x, kept)
+    return symmetry_of(some, rom.schema, rom.normaliser, rom.mask)
 
 
 def mean_training(
@@ -105,7 +117,7 @@ class Balance:
         kept: Tensor | None = None,
     ) -> None:
         flat = x.some().flatten(0, 1) if isinstance(x, Trajectories) else x.flatten(0, 1) if kept is None else x[kept]
-        self.rom, self.snapshots = rom, flat[:: -(-len(flat) // _JUDGED)]
+        self.rom, self.snapshots = rom, flat[:: -(-len(flat) // _JUDGED)].clone()
         self.start = reconstruction_error(rom.vae, self.snapshots) if start is None else start
         self.told = {**terms, **rom.choices}
         self._doubts = 0
@@ -175,8 +187,7 @@ def fit_compression(
         x = Trajectories(train, rom.schema, rom.normaliser, budget)
     moves = told.get("augment", "auto") == "auto"
     kept = existing_tensor(train)
-    some = x.some() if isinstance(x, Trajectories) else even_tensor(x, kept)
-    symmetry = symmetry_of(some, rom.schema, rom.normaliser, rom.mask) if moves else Symmetry()
+    symmetry = data_symmetry(rom, x, kept) if moves else Symmetry()
     steps, rate, size = (told.get(name) or usual for name, usual in _USUAL.items())
     terms = {**LOSS_DEFAULTS, **{name: told[name] for name in LOSS_DEFAULTS if name in told}}
     stage, batches = mean_training(rom, x, terms, int(steps), float(rate), int(size), symmetry, seed, kept)

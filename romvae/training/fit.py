@@ -23,15 +23,13 @@ from romvae.streamed import Trajectories, streaming_budget
 from romvae.symmetry import Symmetry
 from romvae.tensors import (
     control_tensor,
-    even_tensor,
     existing_tensor,
     field_tensor,
     parameter_tensor,
-    symmetry_of,
 )
 from romvae.training.batches import StepSeeds
 from romvae.training.calibrate import calibrate
-from romvae.training.compression import Balance, mean_training
+from romvae.training.compression import Balance, data_symmetry, mean_training
 from romvae.training.dynamics import Codes, DynamicsPlan, train_dynamics
 from romvae.training.encoding import encoded_copies, sensitivity
 from romvae.training.end_to_end import fine_tune, finetune_plan, physics_name
@@ -161,8 +159,7 @@ def fit(
     stamp = Stamp.of(parts.train, parts.variance, parts.calibration)
     x, c = _data(rom, parts.train, budget)
     kept = existing_tensor(parts.train)
-    some = x.some() if isinstance(x, Trajectories) else even_tensor(x, kept)
-    symmetry = symmetry_of(some, rom.schema, rom.normaliser, rom.mask) if augment == "auto" else Symmetry()
+    symmetry = data_symmetry(rom, x, kept) if augment == "auto" else Symmetry()
     notes = {
         "shifted_axes": [rom.schema.grid.names[a] for a in symmetry.axes],
         "operations": [one.name for one in symmetry.operations],
@@ -200,7 +197,8 @@ def fit(
         session.history.notes.update(found)
 
     def dynamics_stage() -> None:
-        mean, std = encoded_copies(rom.vae, x, symmetry.copies(COPIES), symmetry, seed, report, kept)
+        copies = _copies(rom, x, symmetry)
+        mean, std = encoded_copies(rom.vae, x, copies, symmetry, seed, report, kept)
         codes, started = Codes(mean, std, c, _controls(rom, parts.train), kept), session.within("dynamics") is not None
         if not rom.vae.variational or rom.choices["compression"] == "pod":
             std = sensitivity(rom.vae, mean).rsqrt().expand_as(std)
@@ -336,6 +334,15 @@ def _data(rom: ROM, ds: xr.Dataset, budget: float | None) -> tuple[Tensor | Traj
         return _tensors(rom, ds)
     c = parameter_tensor(ds, rom.schema, rom.scaling)
     return Trajectories(ds, rom.schema, rom.normaliser, int(budget * 1e9)), c
+
+
+def _copies(rom: ROM, x: Tensor | Trajectories, symmetry: Symmetry) -> int:
+    """How many copies of the training set to encode; the codes of data on disk take a quarter of the budget at most."""
+    copies = symmetry.copies(COPIES)
+    if isinstance(x, Trajectories):
+        each = 2 * 4 * x.shape[0] * x.shape[1] * rom.vae.latent  # means and standard deviations
+        return max(1, min(copies, x.budget // (4 * each)))
+    return copies
 
 
 def _thinned(rom: ROM, ds: xr.Dataset, budget: float | None) -> xr.Dataset:

@@ -91,17 +91,15 @@ def fit_variance(
 def _errors(vae: VAE, x: Tensor, symmetry: Symmetry, seed: int, kept: Tensor | None) -> tuple[Tensor, Tensor]:
     """Codes `(trajectory, copy, time, latent)` and squared errors of the mean `(trajectory, copy, time, *field)`."""
     there = torch.ones(x.shape[:2], dtype=torch.bool) if kept is None else kept
-    codes, squares = [], []
-    for k in range(symmetry.copies(COPIES)):
+    copies = symmetry.copies(COPIES)
+    codes, squares = [], x.new_full((len(x), copies, *x.shape[1:]), torch.nan)
+    for k in range(copies):
         shifted = moved_copy(x, symmetry, seed, "variance shifts", k)
         z, _ = encode(vae, shifted, kept)
-        error = torch.full_like(x, torch.nan).flatten(0, 1)
-        fields, code = shifted.flatten(0, 1), z.flatten(0, 1)
-        for rows in there.flatten().nonzero()[:, 0].split(block_of(shifted)):
-            error[rows] = (fields[rows] - vae.decoder(code[rows]).mean).square()
+        for rows, times in zip(*(part.split(block_of(shifted)) for part in there.nonzero().T), strict=True):
+            squares[rows, k, times] = (shifted[rows, times] - vae.decoder(z[rows, times]).mean).square()
         codes.append(z)
-        squares.append(error.reshape(x.shape))
-    return torch.stack(codes, 1), torch.stack(squares, 1)
+    return torch.stack(codes, 1), squares
 
 
 @torch.no_grad()

@@ -212,6 +212,8 @@ class _Mapped:
         name = path.strip("/")
         if name not in names:
             found = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+            if names == [""]:
+                found = "one without a name, for which path is left out"
             raise DataError(
                 f"{self.where}: {key}: holds no array {path!r}, found {found or 'none'}.{did_you_mean(name, names)} "
                 "Correct path in the mapping"

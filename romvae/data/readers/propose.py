@@ -91,7 +91,7 @@ def _text(files: Files, reader: str, shapes: Named[str, tuple[int, ...]]) -> str
     ]
     for name in fields[:_MOST]:
         dims = ", ".join(_axis(size, shapes[name], sizes) for size in shapes[name])
-        label = safe_name(name.rpartition("/")[2]) or "u"
+        label = safe_name(name.rpartition("/")[2]) if name else "u"  # a .npy file by itself has no names
         text.append(f'  {label}: {{path: "{name}", dims: [{dims}], units: "1"}}  # shape {shapes[name]}')
     if len(fields) > _MOST:
         text.append(f"  # and {len(fields) - _MOST} more of the same number of axes")
@@ -99,7 +99,7 @@ def _text(files: Files, reader: str, shapes: Named[str, tuple[int, ...]]) -> str
     for axis in (TIME, "x", "y", "z"):
         if axis in sizes:
             text.append(f'  {axis}: {{path: "{coordinates[axis][0]}", units: "1"}}')
-        elif axis in (TIME, "x"):
+        elif axis in (TIME, *SPACE[-min(len(SPACE), max(1, deepest - 2)) :]):
             text.append(f'  {axis}: {{start: 0.0, step: 1.0, units: "1"}}  # or path: ...')
     others = [n for n, s in shapes.items() if n not in fields and lines[n] is None]
     if others:
