@@ -9,9 +9,10 @@ from pathlib import Path
 
 from romvae.errors import NotEnoughMemoryError
 
-__all__ = ["available_bytes", "require_memory"]
+__all__ = ["available_bytes", "require_memory", "snapshots_at_once"]
 
 _CGROUP = Path("/sys/fs/cgroup")
+_SNAPSHOTS, _POINTS = 1024, 2**20
 
 
 def available_bytes() -> int | None:
@@ -40,6 +41,15 @@ def require_memory(what: str, nbytes: int, advice: str) -> None:
             f"{what}: needs about {nbytes / 1e6:,.0f} MB of memory, but {max(0, available) / 1e6:,.0f} MB are "
             f"available. {advice}"
         )
+
+
+def snapshots_at_once(points: int) -> int:
+    """How many snapshots to pass through a network at once: what it keeps meanwhile takes tens of maps for each.
+
+    Arguments:
+        points: Grid points of a snapshot.
+    """
+    return max(1, min(_SNAPSHOTS, _POINTS // points))
 
 
 def _machine() -> int | None:

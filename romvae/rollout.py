@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from romvae.calibration import Calibration, Interval
 from romvae.distributions import mixture_moments, moments, reparameterise
 from romvae.dynamics.base import EnsembleDynamics
 from romvae.errors import NumericsError
+from romvae.memory import snapshots_at_once
 from romvae.vae import VAE
 
 __all__ = ["Moments", "calibrated", "decoded_members", "forecast_moments", "latent_members"]
@@ -147,11 +149,12 @@ def decoded_members(
     """
     _, members, n, latent = path.shape
     shape = (vae.encoder.layout.fields, *vae.encoder.layout.shape)
+    at_once = min(frames, snapshots_at_once(math.prod(shape[1:])))
     per_chunk = max(1, frames // (members * n))
     for lead in leads.split(per_chunk):
         z = path[lead].reshape(-1, latent)
         means, variances = [], []
-        for part in z.split(frames):
+        for part in z.split(at_once):
             p = vae.decoder(part)
             means.append(p.mean)
             variances.append(p.variance)

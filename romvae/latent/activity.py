@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import xarray as xr
 from torch import Tensor
 
 from romvae.distributions import moments
+from romvae.memory import snapshots_at_once
 from romvae.priors import StandardNormalPrior
 from romvae.schema import LATENT
 
@@ -33,7 +35,6 @@ MUCH_WORSE, LARGE = 1.5, 0.05
 """Without such a weight the error has to be this much larger than POD's, and this large, with half of the latents
 collapsed: a short training on easy data may well end a little above POD."""
 SNAPSHOTS = 2000
-_BLOCK = 512
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def activity_of(vae: VAE, x: Tensor, ablation: bool = True) -> Activity:
         ablation: Whether to set one latent after the other to its mean; without, `gain` is NaN and a latent is active
             by its divergence alone: cheap enough to be looked at during a training.
     """
-    codes = [moments(vae.encoder(part)) for part in x.split(_BLOCK)]
+    codes = [moments(vae.encoder(part)) for part in x.split(_at_once(x))]
     mean, std = torch.cat([m for m, _ in codes]), torch.cat([s for _, s in codes])
     error = _mean_square(vae, x, mean)
     noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(0), dtype=mean.dtype).to(mean.device)
@@ -119,13 +120,17 @@ def activity_of(vae: VAE, x: Tensor, ablation: bool = True) -> Activity:
 @torch.no_grad()
 def reconstruction_error(vae: VAE, x: Tensor) -> float:
     """Root mean square error of encoding and decoding normalised snapshots, per value inside the domain."""
-    mean = torch.cat([moments(vae.encoder(part))[0] for part in x.split(_BLOCK)])
+    mean = torch.cat([moments(vae.encoder(part))[0] for part in x.split(_at_once(x))])
     return _mean_square(vae, x, mean) ** 0.5
+
+
+def _at_once(x: Tensor) -> int:
+    return snapshots_at_once(math.prod(x.shape[2:]))
 
 
 def _mean_square(vae: VAE, x: Tensor, z: Tensor) -> float:
     """Mean squared error per value inside the domain."""
-    parts = zip(x.split(_BLOCK), z.split(_BLOCK), strict=True)
+    parts = zip(x.split(_at_once(x)), z.split(_at_once(x)), strict=True)
     total = sum(float((vae.decoder(code).mean - fields).double().square().sum()) for fields, code in parts)
     return total / (len(x) * x.shape[1] * vae.decoder.points)
 

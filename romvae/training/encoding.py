@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from romvae.distributions import moments
+from romvae.memory import snapshots_at_once
 from romvae.streamed import Trajectories
 from romvae.symmetry import Symmetry
 from romvae.training.batches import step_generator
@@ -16,14 +17,10 @@ from romvae.vae import VAE
 
 __all__ = ["block_of", "encode", "encoded_copies", "moved_copy"]
 
-BLOCK, POINTS = 1024, 2**22
-"""Snapshots, and grid points, encoded or decoded at once; bounds the memory."""
-
 
 def block_of(x: Tensor) -> int:
     """How many snapshots of trajectories `(trajectory, time, channel, *space)` to work on at once."""
-    points = math.prod(x.shape[3:])
-    return max(1, min(BLOCK, POINTS // points))
+    return snapshots_at_once(math.prod(x.shape[3:]))
 
 
 @torch.no_grad()

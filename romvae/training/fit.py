@@ -193,7 +193,8 @@ def fit(
     def variance_stage() -> None:
         part = _thinned(rom, parts.variance, budget)
         new, _ = _tensors(rom, part)
-        found = fit_variance(rom.vae, new, symmetry, steps["variance"], 2 * rate, seed, run, existing_tensor(part))
+        there = existing_tensor(part)
+        found = fit_variance(rom.vae, new, symmetry, steps["variance"], 2 * rate, seed, run, there, size)
         session.history.notes.update(found)
 
     def dynamics_stage() -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from romvae.memory import snapshots_at_once
 from romvae.nn.observation import LocalGaussian, SharedGaussian
 from romvae.symmetry import Symmetry
 from romvae.training.batches import StepSeeds
-from romvae.training.encoding import BLOCK, block_of, encode, moved_copy
+from romvae.training.encoding import block_of, encode, moved_copy
 from romvae.training.stages import Stage, VarianceStage
 from romvae.vae import VAE
 
@@ -34,6 +36,7 @@ def fit_variance(
     seed: int,
     run: Callable[[Stage, StepSeeds], None],
     kept: Tensor | None = None,
+    batch_size: int = 128,
 ) -> dict[str, Any]:
     """Fits the variance to the errors on new trajectories.
 
@@ -49,6 +52,7 @@ def fit_variance(
         seed: Seed of copies and order.
         run: Runs the stage.
         kept: Which snapshots there are, boolean `(trajectory, time)`; None for all.
+        batch_size: Snapshots per step; 128 at most.
 
     Returns:
         Notes: whether the local variance was kept, and the negative log-likelihoods it was judged by.
@@ -74,7 +78,7 @@ def fit_variance(
     fitted = len(x) - aside
     run(
         VarianceStage(decoder, steps, rate),
-        _Pairs(used(z, slice(fitted)), used(squared, slice(fitted)), 128, steps, seed),
+        _Pairs(used(z, slice(fitted)), used(squared, slice(fitted)), min(128, batch_size), steps, seed),
     )
     decoder.local.fill_(True)
     if not aside:
@@ -106,7 +110,8 @@ def _errors(vae: VAE, x: Tensor, symmetry: Symmetry, seed: int, kept: Tensor | N
 def _nll(decoder: LocalGaussian, z: Tensor, squared: Tensor, shared: bool) -> float:
     """Score per point, without its constant, at the local or at the shared variance."""
     total = 0.0
-    for code, square in zip(z.split(BLOCK), squared.split(BLOCK), strict=True):
+    block = snapshots_at_once(math.prod(squared.shape[2:]))
+    for code, square in zip(z.split(block), squared.split(block), strict=True):
         score = decoder.shared_loss(square) if shared else decoder.variance_loss(code, square)
         total += float(score) * len(code)
     return total / len(z)

@@ -146,12 +146,12 @@ def test_the_bench_prints_every_rate_and_ratio(stores, capsys) -> None:
 
 @pytest.mark.slow
 def test_reading_batches_and_statistics_are_as_fast_as_promised(tmp_path: Path) -> None:
-    """In processor time, beside zarr-python and a copy of memory in one process: 15, 0.7 and 0.43 were measured."""
+    """In processor time, beside zarr-python and a copy of memory in one process: 15, 0.7 and 0.5 were measured."""
     ds = mock_snapshots(2, ("u", "v"), trajectories=4, times=24, shape=(256, 256))
     ratios = measure(write_snapshots(ds, tmp_path / "a.zarr"), seconds=0.5)["ratios"]
     assert ratios["random snapshots / zarr-python"] > 5
     assert ratios["batches from memory / copy of memory"] > 1 / 3
-    assert ratios["statistics / blocks"] > 0.25
+    assert ratios["statistics / blocks"] > 0.4
 
 
 _BOUNDED = """

@@ -92,7 +92,7 @@ def test_no_value_beyond_an_end_reaches_the_tensors(whole):
     ids=str,
 )
 def test_a_training_gives_the_same_whatever_stands_beyond_the_ends(whole, options):
-    one, other = (trained(cut(whole, LENGTHS, beyond), **{**options}) for beyond in (np.nan, 1e30))
+    one, other = (trained(cut(whole, LENGTHS, beyond), **options) for beyond in (np.nan, 1e30))
     state = one.state_dict()
     for name, value in other.state_dict().items():
         assert torch.equal(value, state[name]), name

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -185,3 +188,57 @@ def test_outside_of_the_mask_a_normalised_field_is_zero_whatever_stands_there():
     assert torch.equal(*tensors)
     assert (tensors[0][..., torch.from_numpy(inside == 0)] == 0).all()
     assert isinstance(ds, xr.Dataset)
+
+
+_PEAK = """
+import sys, threading, time, warnings
+from romvae import fit, split
+from romvae.data import open_snapshots
+from romvae.rom import ROM
+
+warnings.simplefilter("ignore")
+path, budget = sys.argv[1], float(sys.argv[2])
+steps = {"vae_steps": 4, "variance_steps": 4, "dynamics_steps": 4, "batch_size": 8, "threads": 1}
+
+def anonymous():
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("RssAnon"))
+
+def watched():
+    while True:
+        seen.append(anonymous())
+        time.sleep(0.002)
+
+def trained(store):
+    parts = split(open_snapshots(store))
+    rom = ROM.for_data(parts.train, latent=3, channels=4, hidden=8, memory_budget=budget)
+    fit(rom, parts, memory_budget=budget, **steps)
+
+trained(sys.argv[3])  # libraries are loaded with it
+before, seen = anonymous(), []
+threading.Thread(target=watched, daemon=True).start()
+trained(path)
+print(max(seen) - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="anonymous memory is read from /proc")
+def test_four_times_the_data_are_trained_on_in_little_more_memory(tmp_path):
+    """From opening the store to the calibration. 40 and 160 MB, of which a training may hold 16 MB."""
+    shape, budget = (128, 128), 0.016
+    paths = [
+        write_snapshots(mock_snapshots(2, trajectories=n, times=20, shape=shape), tmp_path / f"{n}.zarr")
+        for n in (14, 30, 120)
+    ]
+    peaks = []
+    for path in paths[1:]:
+        words = [sys.executable, "-c", _PEAK, str(path), str(budget), str(paths[0])]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        for name in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"):  # memory that is freed has to go back
+            environment.pop(name, None)
+        done = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=600)
+        assert done.returncode == 0, done.stderr[-2000:]
+        peaks.append(1024 * int(done.stdout.split()[-1]))
+    print(peaks)
+    assert peaks[1] - peaks[0] < 60e6  # of 120 MB more data, of which in memory three copies are held; 44 were measured
