@@ -24,6 +24,7 @@ _HOME = {
     "calibrate_trust": "romvae.trust",
     "compare": "romvae.comparison",
     "fit": "romvae.training",
+    "fit_model": "romvae.candidates",
     "hybrid_rollout": "romvae.hybrid",
     "interpolate": "romvae.data.interpolate",
     "open_snapshots": "romvae.data",
@@ -67,6 +68,7 @@ __all__ = [
     "calibrate_trust",
     "compare",
     "fit",
+    "fit_model",
     "hybrid_rollout",
     "interpolate",
     "open_snapshots",
@@ -86,6 +88,7 @@ if TYPE_CHECKING:
     from romvae import solvers
     from romvae.acquisition import acquire
     from romvae.assimilation import assimilate
+    from romvae.candidates import fit_model
     from romvae.comparison import Comparison, compare
     from romvae.data import open_snapshots, split, write_snapshots
     from romvae.data.audit import audit

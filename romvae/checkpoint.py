@@ -22,7 +22,7 @@ from romvae.version import __version__
 if TYPE_CHECKING:
     from romvae.rom import ROM
 
-__all__ = ["FORMAT", "MIGRATIONS", "Content", "file_sha256", "load_rom", "save_rom"]
+__all__ = ["FORMAT", "MIGRATIONS", "Content", "file_sha256", "load_rom", "restored", "save_rom"]
 
 FORMAT = 2
 """Version of the layout of a saved ROM; a reader refuses newer ones."""
@@ -67,8 +67,6 @@ def save_rom(rom: ROM, path: Path, overwrite: bool = False) -> Path:
 
 def load_rom(path: Path) -> ROM:
     """Reads a folder written by `save_rom`; a run folder that holds it as `model/` will do."""
-    from romvae.rom import ROM
-
     if (path / "model" / MANIFEST).is_file():
         path = path / "model"
     if not path.is_dir():
@@ -77,6 +75,10 @@ def load_rom(path: Path) -> ROM:
             f"{path}: found {found}, expected the folder of a saved ROM. Give a run of `romvae train`."
         )
     manifest = _json(path / MANIFEST)
+    if manifest.get("kind") == "baseline":
+        raise CheckpointError(
+            f"{path}: holds a baseline, expected a ROM. Train one with --model vae; rollout and compare take both."
+        )
     version = manifest.get("format")
     if isinstance(version, bool) or not isinstance(version, int) or not _readable(version):
         oldest = min((*MIGRATIONS, FORMAT))
@@ -96,14 +98,27 @@ def load_rom(path: Path) -> ROM:
     try:
         description = json.loads((path / CONFIG).read_text(encoding="utf-8"))
         content = _migrated(Content(description, load_file(path / WEIGHTS)), version)
-        _refuse_bomb(content)
-        rom = ROM.from_description(json.dumps(content.description))
-        rom.load_state_dict(content.weights)
+        rom = restored(json.dumps(content.description), content.weights)
         rom.data_hash = str(manifest.get("data_sha256", ""))
     except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         message = f"{path}: weights and configuration do not fit together: {reason}. Train again."
         raise CheckpointError(message) from error
+    return rom
+
+
+def restored(description: str, weights: dict[str, torch.Tensor]) -> ROM:
+    """A ROM from `ROM.description` and `ROM.state_arrays`.
+
+    Raises:
+        ValueError: The description asks for more than the weights can fill.
+        RuntimeError: They do not fit together.
+    """
+    from romvae.rom import ROM
+
+    _refuse_bomb(Content(json.loads(description), weights))
+    rom = ROM.from_description(description)
+    rom.load_state_dict(weights)
     return rom.eval()
 
 

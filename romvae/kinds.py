@@ -13,6 +13,7 @@ __all__ = [
     "DynamicsKind",
     "FinetuneKind",
     "LossChoices",
+    "ModelName",
     "ObjectiveKind",
     "ObservationKind",
     "OdeSolver",
@@ -23,6 +24,23 @@ __all__ = [
     "TransitionKind",
     "VarianceRule",
 ]
+
+ModelName = Literal[
+    "vae",
+    "auto",
+    "pod_network",
+    "pod_linear",
+    "pod_rbf",
+    "pod_gp",
+    "dmd",
+    "opinf",
+    "fno",
+    "persistence",
+    "climatology",
+]
+"""What is trained: the ROM with its autoencoder (`vae`) or with POD in its place (`pod_network`), a baseline
+(`romvae.baselines`), or `auto`: all that apply, of which the one with the best forecasts of held-out trajectories is
+kept."""
 
 Compression = Literal["vae", "ae", "dae", "pod", "ppca"]
 """Variational, plain or denoising autoencoder, POD, probabilistic PCA; the last two are known in closed form."""

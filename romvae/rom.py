@@ -239,7 +239,7 @@ class ROM(nn.Module):
         codes = [moments(self.vae.encoder(part)) for part in x.flatten(0, 1).split(1024)]
         shape = (*x.shape[:2], self.vae.latent)
         dims = (TRAJECTORY, TIME, LATENT)
-        coords = {d: ds[d] for d in (TRAJECTORY, TIME) if d in ds.dims and d in ds.coords}
+        coords = {d: ds[d].variable for d in (TRAJECTORY, TIME) if d in ds.dims and d in ds.coords}
         return xr.Dataset(
             {
                 "latent_mean": (dims, torch.cat([mean for mean, _ in codes]).reshape(shape).numpy()),

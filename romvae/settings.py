@@ -25,6 +25,7 @@ from romvae.kinds import (
     Compression,
     DynamicsKind,
     FinetuneKind,
+    ModelName,
     ObjectiveKind,
     ObservationKind,
     OdeSolver,
@@ -71,8 +72,11 @@ class Settings(BaseModel):
 
 
 class ModelSettings(Settings):
-    """The networks: arguments of `ROM.for_data`."""
+    """The networks: arguments of `ROM.for_data`, and what is trained at all."""
 
+    kind: ModelName = Field(
+        "vae", description="what is trained: the ROM, a baseline, or auto: all that apply, and the best one is kept"
+    )
     latent: Annotated[int, Field(ge=1, le=4096)] | Literal["auto"] | None = Field(
         None, description="size of the latent code; auto finds it by two or three trainings of encoder and decoder"
     )
@@ -108,10 +112,20 @@ class ModelSettings(Settings):
     history: int = Field(4, ge=1, le=256, description="latents that dynamics gru and transformer look back on")
     ode_solver: OdeSolver = Field("rk4", description="for dynamics: ode; adaptive needs the extra ode")
 
+    def chosen(self) -> dict[str, Any]:
+        """The settings of the networks that are not left to the data."""
+        return {name: value for name, value in super().chosen().items() if name != "kind"}
+
 
 class TrainingSettings(Settings):
-    """The optimisation: arguments of `romvae.fit`."""
+    """The optimisation: arguments of `romvae.fit`, and of `romvae.fit_model`."""
 
+    budget: float | None = Field(
+        None,
+        gt=0,
+        le=1e8,
+        description="seconds of process time per model, for kinds other than vae; None: the ROM's own",
+    )
     vae_steps: int | None = Field(None, ge=1, le=10**8, description="steps for encoder and mean decoder")
     variance_steps: int | None = Field(None, ge=1, le=10**8, description="steps for the local variance")
     dynamics_steps: int | None = Field(None, ge=1, le=10**8, description="steps for the latent dynamics")
@@ -153,6 +167,10 @@ class TrainingSettings(Settings):
     memory_budget: float | None = Field(
         None, gt=0, le=1e6, description="GB that the training data may take; larger data are read in blocks"
     )
+
+    def chosen(self) -> dict[str, Any]:
+        """The settings of the optimisation that are not left to the data."""
+        return {name: value for name, value in super().chosen().items() if name != "budget"}
 
 
 class WatchSettings(Settings):

@@ -100,7 +100,7 @@ def test_the_settings_beside_a_case_are_the_ones_of_the_demo(case):
 def test_a_case_with_a_split_of_its_own_has_a_quick_demo(tmp_path):
     metrics = run_demo(tmp_path / "out", quick=True, case="burgers_1d_parametric")
     assert metrics["data"]["split"] == {"train": 25, "variance": 1, "calibration": 2, "test": 2}
-    assert "pod_interpolation" in metrics["baselines"]
+    assert "pod_rbf" in metrics["baselines"]
 
 
 def test_every_case_has_its_folder():

@@ -32,6 +32,7 @@ FORBIDDEN = {
     (
         "comparison",
         "baselines",
+        "candidates",
         "normalise",
         "streamed",
         "demo",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from copy import copy
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from romvae.baselines.base import State
 from romvae.errors import ConfigError, DataError
 
 __all__ = ["POD"]
@@ -77,6 +80,45 @@ class POD:
         self.singular_values: Array = values
         self.energies: Array = values**2 / total if total > 0 else np.zeros_like(values)
         return self
+
+    def truncate(self, rank: int) -> Self:
+        """Keeps the first `rank` modes only; returns itself."""
+        self.rank = max(1, min(rank, self.rank))
+        self.modes = np.ascontiguousarray(self.modes[: self.rank])
+        return self
+
+    def first(self, rank: int) -> POD:
+        """The same decomposition with the first `rank` modes only."""
+        other = copy(self)
+        return other.truncate(rank)
+
+    def state(self) -> State:
+        """What `from_state` needs, to be saved."""
+        arrays = {"mean": self.mean, "std": self.std, "modes": self.modes, "singular_values": self.singular_values}
+        return State({}, {**arrays, "energies": self.energies})
+
+    @classmethod
+    def from_state(cls, state: State, shape: tuple[int, ...]) -> POD:
+        """The inverse of `state`, for samples of this shape `(..., field, point)`.
+
+        Raises:
+            ValueError: An array has another shape than it must have.
+        """
+        rank, known = len(state.arrays["modes"]), len(state.arrays["singular_values"])
+        pod = cls(rank)
+        expected = {
+            "mean": shape,
+            "std": (shape[-2], 1),
+            "modes": (rank, math.prod(shape)),
+            "singular_values": (known,),
+            "energies": (known,),
+        }
+        for name, size in expected.items():
+            found = state.arrays[name]
+            if found.shape != size:
+                raise ValueError(f"{name} of the POD has shape {found.shape}, expected {size}")
+            setattr(pod, name, found)
+        return pod
 
     def project(self, samples: NDArray[np.floating]) -> Array:
         """Coefficients of samples `(*leading, ..., field, point)`, shape `(*leading, rank)`."""

@@ -3,66 +3,52 @@
 from __future__ import annotations
 
 import logging
+from abc import abstractmethod
 from dataclasses import dataclass
-from math import comb
-from typing import Literal, Self
+from typing import Self
 
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
-from scipy.interpolate import CubicSpline, RBFInterpolator
+from scipy.interpolate import CubicSpline
 
-from romvae.baselines.base import Baseline, check_times
+from romvae.baselines.base import Baseline, State, check_rank, check_times
+from romvae.baselines.keeping import expect_shape
 from romvae.baselines.pod import POD
+from romvae.baselines.radial import best_kernel
 from romvae.baselines.stack import FieldStack
 from romvae.check import require_equal_lengths
 from romvae.errors import DataError, SchemaError
+from romvae.progress import Progress
+from romvae.ragged import ragged_lengths
 from romvae.schema import TIME
 
-__all__ = ["PODInterpolation"]
+__all__ = ["PODInterpolation", "UnitRange"]
 
 logger = logging.getLogger("romvae.baselines")
 
 Array = NDArray[np.float64]
 
-MAX_RANK = 20
-LEAVE_ONE_OUT_UP_TO = 50
-MOST_TRIED = 300
-
-
-@dataclass(frozen=True)
-class _Kernel:
-    """A radial basis function with a polynomial of `degree` (-1: none) on parameters scaled to [0, 1]."""
-
-    name: Literal["thin_plate_spline", "cubic", "quintic", "multiquadric", "gaussian"]
-    degree: int
-    epsilon: float = 1.0
-
-
-KERNELS = (
-    *(_Kernel("thin_plate_spline", degree) for degree in (1, 2, 3)),
-    *(_Kernel("cubic", degree) for degree in (1, 2, 3)),
-    *(_Kernel("quintic", degree) for degree in (2, 3)),
-    *(_Kernel("multiquadric", degree, epsilon) for epsilon in (1.0, 3.0) for degree in (0, 2)),
-    *(_Kernel("gaussian", degree, epsilon) for epsilon in (0.5, 1.0, 2.0, 4.0) for degree in (-1, 2)),
-)
+MAX_RANK = 64
+LARGEST = 2**26
+"""Values that the modes may have together: half a gigabyte. At least twenty modes are kept all the same."""
 
 
 class PODInterpolation(Baseline):
     r"""Trajectory of new parameters: :math:`u(c) = \bar u + \sum_k a_k(c)\, \phi_k`, no time stepping at all.
 
-    The modes span whole training trajectories; each coefficient is interpolated over the parameters by radial
-    basis functions, whose kernel is chosen by cross-validation (leave one out, ten folds above 50) on the
-    training trajectories. Only for problems whose initial fields follow from the parameters (`applies`): the
-    start's parameters are what counts, its fields are ignored. Times between the training data's are
-    interpolated by cubic splines; later ones are refused.
+    The modes span whole training trajectories; a subclass says how their coefficients follow from the parameters. Modes
+    that cannot be interpolated, as far as leaving trajectories out can tell, are left out themselves. Only for problems
+    whose initial fields follow from the parameters (`applies`): the start's parameters are what counts, its fields are
+    ignored. Times between the training data's are interpolated by cubic splines; later ones are refused.
 
     Arguments:
-        rank: Most modes; the number of trajectories less one and 20 limit it.
+        rank: Most modes; None takes up to 64, as many as can be interpolated. The number of trajectories less one
+            limits it.
 
     Attributes:
         pod: The fitted `POD` of whole trajectories.
-        choice: The chosen kernel and its cross-validated relative error.
+        choice: What was chosen, and its cross-validated relative error.
 
     References:
         Bui-Thanh, Damodaran and Willcox (2003), Proper orthogonal decomposition extensions for parametric
@@ -70,59 +56,73 @@ class PODInterpolation(Baseline):
         Demo, Tezzele and Rozza (2018), EZyRB: easy reduced basis method, doi:10.21105/joss.00661.
     """
 
-    name = "pod_interpolation"
+    def __init__(self, rank: int | None = None) -> None:
+        super().__init__()
+        self.rank = check_rank(self.name, rank)
 
-    def __init__(self, rank: int = MAX_RANK) -> None:
-        self.rank = rank
+    @classmethod
+    def reason_against(cls, train: xr.Dataset) -> str:
+        """Why initial fields do not follow from the parameters alone, judged by the data; empty where they do.
 
-    @staticmethod
-    def applies(train: xr.Dataset) -> bool:
-        """Whether initial fields follow from the parameters alone, judged by the data.
-
-        There is at least one parameter, and initial fields interpolated over the parameters, each left out
+        They do if there is at least one parameter, and initial fields interpolated over the parameters, each left out
         once, have a relative error below 5 % and explain three quarters of the variance between trajectories.
         """
+        if ragged_lengths(train) is not None:
+            return "needs training trajectories of one length"
         stack = FieldStack.of(train)
         c = stack.parameter_array(train)
         if c.shape[1] == 0 or len(c) < 3:
-            return False
+            return _too_few(c)
         u = stack.array(train.isel({TIME: 0}))
         pod = POD(len(u)).fit(u)
         a = pod.project(u)
         between = float(np.square(a).sum())
         size = float(np.square(u.astype(np.float64) / pod.std).sum())
-        _, error = _best_kernel(_Scaling.of(c)(c), a)
-        return error**2 * between <= min(0.05**2 * size, 0.25 * between)
+        found, error = best_kernel(UnitRange.of(c)(c), a)
+        if error**2 * between <= min(0.05**2 * size, 0.25 * between):
+            return ""
+        if found is None:
+            return "no kernel interpolates these parameters, which are equal for some trajectories or too few"
+        return f"initial fields do not follow from the parameters: interpolated, they are wrong by {100 * error:.3g} %"
 
-    def fit(self, train: xr.Dataset) -> Self:
-        """Computes the modes of whole trajectories and chooses the kernel by cross-validation.
+    def fit(
+        self,
+        train: xr.Dataset,
+        *,
+        validation: xr.Dataset | None = None,
+        seed: int = 0,
+        budget: float | None = None,
+        progress: Progress | None = None,
+    ) -> Self:
+        """Computes the modes of whole trajectories and chooses the interpolation by leaving trajectories out.
+
+        Leaving out uses all of `train`; `validation` is not needed and not looked at.
 
         Raises:
-            DataError: No parameter, fewer than three trajectories, trajectories of different length, or no kernel
+            DataError: No parameter, fewer than three trajectories, trajectories of different length, or nothing
                 interpolates the parameters.
         """
-        require_equal_lengths(train, "pod_interpolation: ")
+        require_equal_lengths(train, f"{self.name}: ")
         self.stack = FieldStack.of(train)
         c = self.stack.parameter_array(train)
         if c.shape[1] == 0 or len(c) < 3:
-            raise DataError(
-                f"pod_interpolation: {len(c)} trajectories with {c.shape[1]} parameters, expected 3 or more "
-                "with 1 or more. Ask applies(train) first."
-            )
+            raise DataError(f"{self.name}: {_too_few(c)}. Ask applies(train) first.")
         u = self.stack.array(train)
         self.times = check_times(train[TIME].values)
-        self.pod = POD(min(self.rank, MAX_RANK, len(u))).fit(u)
+        most = min(MAX_RANK, max(20, LARGEST // u[0].size))
+        self.pod = POD(min(self.rank or most, most, len(u))).fit(u, seed)
+        self._range = UnitRange.of(c)
         a = self.pod.project(u)
-        self._scaling = _Scaling.of(c)
-        kernel, error = _best_kernel(self._scaling(c), a)
-        if kernel is None:
-            raise DataError(
-                "pod_interpolation: no kernel interpolates these parameters, expected them to differ between "
-                "trajectories. Ask applies(train) first."
-            )
-        self.choice = {**vars(kernel), "cross_validated_error": error}
-        logger.info("pod_interpolation: %s", self.choice)
-        self._interpolant = _rbf(kernel, self._scaling(c), a)
+        held_out = self._learn(self._range(c), a, seed, budget)
+        # A mode whose interpolation is worse than its mean, zero, adds more error than it removes.
+        useful = held_out < np.square(a).sum(0)
+        rank = 1 + int(np.flatnonzero(useful).max(initial=0))
+        size = float(np.square(a).sum())
+        error = float(held_out[:rank].sum() + np.square(a[:, rank:]).sum())
+        self.pod.truncate(rank)
+        self._truncate(rank)
+        self.choice |= {"rank": rank, "cross_validated_error": float(np.sqrt(error / size)) if size > 0 else 0.0}
+        logger.info("%s: %s", self.name, self.choice)
         return self
 
     def rollout(self, start: xr.Dataset, times: ArrayLike) -> xr.Dataset:
@@ -133,16 +133,28 @@ class PODInterpolation(Baseline):
         """
         times = check_times(times)
         start = self.stack.start(start)
-        c = self._scaling(self.stack.parameter_array(start))
-        paths = self.pod.reconstruct(self._interpolant(c))
+        c = self._range(self.stack.parameter_array(start))
+        paths = self.pod.reconstruct(self._coefficients(c))
         return self.stack.dataset(self._at(times, paths), start, times)
+
+    @abstractmethod
+    def _learn(self, c: Array, a: Array, seed: int, budget: float | None) -> Array:
+        """Learns coefficients `(trajectory, mode)` from parameters in [0, 1]; squared errors of those left out."""
+
+    @abstractmethod
+    def _truncate(self, rank: int) -> None:
+        """Forgets all but the first modes."""
+
+    @abstractmethod
+    def _coefficients(self, c: Array) -> Array:
+        """Coefficients `(trajectory, mode)` of new parameters."""
 
     def _at(self, times: Array, paths: Array) -> Array:
         """Trajectories `(trajectory, time, field, point)` at other times within the training data's."""
         tolerance = 1e-6 * float(np.diff(self.times).mean()) if len(self.times) > 1 else 0.0
         if times[0] < self.times[0] - tolerance or times[-1] > self.times[-1] + tolerance:
             raise SchemaError(
-                f"pod_interpolation: times {times[0]:g} to {times[-1]:g} leave the training data's "
+                f"{self.name}: times {times[0]:g} to {times[-1]:g} leave the training data's "
                 f"{self.times[0]:g} to {self.times[-1]:g}. Ask for times within."
             )
         nearest = np.abs(self.times[:, None] - times).argmin(axis=0)
@@ -150,47 +162,43 @@ class PODInterpolation(Baseline):
             return paths[:, nearest]
         return CubicSpline(self.times, paths, axis=1)(times)
 
+    def _state(self) -> State:
+        pod = self.pod.state()
+        arrays = {f"pod.{name}": a for name, a in pod.arrays.items()}
+        arrays |= {"times": self.times, "low": self._range.low, "high": self._range.high}
+        return State({"pod": pod.facts}, arrays)
+
+    def _restore(self, state: State) -> None:
+        self.times = check_times(state.arrays["times"])
+        shape = (len(self.times), len(self.stack.fields), int(np.prod(self.stack.shape)))
+        self.pod = POD.from_state(state.within("pod."), shape)
+        self.rank = self.pod.rank
+        parameters = len(self.stack.parameters)
+        self._range = UnitRange(*(expect_shape(name, state.arrays[name], parameters) for name in ("low", "high")))
+
 
 @dataclass(frozen=True)
-class _Scaling:
+class UnitRange:
     """Parameters to [0, 1] over the training range; those that never vary are left out."""
 
     low: Array
     high: Array
 
     @classmethod
-    def of(cls, c: Array) -> _Scaling:
+    def of(cls, c: Array) -> UnitRange:
+        """The range of parameters `(trajectory, parameter)`."""
         return cls(c.min(axis=0), c.max(axis=0))
+
+    @property
+    def count(self) -> int:
+        """How many parameters vary."""
+        return int((self.high > self.low).sum())
 
     def __call__(self, c: Array) -> Array:
         varying = self.high > self.low
-        return ((c - self.low) / np.where(varying, self.high - self.low, 1.0))[:, varying]
+        # Contiguous, so that sums over it are the same to the bit wherever it came from.
+        return np.ascontiguousarray(((c - self.low) / np.where(varying, self.high - self.low, 1.0))[:, varying])
 
 
-def _best_kernel(c: Array, a: Array) -> tuple[_Kernel | None, float]:
-    """The kernel of least cross-validated error, and that error relative to the size of `a`."""
-    errors = [(_cross_validated(kernel, c, a), i) for i, kernel in enumerate(KERNELS)]
-    error, best = min(errors)
-    return (KERNELS[best], error) if np.isfinite(error) else (None, np.inf)
-
-
-def _cross_validated(kernel: _Kernel, c: Array, a: Array) -> float:
-    """Relative error of rows of `a` interpolated from the others, on at most `MOST_TRIED` rows."""
-    order = np.random.default_rng(0).permutation(len(c))[:MOST_TRIED]
-    count = len(order)
-    squared = 0.0
-    for held in np.array_split(order, count if count <= LEAVE_ONE_OUT_UP_TO else 10):
-        kept = np.setdiff1d(order, held)
-        if c.shape[1] == 0 or len(kept) < comb(kernel.degree + c.shape[1], c.shape[1]):
-            return np.inf  # too few points for the polynomial
-        try:
-            interpolated = _rbf(kernel, c[kept], a[kept])(c[held])
-        except np.linalg.LinAlgError:
-            return np.inf  # equal points: the matrix is singular
-        squared += float(np.square(interpolated - a[held]).sum())
-    size = float(np.square(a[order]).sum())
-    return float(np.sqrt(squared / size)) if size > 0 else 0.0
-
-
-def _rbf(kernel: _Kernel, c: Array, a: Array) -> RBFInterpolator:
-    return RBFInterpolator(c, a, kernel=kernel.name, degree=kernel.degree, epsilon=kernel.epsilon)
+def _too_few(c: Array) -> str:
+    return f"{len(c)} trajectories with {c.shape[1]} parameters, expected 3 or more with 1 or more"

@@ -53,9 +53,9 @@ def rollout(
     from romvae.data import write_snapshots
 
     snapshots = _part(folder, start, split, reader)
-    from romvae.rom import ROM
+    from romvae.baselines.model import load_model
 
-    rom = ROM.load(folder.model)
+    rom = load_model(folder.model)
     rom.schema.check(snapshots, source=_named(start))  # with its times: their step and units have to fit as well
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", OutOfRangeWarning)  # said by the check, with the name of the store

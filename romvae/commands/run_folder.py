@@ -9,6 +9,8 @@
 | `history.json` | losses and seconds per stage |
 | `latent.json` | with `latent: auto`: the size of the code that was found, and why |
 | `watch/` | with `watch.every`: learning rate, losses and validation bound, the best weights, pictures |
+| `ranking.json` | with another model than `vae`: the candidates by the error of their forecasts |
+| `candidates/` | while several models are trained: those that are finished |
 | `env.json` | machine, threads and package versions |
 | `command.txt` | the command as typed |
 | `training.state` | while the training is under way: all that is needed to continue it to the bit |
@@ -109,6 +111,11 @@ class RunFolder:
     def watched(self) -> Path:
         """Folder of what was recorded of the training beside its result."""
         return self.path / "watch"
+
+    @property
+    def candidates(self) -> Path:
+        """Folder of finished models while several are trained."""
+        return self.path / "candidates"
 
     @classmethod
     def open(cls, path: Path, finished: bool = True) -> RunFolder:
@@ -215,6 +222,14 @@ class RunFolder:
     def keep_latent_size(self, found: dict[str, Any]) -> None:
         """Writes what `latent: auto` found, so that a run that is continued goes on with the same size."""
         self._write("latent.json", json.dumps(found, indent=1) + "\n")
+
+    def ranking(self) -> dict[str, Any] | None:
+        """The candidates that were trained, as `Ranking.to_dict` gives them; None where only the ROM was."""
+        return self._json("ranking.json") if (self.path / "ranking.json").exists() else None
+
+    def keep_ranking(self, ranking: dict[str, Any]) -> None:
+        """Writes which candidates were trained and how good they are."""
+        self._write("ranking.json", json.dumps(ranking, indent=1) + "\n")
 
     def environment(self) -> dict[str, Any]:
         """Machine and package versions of the run."""

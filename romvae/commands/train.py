@@ -22,6 +22,7 @@ from romvae.commands.options import Config, Overwrite, Quiet, Reader
 from romvae.commands.outputs import check_output
 from romvae.commands.run_folder import DataRecord, RunFolder, fingerprint
 from romvae.errors import AssumptionWarning, ConfigError, DataError, OutputError, TrainingStoppedError
+from romvae.kinds import ModelName
 from romvae.lock import locked
 from romvae.progress import Progress, terminal_progress
 from romvae.settings import TrainSettings, to_yaml
@@ -41,6 +42,7 @@ def train(
     resume: Path | None = None,
     config: Config = None,
     settings: Annotated[TrainSettings | None, Parameter(name="*")] = None,
+    model: Annotated[ModelName | None, Parameter(name="--model")] = None,
     reader: Reader = None,
     checkpoint_every: float = 30.0,
     overwrite: Overwrite = False,
@@ -54,11 +56,15 @@ def train(
         out: folder of the run: the model, its settings, its losses and the environment.
         resume: folder of a run that was stopped; it continues to the bit, with the settings it was begun with.
         settings: single settings, on top of those of the file.
+        model: what to train: vae (the ROM), pod_network (POD with the ROM's dynamics), a baseline, or auto: all that
+            apply, of which the best is kept and ranking.json tells the rest; the same as --model.kind.
         checkpoint_every: seconds between two writes of the training state.
     """
     if not checkpoint_every >= 0:
         raise ConfigError(f"--checkpoint-every = {checkpoint_every}: should be at least 0.")
     given = settings.model_dump(exclude_unset=True) if settings else {}
+    if model is not None:
+        given = {**given, "model": {**given.get("model", {}), "kind": model}}
     if resume is not None:
         if out is not None or config is not None or given or overwrite or reader is not None:
             raise ConfigError(
@@ -87,7 +93,8 @@ def train(
     watch = _watch(run, chosen)
     with _naming(paths):
         parts = split(snapshots, seed=chosen.seed)
-        rom = None if chosen.model.latent == "auto" else _untrained(parts, chosen)
+        _check_kind(chosen)
+        rom = None if chosen.model.latent == "auto" or chosen.model.kind != "vae" else _untrained(parts, chosen)
     if rom is not None:
         _require_space(run, rom)
     aside = None
@@ -101,7 +108,10 @@ def train(
             mapping=mapping,
         )
     with locked(run.path):
-        _fit(run, rom, parts, chosen, checkpoint_every, quiet, watch)
+        if chosen.model.kind == "vae":
+            _fit(run, rom, parts, chosen, checkpoint_every, quiet, watch)
+        else:
+            _fit_candidates(run, parts, chosen, quiet)
     if aside is not None:
         shutil.rmtree(aside)
     found = run.latent_size()
@@ -180,6 +190,47 @@ def _watch(run: RunFolder, chosen: TrainSettings) -> Watch | None:
     from romvae.training import Watch
 
     return Watch(run.watched, told.every, told.images, told.keep, told.tensorboard)
+
+
+def _check_kind(chosen: TrainSettings) -> None:
+    if chosen.model.kind != "vae" and chosen.model.latent == "auto":
+        raise ConfigError(
+            f"--model.latent = auto: goes with --model vae only, not with {chosen.model.kind}. Give a number, or leave "
+            "it out."
+        )
+
+
+def _fit_candidates(run: RunFolder, parts: Parts, chosen: TrainSettings, quiet: bool) -> None:
+    """Trains a model of another kind, or all of them; what is finished is kept for a run that is continued."""
+    from romvae.candidates import fit_model
+
+    try:
+        with terminal_progress(quiet) as progress:
+            model, ranking = fit_model(
+                parts,
+                chosen.model.kind,
+                seed=chosen.seed,
+                model=chosen.model.chosen(),
+                training=chosen.training.chosen(),
+                budget=chosen.training.budget,
+                folder=run.candidates,
+                progress=progress,
+            )
+    except BaseException as error:
+        if isinstance(error, TrainingStoppedError) or not isinstance(error, Exception):
+            print(f"Continue with: romvae train --resume {shlex.quote(str(run.path))}", file=sys.stderr)
+        raise
+    run.keep_ranking(ranking.to_dict())
+    best = ranking.entries[0]
+    run.record({"curves": {}, "seconds": {best.name: best.seconds}, "notes": {"model": best.name}})
+    model.save(run.model, overwrite=True)
+    run.finish()
+    shutil.rmtree(run.candidates, ignore_errors=True)
+    for entry in ranking.entries:
+        found = f"{100 * entry.relative_l2:.3g} %" if entry.relative_l2 is not None else entry.reason
+        print(f"  {entry.name:<12} {entry.seconds:8.1f} s  {found}")
+    if len(ranking.entries) > 1:
+        print(f"kept: {ranking.chosen}, by the error of forecasts of {ranking.trajectories} held-out trajectories")
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import pytest
 import torch
 import xarray as xr
 
-from romvae.baselines import PODInterpolation, PODLinear, default_baselines
+from romvae.baselines import PODRBF, PODLinear, default_baselines
 from romvae.calibration import Calibration
 from romvae.canonical import N_STEPS
 from romvae.comparison import compare
@@ -222,9 +222,9 @@ def test_pod_with_linear_dynamics_fits_what_there_is(whole):
     error = float(((found - whole[["u", "p"]]) ** 2).to_dataarray().mean() ** 0.5)
     exact = PODLinear(4).fit(whole).rollout(whole.isel(time=0), whole["time"].values)
     assert error < 2 * float(((exact - whole[["u", "p"]]) ** 2).to_dataarray().mean() ** 0.5) + 1e-3
-    assert "pod_interpolation" not in [b.name for b in default_baselines(ragged, 4)]
-    with pytest.raises(DataError, match=r"pod_interpolation: trajectory 1 has 7 of 12 times"):
-        PODInterpolation().fit(ragged)
+    assert "pod_rbf" not in [b.name for b in default_baselines(ragged, 4)]
+    with pytest.raises(DataError, match=r"pod_rbf: trajectory 1 has 7 of 12 times"):
+        PODRBF().fit(ragged)
 
 
 @pytest.mark.slow
@@ -243,7 +243,7 @@ def test_a_comparison_leaves_out_the_truth_beyond_an_end(whole):
     rows, times = even_part(ends)
     assert found["data"]["ragged"]["trajectories_left_out"] == 12 - len(rows)
     assert found["data"]["ragged"]["times_left_out"] == 12 - times
-    assert found["baselines_left_out"] == {"pod_interpolation": "needs training trajectories of one length"}
+    assert found["baselines_left_out"] == {"pod_rbf": "needs training trajectories of one length"}
     assert set(found["baselines"]) == {"persistence", "pod_linear"}
     ahead = rom.rollout(whole.isel(time=0), steps=11, members=32, seed=0)
     squares = []

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from romvae.baselines import PODInterpolation
+from romvae.baselines import PODRBF
 from romvae.errors import DataError, SchemaError
 from romvae.metrics import relative_l2, worst_relative_l2
 
@@ -14,7 +14,7 @@ from .conftest import linear_waves, travelling_gaussian
 
 
 def test_training_parameters_give_the_truncated_trajectories(gaussians: xr.Dataset) -> None:
-    model = PODInterpolation().fit(gaussians)
+    model = PODRBF().fit(gaussians)
     forecast = model.rollout(gaussians.isel(time=0), gaussians.time)
     u = gaussians.u.values[:, :, None]
     truncated = model.pod.reconstruct(model.pod.project(u))[:, :, 0]
@@ -23,14 +23,14 @@ def test_training_parameters_give_the_truncated_trajectories(gaussians: xr.Datas
 
 
 def test_new_parameters_are_accurate(gaussians: xr.Dataset, new_gaussians: xr.Dataset) -> None:
-    model = PODInterpolation().fit(gaussians)
+    model = PODRBF().fit(gaussians)
     forecast = model.rollout(new_gaussians.isel(time=0), new_gaussians.time)
     assert float(worst_relative_l2(new_gaussians, forecast).u) < 5e-3
     assert model.choice["cross_validated_error"] < 0.05
 
 
 def test_the_start_counts_by_its_parameters_only(gaussians: xr.Dataset, new_gaussians: xr.Dataset) -> None:
-    model = PODInterpolation().fit(gaussians)
+    model = PODRBF().fit(gaussians)
     start = new_gaussians.isel(time=0)
     xr.testing.assert_identical(
         model.rollout(start, gaussians.time),
@@ -38,46 +38,52 @@ def test_the_start_counts_by_its_parameters_only(gaussians: xr.Dataset, new_gaus
     )
 
 
+def test_modes_that_cannot_be_interpolated_are_left_out(gaussians: xr.Dataset) -> None:
+    noisy = gaussians.assign(u=gaussians.u + 1e-3 * np.random.default_rng(0).normal(size=gaussians.u.shape))
+    exact, found = PODRBF().fit(gaussians), PODRBF().fit(noisy)
+    assert found.pod.rank < exact.pod.rank  # of 25 trajectories, the last modes are noise
+
+
 def test_units_of_parameters_and_fields_do_not_matter(gaussians: xr.Dataset, new_gaussians: xr.Dataset) -> None:
     def scaled(ds: xr.Dataset) -> xr.Dataset:
         speed = ds.speed.copy(data=1e6 * ds.speed.values)
         return ds.assign(u=ds.u.copy(data=1e-3 * ds.u.values)).assign_coords(speed=speed)
 
-    one = PODInterpolation().fit(gaussians).rollout(new_gaussians.isel(time=0), gaussians.time)
-    two = PODInterpolation().fit(scaled(gaussians)).rollout(scaled(new_gaussians).isel(time=0), gaussians.time)
+    one = PODRBF().fit(gaussians).rollout(new_gaussians.isel(time=0), gaussians.time)
+    two = PODRBF().fit(scaled(gaussians)).rollout(scaled(new_gaussians).isel(time=0), gaussians.time)
     # Flat Gaussians: the RBF matrix has a condition number of 1e10 or more.
     np.testing.assert_allclose(1e3 * two.u, one.u, atol=1e-5)
 
 
 def test_it_applies_where_initial_fields_follow_from_parameters(gaussians: xr.Dataset) -> None:
-    assert PODInterpolation.applies(gaussians)
-    assert not PODInterpolation.applies(gaussians.drop_vars(["speed", "width"]))
-    assert not PODInterpolation.applies(gaussians.isel(trajectory=slice(0, 2)))
-    assert not PODInterpolation.applies(linear_waves(1))
+    assert PODRBF.applies(gaussians)
+    assert not PODRBF.applies(gaussians.drop_vars(["speed", "width"]))
+    assert not PODRBF.applies(gaussians.isel(trajectory=slice(0, 2)))
+    assert not PODRBF.applies(linear_waves(1))
 
 
 def test_a_large_constant_does_not_pass_for_knowledge() -> None:
     ds = linear_waves(1)[["pressure"]]  # 1e5 plus random waves of 300: any guess is within 1 %
-    assert not PODInterpolation.applies(ds)
+    assert not PODRBF.applies(ds)
 
 
 def test_initial_fields_that_are_all_the_same_apply() -> None:
     speed = np.linspace(0.2, 0.4, 6)
-    assert PODInterpolation.applies(travelling_gaussian(speed, np.full(6, 0.1)))
+    assert PODRBF.applies(travelling_gaussian(speed, np.full(6, 0.1)))
 
 
 def test_equal_parameters_with_different_fields_do_not_apply(gaussians: xr.Dataset) -> None:
     ds = linear_waves(1)
     same = ds.assign_coords(c=ds.c.copy(data=np.full(10, 0.3)))
-    assert not PODInterpolation.applies(same)
+    assert not PODRBF.applies(same)
     with pytest.raises(DataError, match="no kernel interpolates"):
-        PODInterpolation().fit(same)
+        PODRBF().fit(same)
 
 
 def test_times_between_are_interpolated_and_later_ones_refused() -> None:
     speed, width = np.linspace(0.2, 0.4, 9), np.full(9, 0.12)
     coarse, fine = travelling_gaussian(speed, width, 21), travelling_gaussian(speed, width, 41)
-    model = PODInterpolation().fit(coarse)
+    model = PODRBF().fit(coarse)
     forecast = model.rollout(fine.isel(time=0), fine.time)
     assert float(relative_l2(fine, forecast).u) < 1e-4
     with pytest.raises(SchemaError, match="leave the training data's 0 to 1"):

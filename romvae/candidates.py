@@ -1,0 +1,261 @@
+"""Several models trained on the same data, ranked by their forecasts of trajectories that none was fitted to."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from romvae import metrics as score
+from romvae.atomic import atomic_file
+from romvae.baselines import registered
+from romvae.baselines.model import BaselineModel, load_model
+from romvae.baselines.pod_network import affordable_share
+from romvae.canonical import canonical, mask_of
+from romvae.errors import ConfigError, FewMembersWarning, NumericsError, OutOfRangeWarning
+from romvae.kinds import ModelName
+from romvae.progress import Progress, silent
+from romvae.ragged import even_snapshots
+from romvae.rom import ROM
+from romvae.schema import TIME, Schema
+
+if TYPE_CHECKING:
+    from romvae.data import Parts
+    from romvae.training.session import History
+
+__all__ = ["Entry", "Ranking", "fit_model", "forecast_error"]
+
+logger = logging.getLogger("romvae.candidates")
+
+ROMS: tuple[ModelName, ...] = ("vae", "pod_network")
+ORDER: tuple[ModelName, ...] = (
+    "vae",
+    "pod_network",
+    "fno",
+    "opinf",
+    "dmd",
+    "pod_gp",
+    "pod_rbf",
+    "pod_linear",
+    "climatology",
+    "persistence",
+)
+"""Those of `auto`; the ROM is first, for what it costs is the budget of the others."""
+MEMBERS = 8
+
+
+@dataclass
+class Entry:
+    """One candidate.
+
+    Attributes:
+        name: Its name.
+        relative_l2: Error of its forecasts of the held-out trajectories, root mean square over fields; None where there
+            is no such forecast.
+        seconds: Process time of its training.
+        reason: Why it was left out, in words; empty where it was not.
+        choice: What it chose for itself.
+    """
+
+    name: str
+    relative_l2: float | None = None
+    seconds: float = 0.0
+    reason: str = ""
+    choice: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Ranking:
+    """Candidates from the best to the worst, those that were left out last.
+
+    Attributes:
+        chosen: Name of the one that was kept.
+        budget: Seconds of process time that each had; None where it was not limited.
+        trajectories: Held-out trajectories that they were ranked on.
+        entries: The candidates.
+    """
+
+    chosen: str
+    budget: float | None
+    trajectories: int
+    entries: list[Entry]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON types."""
+        about = "relative L2 error of forecasts of the part `variance`, which no mean was fitted to"
+        return {"score": about, **asdict(self)}
+
+
+def fit_model(
+    parts: Parts,
+    name: ModelName = "auto",
+    *,
+    seed: int = 0,
+    model: Mapping[str, Any] | None = None,
+    training: Mapping[str, Any] | None = None,
+    budget: float | None = None,
+    folder: str | Path | None = None,
+    progress: Progress | None = None,
+) -> tuple[ROM | BaselineModel, Ranking]:
+    """Trains a model of any kind, or with `auto` all that apply, and returns the best.
+
+    Candidates are fitted to `parts.train` and ranked by their forecasts of `parts.variance`; a ROM fits its local
+    variance there, but no mean was. The test part is not looked at. Baselines get a spread from `parts.calibration`.
+
+    Arguments:
+        parts: From `romvae.split`.
+        name: What to train.
+        seed: Of all randomness.
+        model: Settings of the networks, arguments of `ROM.for_data`.
+        training: Settings of the optimisation, arguments of `romvae.fit`.
+        budget: Seconds of process time that each candidate may take; steps of networks are cut to fit. None lets the
+            ROM take what it needs, and gives the others as much.
+        folder: Where finished candidates and states of training are kept; what is found there is not trained again.
+        progress: Called as `progress(stage, done, total, note)`.
+
+    Returns:
+        The best model, and the ranking.
+
+    Raises:
+        DataError: The model that was asked for does not apply to the data.
+        NumericsError: No candidate has a finite forecast.
+    """
+    if name != "auto" and name not in ORDER:
+        raise ConfigError(f"fit_model: name is {name!r}, expected auto or one of {', '.join(ORDER)}.")
+    work = _Work(parts, seed, dict(model or {}), dict(training or {}), budget, progress or silent)
+    work.folder = None if folder is None else Path(folder)
+    return work.best(ORDER if name == "auto" else (name,))
+
+
+def forecast_error(model: ROM | BaselineModel, data: xr.Dataset) -> float:
+    """Relative L2 error of forecasts of whole trajectories, root mean square over fields; the start does not count.
+
+    Raises:
+        NumericsError: A forecast diverged.
+    """
+    data = even_snapshots(canonical(data))
+    names = list(model.schema.field_names)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", OutOfRangeWarning)
+        warnings.simplefilter("ignore", FewMembersWarning)
+        driven = data if model.schema.controls else None
+        forecast = model.rollout(data.isel({TIME: 0}), data.sizes[TIME] - 1, MEMBERS, 0, controls=driven)
+    forecast = forecast[names].assign_coords({TIME: data[TIME]})
+    later = (each[names].isel({TIME: slice(1, None)}) for each in (data, forecast))
+    truth, ahead = (score.in_domain(each, mask_of(data)) for each in later)
+    return float(score.over_fields(score.relative_l2(truth, ahead), root_mean_square=True))
+
+
+@dataclass
+class _Work:
+    """What all candidates share."""
+
+    parts: Parts
+    seed: int
+    model: dict[str, Any]
+    training: dict[str, Any]
+    budget: float | None
+    progress: Progress
+    folder: Path | None = None
+    histories: dict[str, History] = field(default_factory=dict)
+
+    def best(self, names: tuple[ModelName, ...]) -> tuple[ROM | BaselineModel, Ranking]:
+        """Trains them all, keeps the one of the least error."""
+        entries, models = [], {}
+        for k, name in enumerate(names):
+            self.progress("models", k, len(names), name)
+            entry, model = self._candidate(name, alone=len(names) == 1)
+            entries.append(entry)
+            if model is not None:
+                models[name] = model
+            if name == "vae" and self.budget is None:
+                self.budget = entry.seconds
+        self.progress("models", len(names), len(names))
+        entries.sort(key=lambda entry: np.inf if entry.relative_l2 is None else entry.relative_l2)
+        if entries[0].relative_l2 is None:
+            reasons = "; ".join(f"{entry.name}: {entry.reason}" for entry in entries)
+            raise NumericsError(f"no candidate has a finite forecast of the held-out trajectories ({reasons}).")
+        chosen = entries[0].name
+        logger.info("models by forecast error: %s", ", ".join(f"{e.name} {e.relative_l2}" for e in entries))
+        count = self.parts.variance.sizes["trajectory"]
+        return models[chosen], Ranking(chosen, self.budget, count, entries)  # type: ignore[index]
+
+    def _candidate(self, name: ModelName, alone: bool) -> tuple[Entry, ROM | BaselineModel | None]:
+        place = None if self.folder is None else self.folder / name
+        if place is not None and (place / "entry.json").is_file():
+            entry = Entry(**json.loads((place / "entry.json").read_text(encoding="utf-8")))
+            return entry, None if entry.reason else load_model(place / "model")
+        entry, model = Entry(name), None
+        began = time.process_time()
+        try:
+            model = self._rom(name, place) if name in ROMS else self._baseline(name, entry, alone)
+            entry.seconds = time.process_time() - began
+            if model is not None:
+                entry.choice = {k: v for k, v in model.config.items() if isinstance(v, (str, int, float, bool, list))}
+                error = forecast_error(model, self.parts.variance)
+                entry.relative_l2 = error if np.isfinite(error) else None
+                entry.reason = "" if np.isfinite(error) else "its forecasts are not finite"
+        except (NumericsError, ConfigError) as error:
+            if alone:
+                raise
+            entry.reason, model = str(error), None
+        if place is not None:
+            place.mkdir(parents=True, exist_ok=True)
+            if model is not None and not entry.reason:
+                model.save(place / "model", overwrite=True)
+            with atomic_file(place / "entry.json", overwrite=True) as temporary:
+                temporary.write_text(json.dumps(asdict(entry), indent=1), encoding="utf-8")
+        return entry, None if entry.reason else model
+
+    def _baseline(self, name: str, entry: Entry, alone: bool) -> BaselineModel | None:
+        kind = registered()[name]
+        reason = kind.reason_against(self.parts.train)
+        if reason and not alone:
+            entry.reason = reason
+            return None
+        baseline = kind().fit(self.parts.train, seed=self.seed, budget=self.budget, progress=self.progress)
+        schema, steps = Schema.of(self.parts.train), self.parts.train.sizes[TIME] - 1
+        return BaselineModel.calibrated(baseline, schema, self.parts.calibration, steps)
+
+    def _rom(self, name: str, place: Path | None) -> ROM:
+        """A ROM, its training continued where it was stopped; its steps are cut to the budget."""
+        from romvae.training import fit
+
+        own = {"compression": "pod", "variance": "global"} if name == "pod_network" else {}
+        memory = self.training.get("memory_budget")
+        rom = ROM.for_data(self.parts.train, seed=self.seed, memory_budget=memory, **{**self.model, **own})
+        training: dict[str, Any] = dict(self.training)
+        state = None
+        if place is not None:
+            place.mkdir(parents=True, exist_ok=True)
+            state = place / "training.state"
+        if self.budget is not None:
+            training |= self._cut(rom, place)
+        reported: Callable[..., None] = self.progress
+        fit(rom, self.parts, seed=self.seed, progress=reported, checkpoint=state, **training)
+        if state is not None:
+            for file in (state, state.with_name(state.name + ".previous")):
+                file.unlink(missing_ok=True)
+        return rom
+
+    def _cut(self, rom: ROM, place: Path | None) -> dict[str, int]:
+        """Steps of all stages that fit into the budget; kept in a file, so that a training can be continued."""
+        kept = None if place is None else place / "steps.json"
+        if kept is not None and kept.is_file():
+            return dict(json.loads(kept.read_text(encoding="utf-8")))
+        usual = {"vae_steps": 2000, "variance_steps": 400, "dynamics_steps": 2500}
+        wanted = {stage: int(self.training.get(stage) or count) for stage, count in usual.items()}
+        share = affordable_share(rom, self.parts, wanted, float(self.budget or 0), self.seed, self.training)
+        steps = {stage: max(1, round(share * count)) for stage, count in wanted.items()}
+        if kept is not None:
+            with atomic_file(kept, overwrite=True) as temporary:
+                temporary.write_text(json.dumps(steps), encoding="utf-8")
+        return steps

@@ -1,0 +1,156 @@
+"""Models of every kind behind one call: ranked by held-out forecasts, kept whole, never trained twice."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import romvae
+from romvae import candidates
+from romvae.baselines import PODRBF, Persistence, PODLinear
+from romvae.baselines.model import BaselineModel, load_model
+from romvae.candidates import fit_model, forecast_error
+from romvae.data import Parts
+from romvae.errors import CheckpointError, ConfigError, DataError
+from romvae.metrics import relative_l2
+from romvae.rom import ROM
+from tests.baselines.conftest import linear_waves
+
+QUICK: dict[str, Any] = {"vae_steps": 3, "variance_steps": 2, "dynamics_steps": 3}
+
+
+@pytest.fixture(scope="module")
+def parts() -> Parts:
+    return romvae.split(linear_waves(1, 60), seed=0)
+
+
+@pytest.fixture(scope="module")
+def linear(parts: Parts) -> BaselineModel:
+    model, _ = fit_model(parts, "pod_linear")
+    assert isinstance(model, BaselineModel)
+    return model
+
+
+def test_the_best_forecast_is_kept_and_the_ranking_says_so(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The problem is linear: no network of three steps can keep up with a linear model."""
+    monkeypatch.setattr(candidates, "ORDER", ("vae", "pod_rbf", "pod_linear", "persistence"))
+    model, ranking = fit_model(parts, "auto", training=QUICK, model={"latent": 3}, folder=tmp_path / "work")
+    assert isinstance(model, BaselineModel)
+    assert model.name == ranking.chosen == "pod_linear"
+    assert [e.name for e in ranking.entries] == ["pod_linear", *[e.name for e in ranking.entries[1:3]], "pod_rbf"]
+    errors = [e.relative_l2 for e in ranking.entries[:3]]
+    assert errors == sorted(errors)
+    assert ranking.entries[-1].relative_l2 is None
+    assert "do not follow from the parameters" in ranking.entries[-1].reason
+    assert ranking.budget == next(e.seconds for e in ranking.entries if e.name == "vae")
+    assert ranking.entries[0].relative_l2 == pytest.approx(forecast_error(model, parts.variance))
+
+    def never(*args: object, **kwargs: object) -> None:
+        raise AssertionError("a finished candidate was trained again")
+
+    monkeypatch.setattr(PODLinear, "fit", never)
+    monkeypatch.setattr(Persistence, "fit", never)
+    monkeypatch.setattr(ROM, "for_data", never)
+    again, same = fit_model(parts, "auto", training=QUICK, model={"latent": 3}, folder=tmp_path / "work")
+    assert same.to_dict() == ranking.to_dict()
+    start, steps = parts.test.isel(time=0), 5
+    xr.testing.assert_identical(again.rollout(start, steps), model.rollout(start, steps))
+
+
+def test_the_test_part_is_not_looked_at(parts: Parts, linear: BaselineModel) -> None:
+    broken = Parts(parts.train, parts.variance, parts.calibration, parts.test * np.nan, parts.whole)
+    model, _ = fit_model(broken, "pod_linear")
+    start = parts.test.isel(time=0)
+    xr.testing.assert_identical(model.rollout(start), linear.rollout(start))
+
+
+def test_a_baseline_says_how_wrong_it_is(gaussian_parts: Parts) -> None:
+    """The residual is fitted on 54 trajectories and judged on others; pooled over points and times."""
+    model, _ = fit_model(gaussian_parts, "persistence")
+    test = gaussian_parts.test
+    forecast = model.rollout(test.isel(time=0), test.sizes["time"] - 1)
+    later = slice(1, None)
+    inside = (test.u >= forecast.u_lower) & (test.u <= forecast.u_upper)
+    assert float(inside.isel(time=later).mean()) == pytest.approx(0.9, abs=0.05)
+    residual = (test.u - forecast.u).isel(time=later)
+    ratio = float(np.sqrt((residual**2).mean())) / float(np.sqrt((forecast.u_std.isel(time=later) ** 2).mean()))
+    assert ratio == pytest.approx(1.0, abs=0.1)
+    std = forecast.u_std.isel(time=5)
+    assert float(std.max()) == float(std.min()) > 0
+    assert (forecast.u_std.isel(time=0) < 1e-4).all()  # persistence is exact at the start
+
+
+@pytest.fixture(scope="module")
+def gaussian_parts() -> Parts:
+    from tests.baselines.conftest import travelling_gaussian
+
+    rng = np.random.default_rng(0)
+    ds = travelling_gaussian(rng.uniform(0.2, 0.4, 360), rng.uniform(0.1, 0.15, 360))
+    return romvae.split(ds, seed=1)
+
+
+def test_kept_and_loaded_it_is_the_same_model(parts: Parts, linear: BaselineModel, tmp_path: Path) -> None:
+    linear.save(tmp_path / "model")
+    loaded = load_model(tmp_path / "model")
+    start = parts.test.isel(time=0)
+    xr.testing.assert_identical(loaded.rollout(start), linear.rollout(start))
+    forecast = loaded.rollout(start).assign_coords(time=parts.test.time)
+    assert float(relative_l2(parts.test.u, forecast.u)) < 1e-6  # forecasts are in single precision
+    with pytest.raises(CheckpointError, match="holds a baseline, expected a ROM"):
+        ROM.load(tmp_path / "model")
+    facts = json.loads((tmp_path / "model" / "model.json").read_text())
+    (tmp_path / "model" / "model.json").write_text(json.dumps({**facts, "steps": 3}))
+    with pytest.raises(CheckpointError, match=r"model\.json: is damaged or changed"):
+        load_model(tmp_path / "model")
+
+
+def test_what_does_not_apply_is_refused_where_it_is_asked_for(parts: Parts) -> None:
+    with pytest.raises(ConfigError, match="name is 'oracle', expected auto or one of vae, pod_network"):
+        fit_model(parts, "oracle")  # type: ignore[arg-type]
+    few = Parts(parts.train.drop_vars("c"), parts.variance, parts.calibration, parts.test, parts.whole)
+    with pytest.raises(DataError, match=r"pod_rbf: \d+ trajectories with 0 parameters, expected 3 or more with 1"):
+        fit_model(few, "pod_rbf")
+
+
+def test_out_of_range_requests_are_refused(parts: Parts, linear: BaselineModel) -> None:
+    start = parts.test.isel(time=0)
+    with pytest.raises(ConfigError, match="steps is 0, expected 1 or more"):
+        linear.rollout(start, 0)
+    with pytest.raises(ConfigError, match="level is 1, expected between 0 and 1"):
+        linear.rollout(start, 3, level=1)
+
+
+def test_train_and_rollout_of_a_baseline_from_the_command_line(
+    gaussian_parts: Parts, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from romvae import cli
+
+    data, run, out = tmp_path / "data.zarr", tmp_path / "run", tmp_path / "forecast.nc"
+    romvae.write_snapshots(gaussian_parts.whole.drop_vars("split"), data)
+    cli.main(["train", str(data), "--out", str(run), "--model", "pod_rbf", "--quiet"])
+    assert "pod_rbf" in capsys.readouterr().out
+    ranking = json.loads((run / "ranking.json").read_text())
+    assert ranking["chosen"] == "pod_rbf"
+    assert not (run / "candidates").exists()
+    cli.main(["rollout", str(run), "--start", str(data), "--out", str(out)])
+    with romvae.open_snapshots(data) as truth, xr.open_dataset(out, engine="h5netcdf") as forecast:
+        truth = truth.sel(trajectory=forecast.trajectory)
+        assert float(relative_l2(truth.u, forecast.u.transpose(*truth.u.dims).astype(truth.u.dtype))) < 0.02
+        assert {"u_std", "u_lower", "u_upper"} <= set(forecast)
+    assert PODRBF.name == load_model(run / "model").config["baseline"]
+    cli.main(["train", "--resume", str(run)])
+    assert "nothing to continue" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_budget_cuts_the_steps_of_networks(parts: Parts, tmp_path: Path) -> None:
+    fit_model(parts, "vae", budget=1.0, folder=tmp_path, model={"latent": 3})
+    steps = json.loads((tmp_path / "vae" / "steps.json").read_text())
+    assert steps["vae_steps"] < 1000  # a tenth of a millisecond per step would be needed for all of them
