@@ -72,7 +72,12 @@ class Settings(BaseModel):
 
 
 class ModelSettings(Settings):
-    """The networks: arguments of `ROM.for_data`, and what is trained at all."""
+    """The networks: arguments of `ROM.for_data`, and what is trained at all; a single word is the latter."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _kind_alone(cls, data: Any) -> Any:
+        return {"kind": data} if isinstance(data, str) else data
 
     kind: ModelName = Field(
         "vae", description="what is trained: the ROM, a baseline, or auto: all that apply, and the best one is kept"

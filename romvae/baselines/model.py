@@ -19,7 +19,7 @@ from romvae.baselines.base import Baseline
 from romvae.baselines.keeping import load_baseline, save_baseline
 from romvae.calibration import Calibration
 from romvae.canonical import canonical, mask_of
-from romvae.checkpoint import file_sha256, load_rom
+from romvae.checkpoint import file_sha256
 from romvae.errors import CheckpointError, ConfigError, DataError
 from romvae.ragged import existing, ragged_lengths
 from romvae.schema import TIME, TRAJECTORY, Schema
@@ -222,7 +222,9 @@ def load_model(path: Path) -> ROM | BaselineModel:
     Raises:
         CheckpointError: There is none, or it is damaged.
     """
-    return BaselineModel.load(path) if (path / FACTS).is_file() else load_rom(path)
+    from romvae.rom import ROM
+
+    return BaselineModel.load(path) if (path / FACTS).is_file() else ROM.load(path)
 
 
 def _units(field: xr.DataArray) -> str:

@@ -22,7 +22,6 @@ from romvae.commands.options import Config, Overwrite, Quiet, Reader
 from romvae.commands.outputs import check_output
 from romvae.commands.run_folder import DataRecord, RunFolder, fingerprint
 from romvae.errors import AssumptionWarning, ConfigError, DataError, OutputError, TrainingStoppedError
-from romvae.kinds import ModelName
 from romvae.lock import locked
 from romvae.progress import Progress, terminal_progress
 from romvae.settings import TrainSettings, to_yaml
@@ -42,7 +41,6 @@ def train(
     resume: Path | None = None,
     config: Config = None,
     settings: Annotated[TrainSettings | None, Parameter(name="*")] = None,
-    model: Annotated[ModelName | None, Parameter(name="--model")] = None,
     reader: Reader = None,
     checkpoint_every: float = 30.0,
     overwrite: Overwrite = False,
@@ -55,16 +53,12 @@ def train(
             trajectories of several follow each other. For a run that is continued: where the data are now.
         out: folder of the run: the model, its settings, its losses and the environment.
         resume: folder of a run that was stopped; it continues to the bit, with the settings it was begun with.
-        settings: single settings, on top of those of the file.
-        model: what to train: vae (the ROM), pod_network (POD with the ROM's dynamics), a baseline, or auto: all that
-            apply, of which the best is kept and ranking.json tells the rest; the same as --model.kind.
+        settings: single settings, on top of those of the file. --model NAME is short for --model.kind NAME.
         checkpoint_every: seconds between two writes of the training state.
     """
     if not checkpoint_every >= 0:
         raise ConfigError(f"--checkpoint-every = {checkpoint_every}: should be at least 0.")
     given = settings.model_dump(exclude_unset=True) if settings else {}
-    if model is not None:
-        given = {**given, "model": {**given.get("model", {}), "kind": model}}
     if resume is not None:
         if out is not None or config is not None or given or overwrite or reader is not None:
             raise ConfigError(

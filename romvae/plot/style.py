@@ -88,10 +88,12 @@ _BASELINE_TITLES: Final[Mapping[str, str]] = {
     "persistence": "Persistence",
     "climatology": "Climatology",
     "pod_linear": "POD + linear dynamics",
-    "pod_interpolation": "POD + interpolation",
+    "pod_rbf": "POD + radial basis functions",
+    "pod_interpolation": "POD + interpolation",  # its name in comparisons of earlier versions
+    "pod_gp": "POD + Gaussian processes",
+    "pod_network": "POD + network dynamics",
     "dmd": "DMD",
-    "optimised_dmd": "Optimised DMD",
-    "operator_inference": "Operator inference",
+    "opinf": "Operator inference",
     "fno": "Fourier neural operator",
 }
 

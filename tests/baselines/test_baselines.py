@@ -26,7 +26,7 @@ def test_all_that_are_registered_are_tested() -> None:
 
 
 @ALL
-@pytest.mark.parametrize("ndim", [1, 2, 3])
+@pytest.mark.parametrize("ndim", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_forecast_stands_on_the_dims_and_coordinates_of_the_snapshots(name: str, ndim: int) -> None:
     ds = waves(ndim)
     start = ds.isel(trajectory=slice(0, 3), time=0)
@@ -42,7 +42,7 @@ def test_a_forecast_stands_on_the_dims_and_coordinates_of_the_snapshots(name: st
 
 
 @pytest.mark.parametrize("name", ["pod_linear", "dmd", "opinf"])
-@pytest.mark.parametrize("ndim", [1, 2, 3])
+@pytest.mark.parametrize("ndim", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_linear_system_is_reproduced_to_round_off(name: str, ndim: int) -> None:
     """The system is affine in a parameter, and half of the trajectories were never seen."""
     ds = waves(ndim)
