@@ -206,7 +206,7 @@ def _compare(
         left = {"trajectories_left_out": counts[0], "times_left_out": counts[1], "share_of_snapshots_scored": share}
         card["ragged"] = left
     if train is not None and baselines is None and ragged_lengths(train) is not None:
-        result["baselines_left_out"] = {"pod_interpolation": "needs training trajectories of one length"}
+        result["baselines_left_out"] = {"pod_rbf": "needs training trajectories of one length"}
     extra = {"model": rom.config, **(info or {})}
     return Comparison(result, series, _examples(rom, test, forecast), extra, latent_summary(rom, test))
 
