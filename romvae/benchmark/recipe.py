@@ -84,8 +84,11 @@ class Recipe(Settings):
 
     @property
     def digest(self) -> str:
-        """Twelve characters that change with anything that a result depends on."""
-        content = self.model_dump(mode="json", exclude={"about", *_WORDS})
+        """Twelve characters that change with anything that a result depends on.
+
+        What is left at its default does not count, so that a new setting makes no result stale.
+        """
+        content = self.model_dump(mode="json", exclude={"about", *_WORDS}, exclude_defaults=True)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
