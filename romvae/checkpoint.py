@@ -77,7 +77,7 @@ def load_rom(path: Path) -> ROM:
     manifest = _json(path / MANIFEST)
     if manifest.get("kind") == "baseline":
         raise CheckpointError(
-            f"{path}: holds a baseline, expected a ROM. Train one with --model vae; rollout and compare take both."
+            f"{path}: holds a baseline, expected a ROM. Train one with --model vae; romvae rollout takes both."
         )
     version = manifest.get("format")
     if isinstance(version, bool) or not isinstance(version, int) or not _readable(version):
