@@ -48,6 +48,8 @@ QUICK = Recipe(
 )
 QUICK_OWN = 30
 """Trajectories of a quick demo of a case with a split of its own: the least that fill every part."""
+QUICK_COST = 1.0
+"""Process seconds for the solver's sweep in a quick demo."""
 OTHER_BYTES = 2**25
 """Room for model, comparison and report beside the data."""
 
@@ -111,6 +113,7 @@ def run_demo(
         split={name: getattr(parts, name).sizes["trajectory"] for name in PARTS},
         members=16,
         seed=seed,
+        cost_cap=QUICK_COST if quick else 60.0,
         progress=progress,
     )
     comparison.metrics["seconds"]["total"] = time.perf_counter() - begin

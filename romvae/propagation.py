@@ -57,16 +57,18 @@ def between_networks(vae: VAE, path: Tensor, lead: Tensor, members: int) -> Tens
     Returns:
         Shape `(lead, trajectory, channel, *space)`, normalised units.
     """
+    shape = (vae.encoder.layout.fields, *vae.encoder.layout.shape)
+    if members == 1:  # a single member knows no disagreement, and need not pay for decoding the others
+        return path.new_zeros(len(lead), path.shape[2], *shape)
+    path = path[:, :members]  # networks that no member follows have no weight
     networks, n = path.shape[1:3]
     counts = torch.bincount(torch.arange(members) % networks, minlength=networks)
     weights = (counts / members).to(path)
-    shape = (vae.encoder.layout.fields, *vae.encoder.layout.shape)
     z = path[lead].reshape(-1, path.shape[-1])
     mean = torch.cat([vae.decoder(part).mean for part in z.split(1024)]).reshape(len(lead), networks, n, *shape)
     weights = weights.reshape(-1, *[1] * (mean.ndim - 2))
     centre = (weights * mean).sum(1, keepdim=True)
-    correction = members / (members - 1) if members > 1 else 0.0
-    return correction * (weights * (mean - centre).square()).sum(1)
+    return members / (members - 1) * (weights * (mean - centre).square()).sum(1)
 
 
 @torch.no_grad()

@@ -20,7 +20,7 @@ from romvae.solvers.base import Case, Solver
 if TYPE_CHECKING:
     from romvae.rom import ROM
 
-__all__ = ["band_scores", "conserved_scores", "further_scores", "further_series", "quantity_scores"]
+__all__ = ["band_scores", "conserved_scores", "further_scores", "further_series", "quantity_scores", "spectra_of"]
 
 LEVEL, SHARE = 0.9, 0.9
 QUANTITY_TRAJECTORIES, MEMBERS = 64, 16
@@ -245,8 +245,21 @@ def _spectra(rom: ROM, truth: xr.Dataset, mean: xr.Dataset, names: Sequence[str]
         )
     }
     times = np.unique(np.linspace(0, truth.sizes[TIME] - 1, SPECTRUM_TIMES).round().astype(int))
-    for name in names:
-        for kind, ds in (("truth", truth), ("rom", mean)):
-            power = score.spectrum(ds[name].isel({TIME: times}).astype(np.float64), window).mean(TRAJECTORY)
-            out[f"spectrum_{kind}_{name}"] = power.rename({TIME: "spectrum_time"})
+    both = [spectra_of(rom, ds[names].isel({TIME: times}), kind) for kind, ds in (("truth", truth), ("rom", mean))]
+    return xr.merge([xr.Dataset(out), *both])
+
+
+def spectra_of(rom: ROM, fields: xr.Dataset, kind: str) -> xr.Dataset:
+    """Power over the wavenumber, mean over trajectories, as `spectrum_<kind>_<field>` over `spectrum_time`.
+
+    Arguments:
+        rom: Which knows the grid; it has to be uniform.
+        fields: The times that are wanted.
+        kind: Whose spectra they are.
+    """
+    window = not all(axis.periodic for axis in rom.schema.grid.axes)
+    out = {}
+    for name in rom.schema.field_names:
+        power = score.spectrum(fields[name].astype(np.float64), window).mean(TRAJECTORY)
+        out[f"spectrum_{kind}_{name}"] = power.rename({TIME: "spectrum_time"})
     return xr.Dataset(out)

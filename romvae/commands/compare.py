@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as json_format
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,27 +14,26 @@ from cyclopts import Parameter
 from romvae.commands.options import Members, Overwrite, Quiet, Reader, Seed
 from romvae.commands.outputs import check_output
 from romvae.commands.run_folder import RunFolder
-from romvae.commands.text import skill
+from romvae.commands.text import places, skill
 from romvae.errors import ConfigError, QualityError
 from romvae.progress import Progress, terminal_progress
 
 if TYPE_CHECKING:
     from romvae.comparison import Comparison
 
-__all__ = ["compare", "compare_run"]
+__all__ = ["Asked", "compare", "compare_run"]
 
 logger = logging.getLogger("romvae.commands")
 
 
 def compare(
-    run: Path,
-    /,
-    *,
+    *runs: Path,
     out: Annotated[Path, Parameter(name=["--out", "-o"])],
     data: Annotated[list[Path] | None, Parameter(consume_multiple=True)] = None,
     reader: Reader = None,
     members: Members = 32,
     seed: Seed = 0,
+    cost_seconds: float = 60.0,
     max_relative_l2: float | None = None,
     json: Annotated[bool, Parameter(name="--json")] = False,
     overwrite: Overwrite = False,
@@ -41,40 +41,103 @@ def compare(
 ) -> None:
     """Measure errors, calibration and cost on the held-out trajectories; write report.html and metrics.json.
 
+    Several runs are ranked on one page; their held-out trajectories have to be the same. Each gets its own report
+    in a folder of its name.
+
     Arguments:
-        run: folder that romvae train wrote.
+        runs: folders that romvae train wrote; of several, some may be folders of an earlier romvae compare.
         out: folder for report.html, metrics.json and the comparison behind them.
         data: the data of the run, if they have moved since; all of them, in their order, where there are several.
-        max_relative_l2: exit with code 6 if the ROM's relative L2 error is larger.
+        cost_seconds: process time after which no other run of the solver is tried; 0 leaves the costs out.
+        max_relative_l2: exit with code 6 if the ROM's relative L2 error (of several: of the best) is larger.
         json: print metrics.json instead of the table.
     """
+    if not runs:
+        raise ConfigError("compare: no run was given, expected one or more folders that romvae train wrote.")
+    if not cost_seconds >= 0:
+        raise ConfigError(f"--cost-seconds = {cost_seconds}: should be 0 or more.")
     check_output(out, overwrite, ("metrics.json", "report.html"))
+    ask = Asked(data, members, seed, reader, cost_seconds)
+    if len(runs) > 1:
+        error = compare_several(runs, ask, out, json, quiet)
+    else:
+        with terminal_progress(quiet) as progress:
+            comparison = compare_run(RunFolder.open(runs[0]), ask, progress)
+        _write(comparison, out)
+        print(json_format.dumps(comparison.metrics, indent=2) if json else skill(comparison.metrics))
+        if not json:
+            print(f"\nreport:  {out / 'report.html'}\nmetrics: {out / 'metrics.json'}")
+        error = comparison.metrics["rom"]["relative_l2"]
+    if max_relative_l2 is not None and not error <= max_relative_l2:
+        who = str(runs[0]) if len(runs) == 1 else "the best run"
+        raise QualityError(f"{who}: relative L2 error is {error:.4g}, expected at most {max_relative_l2:.4g}.")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the command line asks of every run; see `compare`."""
+
+    data: Sequence[Path] | None = None
+    members: int = 32
+    seed: int = 0
+    reader: str | None = None
+    cost_seconds: float = 60.0
+
+
+def compare_several(runs: Sequence[Path], ask: Asked, out: Path, json: bool, quiet: bool) -> float:
+    """Compares each run, ranks them, and writes one page for all beside one for each; gives the least error."""
+    names = _names(runs)
+    found = {}
     with terminal_progress(quiet) as progress:
-        comparison = compare_run(RunFolder.open(run), data, members, seed, progress, reader)
+        for name, path in zip(names, runs, strict=True):
+            if (path / "comparison").is_dir():
+                from romvae.comparison import Comparison
+
+                found[name] = Comparison.load(path / "comparison")
+            else:
+                found[name] = compare_run(RunFolder.open(path), ask, progress)
+    from romvae.comparison import rank
+    from romvae.report import write_metrics, write_ranking
+
+    ranking = rank(found, ask.seed)
+    for name, comparison in found.items():
+        _write(comparison, out / name)
+    write_metrics(ranking, out / "metrics.json", overwrite=True)
+    write_ranking(ranking, out / "report.html", overwrite=True)
+    print(json_format.dumps(ranking.metrics, indent=2) if json else places(ranking.metrics))
+    if not json:
+        print(f"\nreport:  {out / 'report.html'}\nmetrics: {out / 'metrics.json'}")
+    return float(ranking.metrics["runs"][0]["relative_l2"])
+
+
+def _names(runs: Sequence[Path]) -> list[str]:
+    """Names of the folders, told apart by a number where two are equal."""
+    names: list[str] = []
+    for path in runs:
+        name = path.resolve().name
+        while name in names or name in ("comparison", "report.html", "metrics.json"):
+            name = f"{name}-{len(names) + 1}"
+        names.append(name)
+    return names
+
+
+def _write(comparison: Comparison, out: Path) -> None:
     from romvae.report import write_metrics, write_report
 
     out.mkdir(parents=True, exist_ok=True)
     comparison.save(out / "comparison", overwrite=True)
     write_metrics(comparison, out / "metrics.json", overwrite=True)
     write_report(comparison, out / "report.html", overwrite=True)
-    print(json_format.dumps(comparison.metrics, indent=2) if json else skill(comparison.metrics))
-    if not json:
-        print(f"\nreport:  {out / 'report.html'}\nmetrics: {out / 'metrics.json'}")
-    error = comparison.metrics["rom"]["relative_l2"]
-    if max_relative_l2 is not None and not error <= max_relative_l2:
-        raise QualityError(f"{run}: relative L2 error is {error:.4g}, expected at most {max_relative_l2:.4g}.")
 
 
-def compare_run(
-    run: RunFolder, data: Sequence[Path] | None, members: int, seed: int, progress: Progress, reader: str | None = None
-) -> Comparison:
+def compare_run(run: RunFolder, ask: Asked, progress: Progress) -> Comparison:
     """The comparison of a run with the held-out part of its data."""
-    if not 1 <= members <= 10000:
-        raise ConfigError(f"--members = {members}: should be between 1 and 10000.")
+    if not 1 <= ask.members <= 10000:
+        raise ConfigError(f"--members = {ask.members}: should be between 1 and 10000.")
     record = run.data()
-    paths = data or record.paths
+    paths = ask.data or record.paths
     path = ", ".join(map(str, paths))
-    snapshots, own = run.opened(paths, reader)
+    snapshots, own = run.opened(paths, ask.reader)
     if not own:
         logger.warning(
             "%s: is not the data of this run byte for byte, so whether its test trajectories were held out is not "
@@ -94,8 +157,10 @@ def compare_run(
         train=train,
         reference=CASES.get(str(snapshots.attrs.get("case"))),
         seconds=dict(history.get("seconds", {})),
-        members=members,
-        seed=seed,
+        split={name: len(rows) for name, rows in record.trajectories.items()},
+        members=ask.members,
+        seed=ask.seed,
+        cost_cap=ask.cost_seconds,
         progress=progress,
     )
     tried = history.get("notes", {}).get("dynamics", {}).get("scores", {})

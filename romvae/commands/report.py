@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from romvae.commands.compare import compare_run
+from romvae.commands.compare import Asked, compare_run
 from romvae.commands.options import Out, Overwrite, Quiet
 from romvae.commands.outputs import check_output
 from romvae.commands.run_folder import RunFolder
@@ -31,7 +31,7 @@ def report(path: Path, /, *, out: Out, overwrite: Overwrite = False, quiet: Quie
         comparison = Comparison.load(path / "comparison")
     elif (path / "data.json").is_file():
         with terminal_progress(quiet) as progress:
-            comparison = compare_run(RunFolder.open(path), None, 32, 0, progress)
+            comparison = compare_run(RunFolder.open(path), Asked(), progress)
     else:
         raise DataError(f"{path}: holds neither a comparison nor a run. Expected a folder of romvae compare or train.")
     write_report(comparison, out, overwrite=overwrite)

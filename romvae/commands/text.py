@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-__all__ = ["outline", "skill"]
+__all__ = ["outline", "places", "skill"]
 
 
 def skill(metrics: Mapping[str, Any]) -> str:
@@ -21,6 +21,18 @@ def skill(metrics: Mapping[str, Any]) -> str:
     seconds = metrics.get("seconds", {})
     if seconds:
         lines += ["seconds  " + ", ".join(f"{stage} {value:.3g}" for stage, value in seconds.items())]
+    return "\n".join(lines)
+
+
+def places(metrics: Mapping[str, Any]) -> str:
+    """The ranking of several runs: error with its interval, and whether the best is better by more than chance."""
+    width = max(len(run["name"]) for run in metrics["runs"])
+    lines = [f"relative L2 error on {metrics['trajectories']} held-out trajectories, best first"]
+    for place, run in enumerate(metrics["runs"], start=1):
+        bounds = " to ".join(_percent(bound).strip() for bound in run["interval"])
+        lines.append(f"  {place}. {run['name']:<{width}} {_percent(run['relative_l2'])}  ({bounds})")
+        if run.get("against_best"):
+            lines.append(f"     {run['against_best']['words']}")
     return "\n".join(lines)
 
 

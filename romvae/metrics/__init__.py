@@ -31,7 +31,14 @@ from romvae.metrics.predictive import (
     spearman_over_trajectories,
     spread_skill,
 )
-from romvae.metrics.resampling import Interval, bootstrap_over_trajectories, standard_error
+from romvae.metrics.resampling import (
+    Interval,
+    bootstrap_curves,
+    bootstrap_over_trajectories,
+    bootstrap_rows,
+    sign_flip_p_value,
+    standard_error,
+)
 from romvae.metrics.sharpness import ause, in_domain, pit_histogram, sparsification
 from romvae.metrics.similarity import ssim
 from romvae.metrics.spectra import spectral_error, spectrum
@@ -39,7 +46,9 @@ from romvae.metrics.spectra import spectral_error, spectrum
 __all__ = [
     "Interval",
     "ause",
+    "bootstrap_curves",
     "bootstrap_over_trajectories",
+    "bootstrap_rows",
     "conservation",
     "coverage",
     "coverage_fifths",
@@ -58,6 +67,7 @@ __all__ = [
     "relative_l2",
     "reliability",
     "rmse",
+    "sign_flip_p_value",
     "sparsification",
     "spearman",
     "spearman_over_trajectories",

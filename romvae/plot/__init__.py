@@ -7,6 +7,7 @@ Nothing here touches pyplot or a display. A figure belongs to the caller: save i
 from __future__ import annotations
 
 from romvae.plot.calibration import pit_histogram, sparsification, spectra
+from romvae.plot.cost import cost_accuracy, differences
 from romvae.plot.fields import FieldScale, forecast_maps, interval_lines, map_panel
 from romvae.plot.gallery import gallery, manifold, traversal
 from romvae.plot.latent import (
@@ -17,7 +18,7 @@ from romvae.plot.latent import (
     projection,
     typicality,
 )
-from romvae.plot.skill import coverage_over_time, error_over_time, reliability, spread_skill
+from romvae.plot.skill import coverage_over_time, error_of_runs, error_over_time, reliability, spread_skill
 from romvae.plot.style import baseline_title, plain, release, svg, webp
 from romvae.plot.training import kl_per_dimension, stage_seconds, training_curves
 
@@ -25,7 +26,10 @@ __all__ = [
     "FieldScale",
     "activity_bars",
     "baseline_title",
+    "cost_accuracy",
     "coverage_over_time",
+    "differences",
+    "error_of_runs",
     "error_over_time",
     "forecast_maps",
     "gallery",

@@ -8,7 +8,18 @@ import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from romvae.plot.style import BASELINE_STYLES, DECODER, GREY, INK, RC, ROM, new_figure, plain, with_units
+from romvae.plot.style import (
+    BASELINE_STYLES,
+    DECODER,
+    GREY,
+    INK,
+    RC,
+    ROM,
+    baseline_title,
+    new_figure,
+    plain,
+    with_units,
+)
 
 __all__ = ["pit_histogram", "sparsification", "spectra"]
 
@@ -60,7 +71,8 @@ def spectra(series: xr.Dataset, field: str, units: str | None = None) -> Figure:
     """Power over the wavenumber of truth and forecast at a few times.
 
     Arguments:
-        series: `spectrum_truth_<field>` and `spectrum_rom_<field>`, dims (spectrum_time, wavenumber).
+        series: `spectrum_truth_<field>` and `spectrum_rom_<field>`, dims (spectrum_time, wavenumber), and optionally
+            `spectrum_baseline_<field>` of the baseline that the attribute `best_baseline` names.
         field: Name of the field.
         units: Of the wavenumber.
     """
@@ -70,10 +82,14 @@ def spectra(series: xr.Dataset, field: str, units: str | None = None) -> Figure:
     shown = wave > 0
     colours = [style[0] for style in BASELINE_STYLES]
     largest = float(truth.max())
+    drawn = [(truth, "-", 0.55, "truth"), (rom, "--", 1.0, "ROM")]
+    if f"spectrum_baseline_{field}" in series:
+        title = baseline_title(str(series.attrs.get("best_baseline", "best baseline")))
+        drawn.append((series[f"spectrum_baseline_{field}"], ":", 1.0, title))
     for k, moment in enumerate(truth["spectrum_time"].values):
         label = f"t = {float(moment):.3g}"
         colour = colours[k % len(colours)]
-        for array, dashes, alpha, what in ((truth, "-", 0.55, "truth"), (rom, "--", 1.0, "ROM")):
+        for array, dashes, alpha, what in drawn:
             values = np.where(array.values[k] > 1e-14 * largest, array.values[k], np.nan)
             width = 3.2 if what == "truth" else 1.6
             axes.plot(wave[shown], values[shown], dashes, color=colour, alpha=alpha, lw=width, label=f"{what}, {label}")

@@ -21,11 +21,12 @@ from romvae.plot.style import (
     ROM,
     baseline_title,
     new_figure,
+    plain,
     with_units,
 )
 from romvae.schema import TIME
 
-__all__ = ["coverage_over_time", "error_over_time", "reliability", "spread_skill"]
+__all__ = ["coverage_over_time", "error_of_runs", "error_over_time", "reliability", "spread_skill"]
 
 _PREFIX, _SUFFIX = "baseline_", "_relative_l2"
 
@@ -39,7 +40,8 @@ def error_over_time(series: xr.Dataset) -> Figure:
 
     Arguments:
         series: `rom_relative_l2(time)`, optionally `rom_relative_l2_low` and `_high` (a band over
-            trajectories), and one `baseline_<name>_relative_l2(time)` per baseline.
+            trajectories), and one `baseline_<name>_relative_l2(time)` per baseline; each optionally with the
+            bounds of its confidence interval, `..._ci_low` and `..._ci_high`.
     """
     figure, (axes,) = new_figure(height=3.6)
     time = _lead(series)
@@ -48,7 +50,9 @@ def error_over_time(series: xr.Dataset) -> Figure:
         for name in series.data_vars
         if str(name).startswith(_PREFIX) and str(name).endswith(_SUFFIX)
     }
-    for (title, values), (colour, dashes, marker) in zip(curves.items(), _styles(len(curves)), strict=True):
+    keys = [str(name) for name in series.data_vars if str(name).startswith(_PREFIX) and str(name).endswith(_SUFFIX)]
+    for key, (title, values), (colour, dashes, marker) in zip(keys, curves.items(), _styles(len(curves)), strict=True):
+        _band(axes, series, f"{key}_ci", colour, 0.15)
         axes.plot(
             time,
             _positive(values),
@@ -67,10 +71,11 @@ def error_over_time(series: xr.Dataset) -> Figure:
             _positive(low),
             _positive(high),
             color=ROM,
-            alpha=0.2,
+            alpha=0.14,
             lw=0,
-            label="10 to 90 % of trajectories",
+            label="ROM, 10 to 90 % of trajectories",
         )
+    _band(axes, series, "rom_relative_l2_ci", ROM, 0.35, "ROM, 95 % confidence")
     axes.plot(time, _positive(rom), color=ROM, lw=2.6, label="ROM")
     everything = np.concatenate([_positive(each) for each in (rom, *curves.values())])
     _error_axis(axes, everything)
@@ -79,6 +84,28 @@ def error_over_time(series: xr.Dataset) -> Figure:
     # The last curve drawn is the ROM: it belongs at the head of the legend.
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles[::-1], labels[::-1], loc="outside lower center", ncols=2)
+    return figure
+
+
+@matplotlib.rc_context(RC)
+def error_of_runs(series: xr.Dataset) -> Figure:
+    """Relative L2 error of several runs over lead time.
+
+    Arguments:
+        series: `relative_l2(run, time)` and its bounds `low` and `high`, with the runs' names as coordinate.
+    """
+    figure, (axes,) = new_figure(height=3.6)
+    time = _lead(series)
+    styles = [(ROM, "-", ""), *_styles(series.sizes["run"] - 1)]
+    for (colour, dashes, marker), name in zip(styles, series["run"].values, strict=True):
+        one = series.sel(run=name)
+        _band(axes, one, "", colour, 0.18)
+        curve = _positive(one["relative_l2"].values)
+        axes.plot(time, curve, dashes, color=colour, marker=marker, markevery=_every(time), ms=4, label=plain(name, 28))
+    _error_axis(axes, np.concatenate([_positive(row) for row in series["relative_l2"].values]))
+    axes.set(xlabel=_lead_label(series), ylabel="relative L2 error")
+    axes.margins(x=0)
+    figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 
@@ -181,6 +208,16 @@ def spread_skill(parts: xr.Dataset) -> Figure:
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles[::-1], labels[::-1], loc="outside lower center", ncols=1)
     return figure
+
+
+def _band(axes: Axes, series: xr.Dataset, name: str, colour: str, alpha: float, label: str | None = None) -> None:
+    """Shades between `<name>_low` and `<name>_high`, where both are known."""
+    ends = [f"{name}_{end}".removeprefix("_") for end in ("low", "high")]
+    if not all(end in series for end in ends):
+        return
+    low, high = (_positive(series[end].values) for end in ends)
+    if np.isfinite(low).any() and np.isfinite(high).any():
+        axes.fill_between(_lead(series), low, high, color=colour, alpha=alpha, lw=0, label=label)
 
 
 def _lead(series: xr.Dataset) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from romvae.report.page import Compared, write_metrics, write_report
+from romvae.report.ranking import Ranked, write_ranking
 from romvae.report.verdict import verdict
 
-__all__ = ["Compared", "verdict", "write_metrics", "write_report"]
+__all__ = ["Compared", "Ranked", "verdict", "write_metrics", "write_ranking", "write_report"]

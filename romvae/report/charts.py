@@ -12,7 +12,7 @@ from romvae import plot
 from romvae.plot.style import plain, units_text
 from romvae.report.forecasts import field_names
 from romvae.report.picture import Picture, as_picture
-from romvae.report.verdict import lookup, number, percent
+from romvae.report.reading import lookup, number, percent
 from romvae.schema import TIME
 
 __all__ = ["error_charts", "model_charts", "uncertainty_charts"]
@@ -38,9 +38,10 @@ def error_charts(series: xr.Dataset) -> list[Picture]:
         as_picture(
             plot.error_over_time(series),
             "ROM against the baselines",
-            "Thick blue line: the ROM over all held-out trajectories; the shaded band holds the middle 80 "
-            "% of them. Lower is better. A baseline below the blue line does better than the ROM at that "
-            "lead time. At the start the ROM pays for little more than compression.",
+            "Thick blue line: the ROM over all held-out trajectories. The wide pale band holds the middle 80 "
+            "% of them, the narrow bands are 95 % confidence intervals of the lines: where two of those overlap "
+            "widely, other trajectories might turn the order round. Lower is better. A baseline below the blue line "
+            "does better than the ROM at that lead time. At the start the ROM pays for little more than compression.",
             "Line chart of relative L2 error over lead time for the ROM and its baselines. The ROM's "
             f"error goes from {percent(float(values[0]))} to {percent(float(values[-1]))}.",
         )
@@ -114,8 +115,8 @@ def _shape_charts(metrics: Mapping[str, Any], series: xr.Dataset, examples: xr.D
                     plot.spectra(series, field, f"1/{length}" if length else None),
                     f"Has {plain(field)} the right scales?",
                     "Power over the wavenumber, mean over the held-out trajectories: solid the truth, dashed the "
-                    "ROM's mean, one colour for each time. A dashed line that falls below on the right has lost the "
-                    "small scales.",
+                    "ROM's mean, dotted the best baseline, one colour for each time. A line that falls below the "
+                    "solid one on the right has lost the small scales.",
                     f"Power spectra of {plain(field)}, truth and forecast mean, at a few times.",
                 )
             )

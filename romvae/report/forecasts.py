@@ -12,7 +12,7 @@ from romvae.plot.fields import TITLES, FieldScale, plane, quantities
 from romvae.plot.style import plain, units_text
 from romvae.report.animation import animate, frame_steps
 from romvae.report.picture import Maps, Picture, as_picture, data_address
-from romvae.report.verdict import percent
+from romvae.report.reading import percent
 from romvae.schema import TIME, TRAJECTORY
 
 __all__ = ["Block", "Player", "example_blocks", "field_names"]

@@ -11,7 +11,7 @@ import xarray as xr
 from romvae import plot
 from romvae.plot.style import plain
 from romvae.report.picture import Picture, as_picture
-from romvae.report.verdict import percent
+from romvae.report.reading import percent
 from romvae.schema import LATENT, TIME, TRAJECTORY
 
 __all__ = ["latent_charts"]

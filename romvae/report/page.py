@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import logging
 import math
@@ -12,17 +10,20 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Protocol
 
-import jinja2
 import numpy as np
 import xarray as xr
 
 from romvae.atomic import atomic_file
+from romvae.report.assets import jinja, policy
 from romvae.report.charts import error_charts, model_charts, uncertainty_charts
+from romvae.report.cost import cost_charts, cost_rows
 from romvae.report.forecasts import example_blocks, field_names
 from romvae.report.latent import latent_charts
 from romvae.report.promises import uncertainty_rows
-from romvae.report.tables import data_card, rows, scores, tiles
-from romvae.report.verdict import best_baseline, lookup, number, verdict
+from romvae.report.reading import lookup, number, percent
+from romvae.report.speed import slower
+from romvae.report.tables import data_card, interval_rows, rows, scores, tiles
+from romvae.report.verdict import best_baseline, verdict
 
 __all__ = ["Compared", "render", "write_metrics", "write_report"]
 
@@ -50,6 +51,13 @@ class Compared(Protocol):
     def info(self) -> Mapping[str, Any]: ...
 
 
+class Measured(Protocol):
+    """What has numbers to be written: a comparison, or a ranking of several."""
+
+    @property
+    def metrics(self) -> Mapping[str, Any]: ...
+
+
 def write_report(comparison: Compared, out: Path, *, overwrite: bool = False) -> Path:
     """Write the page: whole or not at all.
 
@@ -73,17 +81,20 @@ def write_report(comparison: Compared, out: Path, *, overwrite: bool = False) ->
     return path
 
 
-def write_metrics(comparison: Compared, out: Path, *, overwrite: bool = False) -> Path:
+def write_metrics(comparison: Measured, out: Path, *, overwrite: bool = False) -> Path:
     """Write the numbers as JSON; a number that is not finite becomes `null`.
 
     Arguments:
         comparison: Its `metrics` are written as nested objects: `rom` (`relative_l2` pooled over held-out
             trajectories, times and points; `worst_relative_l2` and `worst_nrmse` over trajectories and times;
-            `compression_relative_l2`; `vrmse`; `crps` in field units; `coverage_90` with `coverage_90_se`,
+            `compression_relative_l2`; `intervals`, 95 % confidence over trajectories; `vrmse`; `crps` in field units;
+            `coverage_90` with `coverage_90_se`,
             its standard error over trajectories; `coverage_90_fifths` and `coverage_90_fifths_se` over the
             horizon),
-            `baselines.<name>` (`relative_l2`, `worst_relative_l2`, `worst_nrmse`, `vrmse`), `seconds.<stage>`
-            (wall clock; `rollout` and `solver` per trajectory) and `data`.
+            `baselines.<name>` (`relative_l2`, `worst_relative_l2`, `worst_nrmse`, `vrmse`, `intervals`),
+            `significance` (of the difference to the best baseline), `cost` (see
+            `romvae.cost.cost_at_equal_accuracy`), `seconds.<stage>` (wall clock; `rollout` and `solver` per
+            trajectory, the latter process time) and `data`.
         out: A folder, which gets `metrics.json`, or a path ending in `.json`.
         overwrite: Replace a file that exists.
 
@@ -103,8 +114,6 @@ def write_metrics(comparison: Compared, out: Path, *, overwrite: bool = False) -
 def render(comparison: Compared) -> str:
     """The page as text. Names that come from files are escaped: they cannot add markup or scripts."""
     metrics, info = comparison.metrics, comparison.info
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    environment.filters["tight"] = _tight
     resources = files("romvae.report")
     style, script, template = (
         resources.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "player.js", "template.html")
@@ -113,27 +122,37 @@ def render(comparison: Compared) -> str:
     latent = getattr(comparison, "latent", None)  # comparisons of earlier versions have none
     drawn = ["kl_per_dimension"] if latent is not None and "kl" in latent else []
     best, error = best_baseline(metrics), number(metrics, "rom", "relative_l2")
-    return environment.from_string(template).render(
-        # Only these two files of our own pass the template unescaped; the policy admits them by their hash.
-        style=style,
-        script=script,
-        policy=f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'",
-        title=str(info.get("title") or f"{metrics.get('case') or 'Your data'}: reduced-order model report"),
-        case=str(info.get("case") or ""),
-        verdict=[str(each) for each in info.get("verdict") or verdict(metrics)],
-        loses=not math.isfinite(error) or (best is not None and error > best[1]),
-        tiles=tiles(metrics),
-        scores=scores(metrics),
-        rom_rows=_rom_rows(metrics),
-        blocks=example_blocks(comparison.examples),
-        error=error_charts(comparison.series),
-        uncertainty=uncertainty_charts(metrics, comparison.series, comparison.examples),
-        latent=latent_charts(latent, info),
-        model=model_charts(metrics, comparison.series.drop_vars(drawn, errors="ignore"), info),
-        card=data_card(metrics, comparison.examples, fields),
-        configuration=rows(lookup(info, "configuration")),
-        built=rows(lookup(info, "model")),
-        environment=rows(lookup(info, "environment")),
+    return (
+        jinja()
+        .from_string(template)
+        .render(
+            # Only these two files of our own pass the template unescaped; the policy admits them by their hash.
+            style=style,
+            script=script,
+            policy=policy(style, script),
+            title=str(info.get("title") or f"{metrics.get('case') or 'Your data'}: reduced-order model report"),
+            case=str(info.get("case") or ""),
+            verdict=[str(each) for each in info.get("verdict") or verdict(metrics)],
+            loses=not math.isfinite(error) or (best is not None and error > best[1]) or slower(metrics),
+            tiles=tiles(metrics),
+            scores=scores(metrics),
+            confidence=percent(
+                number(metrics, "rom", "confidence") if "confidence" in lookup(metrics, "rom") else 0.95
+            ),
+            rom_rows=_rom_rows(metrics),
+            blocks=example_blocks(comparison.examples),
+            intervals=interval_rows(metrics),
+            error=error_charts(comparison.series),
+            cost=cost_charts(metrics),
+            cost_rows=cost_rows(metrics),
+            uncertainty=uncertainty_charts(metrics, comparison.series, comparison.examples),
+            latent=latent_charts(latent, info),
+            model=model_charts(metrics, comparison.series.drop_vars(drawn, errors="ignore"), info),
+            card=data_card(metrics, comparison.examples, fields),
+            configuration=rows(lookup(info, "configuration")),
+            built=rows(lookup(info, "model")),
+            environment=rows(lookup(info, "environment")),
+        )
     )
 
 
@@ -149,15 +168,6 @@ def _rom_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
         text = ", ".join(f"{100 * number(each):.1f}{spread}" for each, spread in zip(fifths, spreads, strict=False))
         lines.append(("90 % coverage in the fifths of the horizon [%]", text))
     return lines + uncertainty_rows(metrics)
-
-
-def _tight(text: str) -> str:
-    """No line break between a number and its per cent sign."""
-    return text.replace(" %", "\u00a0%")
-
-
-def _hash(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
 
 
 def _plain_json(value: Any) -> Any:

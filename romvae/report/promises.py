@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from romvae.plot.style import plain, units_text
-from romvae.report.verdict import lookup, number, percent
+from romvae.report.reading import lookup, number, percent
 
 __all__ = ["uncertainty_rows"]
 

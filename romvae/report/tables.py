@@ -12,10 +12,11 @@ import numpy as np
 import xarray as xr
 
 from romvae.plot.style import baseline_title, units_text
-from romvae.report.verdict import best_baseline, lookup, number, percent, seconds_text
+from romvae.report.reading import lookup, number, percent, seconds_text
+from romvae.report.verdict import best_baseline
 from romvae.schema import SPACE, TIME
 
-__all__ = ["Score", "Tile", "data_card", "rows", "scores", "tiles"]
+__all__ = ["Score", "Tile", "data_card", "interval_rows", "rows", "scores", "tiles"]
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,24 @@ class Score:
     rom: bool
     values: tuple[str, ...]
     best: tuple[bool, ...]
+    spreads: tuple[str, ...]
 
 
 _TIMES = {"horizon": "forecast horizon", "dt": "time step"}
 _COLUMNS = ("relative_l2", "worst_nrmse", "vrmse")
+_WORDS = {
+    "relative_l2": "relative L2 error",
+    "vrmse": "VRMSE",
+    "nrmse": "RMSE over standard deviation",
+    "coverage_90": "coverage of the 90 % interval",
+    "crps": "CRPS",
+    "crps_over_mae": "CRPS over mean absolute error",
+    "nll": "negative log-likelihood",
+    "interval_score_90": "interval score, 90 %",
+    "spread_skill": "spread over error",
+    "spearman_trajectories": "rank correlation, trajectories",
+    "valid_prediction_time": "time until the error is half of the field",
+}
 
 
 def tiles(metrics: Mapping[str, Any]) -> list[Tile]:
@@ -63,6 +78,14 @@ def tiles(metrics: Mapping[str, Any]) -> list[Tile]:
                 baseline_title(best[0]),
             )
         )
+    equal = lookup(lookup(lookup(metrics, "cost"), "rom"), "mean")
+    alone, batch = number(equal, "speed_up"), number(equal, "speed_up_batch")
+    if alone > 0 and batch > 0:
+        word = "faster" if batch >= 1 else "slower"
+        single = f"{max(alone, 1 / alone):.2g} × {'faster' if alone >= 1 else 'slower'} for one trajectory"
+        name = "Against the solver, as accurate"
+        found.append(Tile(name, f"{max(batch, 1 / batch):.2g} × {word}", f"in batches; {single}"))
+        return found
     rollout, solver = number(metrics, "seconds", "rollout"), number(metrics, "seconds", "solver")
     if rollout > 0 and solver > 0:
         word = "faster" if solver >= rollout else "slower"
@@ -86,9 +109,23 @@ def scores(metrics: Mapping[str, Any]) -> list[Score]:
             row == 0,
             tuple(_score(column, value) for column, value in zip(_COLUMNS, table[row], strict=True)),
             tuple(bool(each) for each in best[row]),
+            tuple(_spread(line, column) for column in _COLUMNS),
         )
-        for row, (name, _) in enumerate(lines)
+        for row, (name, line) in enumerate(lines)
     ]
+
+
+def interval_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The ROM's scores with their confidence intervals."""
+    rom = lookup(metrics, "rom")
+    found = []
+    for name, bounds in lookup(rom, "intervals").items():
+        value, low, high = (number({"v": each}, "v") for each in (rom.get(name), *bounds))
+        if name == "valid_prediction_time":
+            value = number(rom, name, "mean")
+        if math.isfinite(value) and math.isfinite(low):
+            found.append((_WORDS.get(name, name.replace("_", " ")), f"{value:.3g} ({low:.3g} to {high:.3g})"))
+    return found
 
 
 def data_card(metrics: Mapping[str, Any], examples: xr.Dataset, fields: Iterable[str]) -> list[tuple[str, str]]:
@@ -134,6 +171,14 @@ def rows(mapping: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
         else:
             lines.append((name, _value(value)))
     return lines
+
+
+def _spread(line: Mapping[str, Any], column: str) -> str:
+    """The confidence interval of a score; empty where it has none."""
+    low, high = (number({"v": each}, "v") for each in lookup(line, "intervals").get(column) or (None, None))
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return ""
+    return f"{_score(column, low)} to {_score(column, high)}"
 
 
 def _score(column: str, value: float) -> str:

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from romvae.plot.style import plain, units_text
+from romvae.report.reading import interval_text, lookup, number, percent, ratio, rounded_up, seconds_text
+from romvae.report.speed import costs, slower
 
-__all__ = ["best_baseline", "lookup", "number", "percent", "seconds_text", "verdict"]
+__all__ = ["best_baseline", "verdict"]
 
 _NOMINAL: Final = 0.9
 # Coverage further than this from what was meant is worth a warning, however small its standard error.
@@ -18,6 +20,8 @@ _TOLERANCE: Final = 0.04
 _LARGE: Final = 0.2
 # Fewer held-out trajectories than this are called few.
 _FEW: Final = 8
+# p-value below which a difference is called more than chance.
+_SURE: Final = 0.05
 
 _PROSE: Final[Mapping[str, str]] = {
     "persistence": "persistence (the initial field, unchanged)",
@@ -43,9 +47,12 @@ def verdict(metrics: Mapping[str, Any]) -> list[str]:
             and in `data`: `parameters` (name to `low`, `high`, `units`), `horizon`, `time_units`,
             `split` (part to number of trajectories).
     """
-    against, wrong = _against(metrics), (_wrong(metrics), _rough(metrics), _compression(metrics))
+    against, wrong = _against(metrics), (_wrong(metrics), _resolvable(metrics), _rough(metrics), _compression(metrics))
+    cost = costs(metrics) or [_fast(metrics)]
+    if slower(metrics):  # belongs into the first lines
+        wrong, cost = (wrong[0], *cost, *wrong[1:]), []
     first = (against, *wrong) if _loses(metrics) else (*wrong, against)
-    sentences = (*first, _sure(metrics), _fast(metrics), _not_for(metrics))
+    sentences = (*first, _sure(metrics), *cost, _not_for(metrics))
     return [sentence for sentence in sentences if sentence]
 
 
@@ -75,13 +82,13 @@ def _against(metrics: Mapping[str, Any]) -> str:
         factor = rom / error if error > 0 else math.inf
         return (
             f"The ROM loses here, use {name} instead: it forecasts held-out trajectories with "
-            f"{percent(error)} error, {_ratio(factor)} smaller than the ROM's {percent(rom)}."
+            f"{percent(error)} error, {ratio(factor)} smaller than the ROM's {percent(rom)}{_chance(metrics)}."
         )
     factor = error / rom if rom > 0 else math.inf
     advice = " That is little for a trained model: consider the simpler method." if factor < 1.5 else ""
     return (
         f"The best simple method tried, {name}, is {percent(error)} off: the ROM's error is "
-        f"{_ratio(factor)} smaller.{advice}"
+        f"{ratio(factor)} smaller{_chance(metrics)}.{advice}"
     )
 
 
@@ -91,7 +98,8 @@ def _wrong(metrics: Mapping[str, Any]) -> str:
         return "The ROM's forecast of held-out trajectories is not finite: it cannot be used."
     count = number(metrics, "data", "split", "test")
     held_out = f"the {count:.0f} held-out trajectories" if math.isfinite(count) else "held-out trajectories"
-    text = f"On {held_out} the forecast is on average {percent(rom)} off (relative L2 error)"
+    sure = interval_text(lookup(metrics, "rom"), "relative_l2")
+    text = f"On {held_out} the forecast is on average {percent(rom)} off (relative L2 error{sure})"
     worst = number(metrics, "rom", "worst_nrmse")
     if math.isfinite(worst):
         text += f", and at the worst moment of the worst trajectory {percent(worst)} of the typical size of the field"
@@ -106,6 +114,29 @@ def _rough(metrics: Mapping[str, Any]) -> str:
     if rom > _LARGE:
         return "That is plain to see in any plot: use this ROM for a rough picture at most."
     return f"With {count:.0f} trajectories these figures are rough." if count < _FEW else ""
+
+
+def _chance(metrics: Mapping[str, Any]) -> str:
+    """Whether chance explains the difference to the best baseline: on how many trajectories, and the p-value."""
+    test = lookup(metrics, "significance")
+    p, better, count = (number(test, name) for name in ("p_value", "better_on", "trajectories"))
+    if not math.isfinite(p):
+        return ""
+    wins = better if number(test, "difference") >= 0 else count - better
+    chance = "p < 0.001" if p < 1e-3 else f"p = {p:.2g}"
+    if p < _SURE:
+        return f", on {wins:.0f} of {count:.0f} trajectories, which is more than chance ({chance})"
+    return f", but on {wins:.0f} of {count:.0f} trajectories only, which may be chance ({chance})"
+
+
+def _resolvable(metrics: Mapping[str, Any]) -> str:
+    own = number(metrics, "rom", "reference_error")
+    if not lookup(metrics, "rom").get("not_resolvable") or not math.isfinite(own):
+        return ""
+    return (
+        f"That is below the reference's own error of {percent(own)}: not resolvable. How much better the ROM is than "
+        "that, these data cannot tell."
+    )
 
 
 def _compression(metrics: Mapping[str, Any]) -> str:
@@ -151,12 +182,12 @@ def _fast(metrics: Mapping[str, Any]) -> str:
             f"The ROM is slower than the reference solver, {times} with uncertainty included: "
             "where time is what counts, use the solver."
         )
-    text = f"The ROM is {_ratio(solver / rollout)} faster than the reference solver as it was run here ({times})"
+    text = f"The ROM is {ratio(solver / rollout)} faster than the reference solver as it was run here ({times})"
     trained = [number(metrics, "seconds", stage) for stage in ("vae", "variance", "dynamics", "calibration")]
     cost = sum(each for each in trained if math.isfinite(each))
     if cost > 0:
         text += f"; training took {seconds_text(cost)}, which pays off after about "
-        text += f"{_count(cost / (solver - rollout))} rollouts"
+        text += f"{rounded_up(cost / (solver - rollout))} rollouts"
     return text + "."
 
 
@@ -172,62 +203,3 @@ def _not_for(metrics: Mapping[str, Any]) -> str:
         limits.append(f"lead times beyond {horizon:.4g} {units_text(data.get('time_units'))}".strip())
     limits.append("another grid, other boundary conditions or initial fields of another kind")
     return f"Do not use it for {'; '.join(limits)}: none of that was tested."
-
-
-def lookup(mapping: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """The mapping under `key`, or an empty one where there is none."""
-    found = mapping.get(key)
-    return found if isinstance(found, Mapping) else {}
-
-
-def number(mapping: Any, *path: str) -> float:
-    """The number at a path of keys; NaN where a key is missing or holds no number."""
-    for key in path:
-        if not isinstance(mapping, Mapping):
-            return math.nan
-        mapping = mapping.get(key)
-    try:
-        return float(mapping)
-    except (TypeError, ValueError):
-        return math.nan
-
-
-def percent(share: float) -> str:
-    """A share as per cent with two significant digits.
-
-    >>> percent(0.0321), percent(0.5), percent(0.00012), percent(33.0)
-    ('3.2 %', '50 %', '0.012 %', '3300 %')
-    """
-    if not math.isfinite(share):
-        return "not finite"
-    value = 100 * share
-    if value == 0:
-        return "0 %"
-    if value > 1e5:
-        return "over 100000 %"
-    value = float(f"{value:.1e}")  # rounded first: 9.99 is 10, not 10.0
-    return f"{value:.{max(0, 1 - math.floor(math.log10(abs(value))))}f} %"
-
-
-def seconds_text(seconds: float) -> str:
-    """A duration for readers.
-
-    >>> seconds_text(0.0123), seconds_text(42.2), seconds_text(185)
-    ('0.012 s', '42 s', '3 min 5 s')
-    """
-    if seconds >= 99.5:
-        minutes, rest = divmod(round(seconds), 60)
-        return f"{minutes} min {rest} s"
-    return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
-
-
-def _ratio(factor: float) -> str:
-    if not math.isfinite(factor):
-        return "infinitely many times"
-    return f"{factor:.1f} times" if factor < 9.95 else f"{factor:.0f} times"
-
-
-def _count(value: float) -> str:
-    """Two significant digits, rounded up: 1145 is "1200"."""
-    step = 10 ** max(0, math.floor(math.log10(max(value, 1.0))) - 1)
-    return str(max(1, math.ceil(value / step) * step))

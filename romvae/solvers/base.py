@@ -39,6 +39,8 @@ class Solver(ABC):
         fields: Name, units and long name of every field, in the order of the arrays' first axis.
         units: Units of parameters, axes and `time`; what is not listed is dimensionless ("1").
         batched: Whether `solve_many` advances all trajectories together.
+        unresolved_allowed: Whether a result is given although its highest modes hold too much, which is refused
+            otherwise: for who measures the error of a coarse run, as `romvae.compare` does.
         symmetries: Reflections and quarter turns that take solutions to solutions for every value of the parameters,
             such as `reflect_x`; see `romvae.symmetry.Operation` for what they do to the components of vectors.
         grid: The axes, in the order z, y, x, with what holds at their ends.
@@ -53,6 +55,7 @@ class Solver(ABC):
     units: ClassVar[Mapping[str, str]] = {}
     batched: ClassVar[bool] = False
     symmetries: tuple[str, ...] = ()
+    unresolved_allowed: bool = False
 
     grid: Grid
     parameters: Mapping[str, float]

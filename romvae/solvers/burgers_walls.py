@@ -154,6 +154,6 @@ class BurgersWalls1d(Solver):
     def _check_resolved(self, u: Array, times: Array) -> None:
         size = chebyshev_coefficients(u)
         bad = ~(size[:, -max(2, size.shape[1] // 20) :].max(axis=1) <= _UNRESOLVED * size.max(axis=1) + 1e-13)
-        if bad.any():
+        if bad.any() and not self.unresolved_allowed:
             why = f"the front is not resolved by resolution={u.shape[1] - 1}; raise it, or the viscosity"
             raise self.failed(times[int(np.argmax(bad))], why)

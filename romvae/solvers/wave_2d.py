@@ -159,7 +159,7 @@ class Wave2d(Solver):
         u, v = wave_motion(operator, bound, start_u, start_v, times - times[0])
         for i, row in enumerate(u):
             size = np.abs(row)
-            if not size[basis.outer].max() <= _UNRESOLVED * size.max() + 1e-300:
+            if not (self.unresolved_allowed or size[basis.outer].max() <= _UNRESOLVED * size.max() + 1e-300):
                 why = f"the field is not resolved by resolution={self.resolution}; raise it, or smooth u0"
                 raise self.failed(times[i], why)
         return np.stack([basis.values(u, self.points), basis.values(v, self.points)], axis=1)

@@ -105,6 +105,8 @@ def _series(rng: np.random.Generator, time: np.ndarray, loses: bool) -> xr.Datas
     }
     if loses:
         curves["baseline_pod_interpolation_relative_l2"] = 0.001 + 0.0005 * time
+    for name in [each for each in curves if each.endswith("_relative_l2")]:
+        curves |= {f"{name}_ci_low": 0.9 * curves[name], f"{name}_ci_high": 1.1 * curves[name]}
     series = xr.Dataset({name: ("time", values) for name, values in curves.items()})
     series = series.assign_coords(time=("time", time, {"units": "s"}), level=("level", LEVELS))
     series["coverage"] = ("level", np.clip(LEVELS + 0.06 * LEVELS * (1 - LEVELS), 0, 1))
@@ -124,8 +126,23 @@ def _metrics(shape: tuple[int, ...], names: tuple[str, ...], loses: bool) -> dic
             "worst_nrmse": 0.0031,
             "vrmse": 0.0013,
         }
+    best = "pod_interpolation" if loses else "pod_linear"
+    for scores in baselines.values():
+        scores["intervals"] = {name: [0.9 * scores[name], 1.2 * scores[name]] for name in ("relative_l2", "vrmse")}
+        scores |= {"rollout_seconds": 0.002, "fit_seconds": 1.5}
     return {
+        "significance": {
+            "best": best,
+            "difference": baselines[best]["relative_l2"] - 0.0321,
+            "p_value": 0.0004,
+            "better_on": 1 if loses else 31,
+            "trajectories": 32,
+        },
+        "cost": _cost(loses),
         "rom": {
+            "intervals": {"relative_l2": [0.028, 0.037], "vrmse": [0.029, 0.038], "coverage_90": [0.87, 0.92]},
+            "confidence": 0.95,
+            "reference_error": 2e-4,
             "relative_l2": 0.0321,
             "worst_relative_l2": 0.124,
             "worst_nrmse": 0.124,
@@ -157,6 +174,44 @@ def _metrics(shape: tuple[int, ...], names: tuple[str, ...], loses: bool) -> dic
     }
 
 
+def _cost(loses: bool) -> dict[str, Any]:
+    """A ROM that is faster than the solver at equal accuracy, or slower."""
+    factor = 0.4 if loses else 1.0
+    tried = (
+        ({}, 1, 3e-8, 0.21),
+        ({"resolution": 32}, 1, 0.19, 0.01),
+        ({"resolution": 64}, 1, 0.02, 0.05),
+        ({"resolution": 64, "step": 0.02}, 2, 0.03, 0.03),
+        ({"resolution": 64, "step": 0.04}, 4, None, None),
+    )
+    names = ("settings", "every", "error", "seconds", "seconds_batch")
+    sweep = [dict(zip(names, (*run, run[-1]), strict=True)) for run in tried]
+    rom = {
+        kind: {
+            "relative_l2": 0.0321,
+            "members": members,
+            "batch": 64,
+            "seconds": 0.02 * members**0.5,
+            "seconds_batch": 0.002 * members,
+            "over_decoder": 1.7,
+            "solver": sweep[3],
+            "solver_batch": sweep[3],
+            "speed_up": factor * 1.5 / members**0.5,
+            "speed_up_batch": factor * 15 / members,
+        }
+        for kind, members in (("mean", 1), ("ensemble", 32))
+    }
+    paid = {"training_seconds": 180.0, "data_seconds": 54.0, "simulated": 256, "break_even_mean_batch": 8400}
+    return {
+        "threads": 1,
+        "batch": 64,
+        "members": 32,
+        "rom": rom,
+        "solver": {"complete": True, "reproduces_data_to": 3e-8, "sweep": sweep},
+        "pay_off": paid,
+    }
+
+
 def _info(rng: np.random.Generator) -> dict[str, Any]:
     step = np.arange(0, 3000, 25)
     loss = 4.0 * np.exp(-step / 400) - 3.2 + 0.08 * rng.normal(size=step.size)
@@ -174,3 +229,40 @@ def _info(rng: np.random.Generator) -> dict[str, Any]:
             "dynamics": {"step": step.tolist(), "loss": (0.9 * np.exp(-step / 700) + 0.003).tolist()},
         },
     }
+
+
+def fake_ranking(name: str = "small") -> FakeComparison:
+    """Three runs, the second not clearly worse than the first; one of them is called `name`."""
+    time = np.linspace(0.1, 1.0, 10)
+    runs = [
+        {
+            "name": each,
+            "relative_l2": error,
+            "interval": [0.9 * error, 1.1 * error],
+            "vrmse": 1.02 * error,
+            "coverage_90": 0.9,
+            "latent": 8,
+            "seconds_batch": seconds,
+            "speed_up_batch": 0.05 / seconds,
+            "training_seconds": 90.0,
+        }
+        for each, error, seconds in (("large", 0.02, 0.02), ("middle", 0.021, 0.01), (name, 0.05, 0.002))
+    ]
+    for run, low, p in zip(runs[1:], (-0.001, 0.02), (0.3, 0.001), strict=True):
+        gap = run["relative_l2"] - 0.02
+        run["against_best"] = {"difference": gap, "low": low, "high": 1.6 * gap, "p_value": p, "words": f"p = {p}"}
+    errors = np.stack([run["relative_l2"] * (0.5 + time) for run in runs])
+    series = xr.Dataset(
+        {"relative_l2": (("run", "time"), errors), "low": (("run", "time"), 0.9 * errors)},
+        coords={"run": [run["name"] for run in runs], "time": ("time", time, {"units": "s"})},
+    )
+    series["high"] = 1.1 * series["relative_l2"]
+    metrics = {
+        "case": "burgers_1d",
+        "runs": runs,
+        "baseline": {"name": "pod_linear", "relative_l2": 0.2},
+        "trajectories": 32,
+        "confidence": 0.95,
+    }
+    info = {run["name"]: {"model": {"latent": 8, "channels": 16 + k}} for k, run in enumerate(runs)}
+    return FakeComparison(metrics, series, xr.Dataset(), info)

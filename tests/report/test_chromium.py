@@ -45,6 +45,20 @@ def test_the_page_is_sound_at_each_width(browser: Browser, report: Path, width: 
     assert page.complaints() == []
 
 
+@pytest.mark.parametrize("width", [360, 1400])
+def test_the_ranking_is_sound_at_each_width(browser: Browser, ranking_page: Path, width: int) -> None:
+    page = browser.open(ranking_page, width, dark=width == 360)
+    widths = _decoded(page)
+    assert len(widths) == 3
+    assert min(widths) > 0
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate("window.hit === undefined")
+    assert page.requests() == [ranking_page.resolve().as_uri()]
+    assert page.complaints() == []
+    # A table that is wider than a phone scrolls by itself, with the keyboard too.
+    assert page.evaluate("[...document.querySelectorAll('.wide')].every(each => each.tabIndex === 0)")
+
+
 def test_the_slider_changes_all_pictures_and_the_label(browser: Browser, reports: dict[str, Path]) -> None:
     page = browser.open(reports["1-D"], 1400)
     sources = "[...document.querySelectorAll('[data-player] img')].map(i => i.src)"

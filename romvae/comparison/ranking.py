@@ -1,0 +1,138 @@
+"""Several ROMs on the same held-out trajectories: which is best, and by more than chance?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from romvae.comparison.result import Comparison
+from romvae.comparison.significance import CONFIDENCE, paired_difference
+from romvae.errors import DataError
+
+__all__ = ["Ranking", "rank"]
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Several comparisons, best first.
+
+    Arguments:
+        metrics: `runs` (for each `name`, `relative_l2` with `interval`, coverage, costs, and `against_best`, see
+            `paired_difference`), `baseline` (name and error of the best one), `fingerprint` of the data,
+            `trajectories`, `confidence`.
+        series: `relative_l2`, `low` and `high`, the bounds of its interval, each `(run, time)`.
+        info: The configuration of each run by its name.
+    """
+
+    metrics: dict[str, Any]
+    series: xr.Dataset
+    info: dict[str, Any] = field(default_factory=dict)
+
+
+def rank(comparisons: Mapping[str, Comparison], seed: int = 0) -> Ranking:
+    """Orders comparisons by their pooled relative L2 error and tests each against the best, trajectory by trajectory.
+
+    Arguments:
+        comparisons: By the name that each is shown under.
+        seed: Of resampling and exchanges.
+
+    Raises:
+        DataError: There is only one, one was made by an earlier version, or they are of different data.
+    """
+    if len(comparisons) < 2:
+        raise DataError(f"rank: {len(comparisons)} comparison was given, expected two or more. Add a run.")
+    _check_same(comparisons)
+    order = sorted(comparisons, key=lambda name: np.nan_to_num(_error(comparisons[name]), nan=np.inf))
+    best = order[0]
+    runs = []
+    for name in order:
+        row = _row(name, comparisons[name])
+        if name != best:
+            both = _sums(comparisons[best]), _sums(comparisons[name])
+            row["against_best"] = paired_difference(*both, (best, name), seed)
+        runs.append(row)
+    first = comparisons[best].metrics
+    metrics: dict[str, Any] = {
+        "case": first["case"],
+        "runs": runs,
+        "baseline": _best_baseline(comparisons),
+        "fingerprint": first["data"]["fingerprint"],
+        "trajectories": int(comparisons[best].series.sizes["scored"]),
+        "confidence": CONFIDENCE,
+        "data": first["data"],
+    }
+    info = {name: comparisons[name].info.get("configuration", {}) for name in order}
+    return Ranking(metrics, _curves(comparisons, order), info)
+
+
+def _check_same(comparisons: Mapping[str, Comparison]) -> None:
+    prints = {name: each.metrics.get("data", {}).get("fingerprint") for name, each in comparisons.items()}
+    first, *others = prints
+    for name in prints:
+        if prints[name] is None:
+            raise DataError(
+                f"{name}: its comparison tells no fingerprint of its data. Run `romvae compare` on it again."
+            )
+    for name in others:
+        if prints[name] != prints[first]:
+            raise DataError(
+                f"{name}: its held-out trajectories are not those of {first}, so the two cannot be ranked. Train both "
+                "on the same data with the same --seed, which decides what is held out."
+            )
+
+
+def _error(comparison: Comparison) -> float:
+    return float(comparison.metrics["rom"]["relative_l2"])
+
+
+def _sums(comparison: Comparison) -> dict[str, np.ndarray]:
+    """As `paired_difference` wants them, with a single time."""
+    series = comparison.series
+    return {"wrong": series["rom_wrong"].values[..., None], "size": series["truth_size"].values[..., None]}
+
+
+def _row(name: str, comparison: Comparison) -> dict[str, Any]:
+    rom, cost = comparison.metrics["rom"], comparison.metrics.get("cost", {})
+    mean, paid = cost.get("rom", {}).get("mean", {}), cost.get("pay_off", {})
+    return {
+        "name": name,
+        "relative_l2": rom["relative_l2"],
+        "interval": rom["intervals"]["relative_l2"],
+        "vrmse": rom["vrmse"],
+        "worst_nrmse": rom["worst_nrmse"],
+        "crps": rom["crps"],
+        "coverage_90": rom["coverage_90"],
+        "compression_relative_l2": rom["compression_relative_l2"],
+        "not_resolvable": bool(rom.get("not_resolvable", False)),
+        "seconds": mean.get("seconds"),
+        "seconds_batch": mean.get("seconds_batch"),
+        "speed_up": mean.get("speed_up"),
+        "speed_up_batch": mean.get("speed_up_batch"),
+        "training_seconds": paid.get("training_seconds"),
+        "latent": comparison.info.get("model", {}).get("latent"),
+    }
+
+
+def _best_baseline(comparisons: Mapping[str, Comparison]) -> dict[str, Any] | None:
+    """The smallest error that a baseline has in any of the comparisons."""
+    found = [
+        (float(scores["relative_l2"]), baseline)
+        for each in comparisons.values()
+        for baseline, scores in each.metrics.get("baselines", {}).items()
+        if np.isfinite(scores["relative_l2"])
+    ]
+    return None if not found else {"name": min(found)[1], "relative_l2": min(found)[0]}
+
+
+def _curves(comparisons: Mapping[str, Comparison], order: list[str]) -> xr.Dataset:
+    kinds = {"relative_l2": "", "low": "_ci_low", "high": "_ci_high"}
+    time = comparisons[order[0]].series["time"]
+    data = {
+        kind: (("run", "time"), np.stack([comparisons[n].series[f"rom_relative_l2{suffix}"].values for n in order]))
+        for kind, suffix in kinds.items()
+    }
+    return xr.Dataset(data, coords={"run": order, "time": time})

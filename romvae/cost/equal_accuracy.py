@@ -1,0 +1,153 @@
+"""Cost at equal accuracy: a ROM against the cheapest run of its reference solver that is no less accurate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import xarray as xr
+
+from romvae import metrics as score
+from romvae.cost.rollouts import batch_size, decoder_seconds, rolled_out, rollout_seconds
+from romvae.cost.sweep import Run, Sweep, cheapest, sweep
+from romvae.cost.workload import Workload
+from romvae.schema import TIME, TRAJECTORY
+from romvae.solvers.base import Case, Solver
+
+if TYPE_CHECKING:
+    from romvae.rom import ROM
+
+__all__ = ["cost_at_equal_accuracy"]
+
+_TRAINING = ("vae", "variance", "dynamics", "calibration")
+_BATCH_SHARE = 0.25  # of the time cap that one timing of a batch may take
+_REPRODUCED = 1e-3  # a reference that differs more from the data is not what made them
+
+
+def cost_at_equal_accuracy(
+    rom: ROM,
+    some: xr.Dataset,
+    reference: Case | Solver | None,
+    *,
+    ensemble_error: float,
+    members: int = 32,
+    batch: int = 64,
+    seed: int = 0,
+    cap: float = 60.0,
+    seconds: Mapping[str, float] | None = None,
+    simulated: int | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """Process times of ROM and solver on the same trajectories, in the same process and with the same threads.
+
+    Two forecasts are timed: `mean`, a single member, which is what a solver's run gives, and `ensemble`, the one
+    that the comparison scores, with its uncertainty. Each is compared with the cheapest run of the solver that reaches
+    its own error, for one trajectory and for a batch. The solver's cost includes bringing its result to the grid and to
+    the times of the data.
+
+    Arguments:
+        rom: A trained ROM.
+        some: A few held-out trajectories, see `Workload`.
+        reference: Solver or case; None where there is none.
+        ensemble_error: Relative L2 error of the scored forecast on these trajectories.
+        members: Members of the ensemble.
+        batch: Trajectories of a batch; fewer where memory is short.
+        seed: Of the forecasts.
+        cap: Process seconds that the solver's sweep may take.
+        seconds: Wall-clock of the training's stages by name.
+        simulated: How many trajectories were simulated for the training; None where that is not known.
+        progress: Called with a note on every run.
+
+    Returns:
+        JSON types; `unknown` says why there is no comparison with a solver.
+    """
+    note = progress or (lambda text: None)
+    result: dict[str, Any] = {
+        "clock": "process time",
+        "threads": torch.get_num_threads(),
+        "trajectories": some.sizes[TRAJECTORY],
+        "batch": batch_size(rom, some.sizes[TIME], batch),
+        "members": members,
+    }
+    note("rollouts")
+    result["rom"] = {
+        "mean": {"relative_l2": _error(rom, some, seed), **_timed(rom, some, 1, seed, result["batch"], cap)},
+        "ensemble": {"relative_l2": ensemble_error, **_timed(rom, some, members, seed, result["batch"], cap)},
+    }
+    if reference is None:
+        return {**result, "unknown": "no solver is known for these data"}
+    work = Workload.of(reference, some, rom.schema.grid, rom.mask)
+    if isinstance(work, str):
+        return {**result, "unknown": work}
+    errors = [each["relative_l2"] for each in result["rom"].values()]
+    found = sweep(work, errors, result["batch"], cap, lambda run: note(f"solver, error {run.error:.2g}"))
+    result["solver"] = {
+        "complete": found.complete,
+        "reproduces_data_to": found.runs[0].error,
+        "sweep": [run.to_dict() for run in found.runs],
+    }
+    if not found.runs[0].error <= _REPRODUCED:
+        result["solver"]["warning"] = "the solver does not repeat the data: they were made with other settings"
+    for each in result["rom"].values():
+        each |= _against(found, each)
+    return result | _pay_off(result, seconds or {}, simulated)
+
+
+def _error(rom: ROM, some: xr.Dataset, seed: int) -> float:
+    """Relative L2 error of the forecast by a single member."""
+    names = list(rom.schema.field_names)
+    both = (each[names].isel({TIME: slice(1, None)}) for each in (some, rolled_out(rom, some, 1, seed)))
+    inside = (score.in_domain(each, rom.mask) for each in both)
+    return float(score.over_fields(score.relative_l2(*inside), root_mean_square=True))
+
+
+def _timed(rom: ROM, some: xr.Dataset, members: int, seed: int, batch: int, cap: float) -> dict[str, Any]:
+    """Seconds per trajectory of one kind of forecast, and its cost over that of decoding as many codes."""
+    single = rollout_seconds(rom, some.isel({TRAJECTORY: [0]}), members, seed)
+    batch = max(1, min(batch, int(_BATCH_SHARE * cap / max(single, 1e-6))))
+    many = some.isel({TRAJECTORY: np.arange(batch) % some.sizes[TRAJECTORY]})
+    many = many.assign_coords({TRAJECTORY: np.arange(batch)})
+    together = min(single, rollout_seconds(rom, many, members, seed))
+    bare = decoder_seconds(rom, batch * members * some.sizes[TIME]) / batch
+    return {
+        "members": members,
+        "batch": batch,
+        "seconds": single,
+        "seconds_batch": together,
+        "decoder_seconds_batch": bare,
+        "over_decoder": together / bare if bare > 0 else None,
+    }
+
+
+def _against(found: Sweep, rom: Mapping[str, Any]) -> dict[str, Any]:
+    """The cheapest runs that are as accurate, alone and in a batch, and how often the ROM fits into them."""
+    target = rom["relative_l2"]
+    runs = {"": cheapest(found, target), "_batch": cheapest(found, target, batch=True)}
+    out: dict[str, Any] = {}
+    for suffix, run in runs.items():
+        out[f"solver{suffix}"] = None if run is None else run.to_dict()
+        out[f"speed_up{suffix}"] = None if run is None else _cost(run, suffix) / rom[f"seconds{suffix}"]
+    return out
+
+
+def _cost(run: Run, suffix: str) -> float:
+    return run.seconds_batch if suffix else run.seconds
+
+
+def _pay_off(result: Mapping[str, Any], seconds: Mapping[str, float], simulated: int | None) -> dict[str, Any]:
+    """What the ROM cost before its first rollout, and after how many rollouts in batches that is earned back."""
+    stages = [seconds[stage] for stage in _TRAINING if seconds.get(stage) is not None]
+    if not stages:
+        return {}
+    training = float(sum(stages)) * result["threads"]
+    own = result["solver"]["sweep"][0]["seconds"]
+    data = float(simulated * own) if simulated and own else 0.0
+    out: dict[str, Any] = {"training_seconds": training, "data_seconds": data, "simulated": simulated}
+    for kind, rom in result["rom"].items():
+        for suffix in ("", "_batch"):
+            run = rom[f"solver{suffix}"]
+            gain = run[f"seconds{suffix}"] - rom[f"seconds{suffix}"] if run else -1.0
+            out[f"break_even_{kind}{suffix}"] = int(np.ceil((training + data) / gain)) if gain > 0 else None
+    return {"pay_off": out}

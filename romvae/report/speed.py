@@ -1,0 +1,117 @@
+"""What the verdict says of cost: the ROM against the cheapest run of the solver that is as accurate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from romvae.plot.style import plain
+from romvae.report.reading import lookup, number, percent, ratio, rounded_up, seconds_text
+
+__all__ = ["costs", "run_text", "slower"]
+
+
+def slower(metrics: Mapping[str, Any]) -> bool:
+    """Whether a forecast without uncertainty costs more than the solver at equal accuracy, alone or in a batch."""
+    rom = lookup(lookup(lookup(metrics, "cost"), "rom"), "mean")
+    factors = [number(rom, name) for name in ("speed_up", "speed_up_batch")]
+    return any(factor < 1 for factor in factors)
+
+
+def costs(metrics: Mapping[str, Any]) -> list[str]:
+    """Sentences on cost; none where none was measured."""
+    cost = lookup(metrics, "cost")
+    rom = lookup(lookup(cost, "rom"), "mean")
+    if not math.isfinite(number(rom, "seconds")):
+        return []
+    if cost.get("unknown"):
+        alone, batch = (seconds_text(number(rom, name)) for name in ("seconds", "seconds_batch"))
+        return [
+            f"A rollout takes {alone}, and {batch} per trajectory in a batch. Nothing can be said about a speed-up: "
+            f"{cost['unknown']}."
+        ]
+    if not lookup(rom, "solver"):
+        found = percent(number(lookup(cost, "solver"), "reproduces_data_to"))
+        return [
+            f"No run of the solver that was tried comes as close to these data as the ROM (as it is, it is {found} "
+            "off): nothing can be said about a speed-up."
+        ]
+    sentences = [_headline(rom), _with_uncertainty(lookup(lookup(cost, "rom"), "ensemble")), _pays_off(cost)]
+    if not lookup(cost, "solver").get("complete", True):
+        sentences.append(
+            "The search for a cheaper run of the solver was ended by its time cap: the solver may be cheaper than that."
+        )
+    if lookup(cost, "solver").get("warning"):
+        sentences.append(f"A caution: {lookup(cost, 'solver')['warning']}.")
+    return [sentence for sentence in sentences if sentence]
+
+
+def run_text(run: Mapping[str, Any]) -> str:
+    """A run of the solver in words.
+
+    >>> run_text({"settings": {"resolution": 24}, "every": 4})
+    'the solver with resolution = 24, every 4th time'
+    >>> run_text({"settings": {}, "every": 1})
+    'the solver as it is'
+    """
+    words = [f"{plain(name)} = {_short(value)}" for name, value in lookup(run, "settings").items()]
+    every = number(run, "every")
+    if every > 1:
+        ordinal = {2: "2nd", 3: "3rd"}.get(int(every), f"{every:.0f}th")
+        words.append(f"every {ordinal} time")
+    return f"the solver with {', '.join(words)}" if words else "the solver as it is"
+
+
+def _headline(rom: Mapping[str, Any]) -> str:
+    alone, batch = number(rom, "speed_up"), number(rom, "speed_up_batch")
+    run, error = lookup(rom, "solver"), percent(number(rom, "solver", "error"))
+    size = f"in batches of {number(rom, 'batch'):.0f}"
+    against = f"the cheapest solver run that is as accurate ({run_text(run)}, {error} off)"
+    if alone >= 1 and batch >= 1:
+        return (
+            f"At equal accuracy the ROM is {ratio(alone)} faster for one trajectory and {ratio(batch)} {size}, "
+            f"against {against}."
+        )
+    if alone < 1 and batch < 1:
+        return (
+            f"The ROM is slower than the solver at equal accuracy: {ratio(1 / alone)} for one trajectory and "
+            f"{ratio(1 / batch)} {size}, against {against}. Where time is what counts, use the solver."
+        )
+    slow, fast = ("for one trajectory", size) if alone < 1 else (size, "for one trajectory")
+    down, up = (alone, batch) if alone < 1 else (batch, alone)
+    return (
+        f"The ROM is slower than the solver at equal accuracy {slow} ({ratio(1 / down)}), and faster {fast} "
+        f"({ratio(up)}), against {against}."
+    )
+
+
+def _with_uncertainty(rom: Mapping[str, Any]) -> str:
+    batch, members = number(rom, "speed_up_batch"), number(rom, "members")
+    if not math.isfinite(batch):
+        return ""
+    word = "faster" if batch >= 1 else "slower"
+    return (
+        f"With its uncertainty ({members:.0f} members), which the solver does not give, it is "
+        f"{ratio(max(batch, 1 / batch))} {word} than that in a batch."
+    )
+
+
+def _pays_off(cost: Mapping[str, Any]) -> str:
+    paid = lookup(cost, "pay_off")
+    training, data = number(paid, "training_seconds"), number(paid, "data_seconds")
+    if not math.isfinite(training):
+        return ""
+    text = f"Training took {seconds_text(training)}"
+    if data > 0:
+        text += f" and the simulations for it {seconds_text(data)}"
+    count = number(paid, "break_even_mean_batch")
+    if not math.isfinite(count):
+        return f"{text}, which no number of rollouts earns back."
+    return f"{text}, which is earned back after about {rounded_up(count)} rollouts in batches."
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return " x ".join(map(str, value))
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,134 @@
+"""What pages say of confidence, of cost at equal accuracy, and of the order of several runs."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from romvae.report import verdict
+from romvae.report.cost import cost_charts, cost_rows
+from romvae.report.ranking import ranking_verdict, render_ranking
+from romvae.report.speed import costs, run_text, slower
+from romvae.report.tables import interval_rows, scores, tiles
+
+from .conftest import EVIL
+from .fake import fake_comparison, fake_ranking
+
+
+def _metrics(loses: bool = False) -> dict[str, Any]:
+    return copy.deepcopy(fake_comparison(shape=(4,), times=3, examples=1, loses=loses).metrics)
+
+
+def test_the_verdict_gives_interval_p_value_and_equal_accuracy() -> None:
+    text = " ".join(verdict(_metrics()))
+    assert "(relative L2 error; 95 % confidence: 2.8 % to 3.7 %)" in text
+    assert "5.4 times smaller, on 31 of 32 trajectories, which is more than chance (p < 0.001)." in text
+    assert (
+        "At equal accuracy the ROM is 1.5 times faster for one trajectory and 15 times in batches of 64, against the "
+        "cheapest solver run that is as accurate (the solver with resolution = 64, step = 0.02, every 2nd time, 3.0 % "
+        "off)." in text
+    )
+    assert "With its uncertainty (32 members), which the solver does not give, it is 2.1 times slower" in text
+    assert "Training took 3 min 0 s and the simulations for it 54 s, which is earned back after about 8400" in text
+
+
+def test_a_difference_that_may_be_chance_is_called_so() -> None:
+    metrics = _metrics()
+    metrics["significance"] |= {"p_value": 0.21, "better_on": 18}
+    assert "but on 18 of 32 trajectories only, which may be chance (p = 0.21)" in " ".join(verdict(metrics))
+
+
+def test_a_rom_slower_than_an_equally_accurate_solver_says_so_in_the_first_lines() -> None:
+    metrics = _metrics()
+    metrics["cost"]["rom"]["mean"] |= {"speed_up": 0.2, "speed_up_batch": 0.5}
+    assert slower(metrics)
+    assert verdict(metrics)[1].startswith(
+        "The ROM is slower than the solver at equal accuracy: 5.0 times for one trajectory and 2.0 times in batches"
+    )
+    metrics["cost"]["rom"]["mean"] |= {"speed_up": 0.5, "speed_up_batch": 3.0}
+    assert "for one trajectory (2.0 times), and faster in batches of 64 (3.0 times)" in verdict(metrics)[1]
+
+
+def test_an_error_below_the_reference_s_own_is_flagged() -> None:
+    metrics = _metrics()
+    metrics["rom"] |= {"not_resolvable": True, "reference_error": 0.05}
+    assert verdict(metrics)[1].startswith("That is below the reference's own error of 5.0 %: not resolvable.")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"solver": {"complete": False}}, "ended by its time cap: the solver may be cheaper"),
+        ({"solver": {"warning": "the solver does not repeat the data"}}, "A caution: the solver does not repeat"),
+        ({"pay_off": {"training_seconds": 10.0}}, "which no number of rollouts earns back"),
+        ({"unknown": "no solver is known for these data"}, "Nothing can be said about a speed-up: no solver is known"),
+    ],
+)
+def test_limits_of_the_costs_are_said(change: dict[str, Any], words: str) -> None:
+    metrics = _metrics()
+    assert words in " ".join(costs({**metrics, "cost": {**metrics["cost"], **change}}))
+
+
+def test_a_target_that_no_run_reaches_is_no_speed_up() -> None:
+    metrics = _metrics()
+    metrics["cost"]["rom"]["mean"] |= {"solver": None, "speed_up": None, "solver_batch": None, "speed_up_batch": None}
+    assert "No run of the solver that was tried comes as close" in " ".join(costs(metrics))
+    assert not slower(metrics)
+
+
+def test_intervals_stand_below_their_scores() -> None:
+    first = scores(_metrics())[0]
+    assert first.values[0] == "3.2 %"
+    assert first.spreads == ("2.8 % to 3.7 %", "", "0.029 to 0.038")
+    assert ("relative L2 error", "0.0321 (0.028 to 0.037)") in interval_rows(_metrics())
+
+
+def test_the_tile_compares_at_equal_accuracy() -> None:
+    tile = tiles(_metrics())[-1]
+    assert (tile.name, tile.value) == ("Against the solver, as accurate", "15 × faster")
+    assert tile.note == "in batches; 1.5 × faster for one trajectory"
+
+
+def test_costs_are_shown_with_what_they_are_compared_with() -> None:
+    lines = dict(cost_rows(_metrics()))
+    assert lines["ROM one member, without uncertainty, batch of 64"] == (
+        "0.002 s at 3.2 % error: 15 times faster than the solver with resolution = 64, step = 0.02, every 2nd time, "
+        "which takes 0.03 s for 3.0 %"
+    )
+    assert lines["before the first rollout"] == "3 min 0 s of training, 54 s for 256 simulations"
+    (picture,) = cost_charts(_metrics())
+    assert "ROM one member, in a batch 3.2 % at 0.002 s" in picture.alt
+    assert cost_charts({}) == []
+    assert cost_rows({}) == []
+
+
+def test_settings_of_a_run_are_short() -> None:
+    assert run_text({"settings": {"resolution": [32, 96]}, "every": 3}) == (
+        "the solver with resolution = 32 x 96, every 3rd time"
+    )
+
+
+def test_the_ranking_names_the_best_and_what_may_be_chance() -> None:
+    text = ranking_verdict(fake_ranking().metrics)
+    assert text[0] == "large is the most accurate of 3 runs: 2.0 % off on 32 held-out trajectories."
+    assert text[1] == "Chance may explain its lead over middle: more held-out trajectories would tell."
+    assert text[2] == "small has the cheapest rollouts, 10 times cheaper than the best."
+
+
+def test_a_ranking_in_which_a_baseline_wins_says_so() -> None:
+    metrics = fake_ranking().metrics
+    metrics["baseline"]["relative_l2"] = 0.001
+    assert "None of them is as good as the baseline pod linear, which is 0.10 % off" in " ".join(
+        ranking_verdict(metrics)
+    )
+
+
+def test_the_ranking_shows_settings_that_differ_and_escapes_names(ranking_page: Path) -> None:
+    page = render_ranking(fake_ranking(EVIL))
+    assert "model.channels" in page
+    assert "model.latent" not in page
+    assert EVIL not in page
+    assert ranking_page.read_text(encoding="utf-8") == page
