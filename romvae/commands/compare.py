@@ -15,6 +15,7 @@ from romvae.commands.options import Members, Overwrite, Quiet, Reader, Seed
 from romvae.commands.outputs import check_output
 from romvae.commands.run_folder import RunFolder
 from romvae.commands.text import places, skill
+from romvae.environment import show_versions
 from romvae.errors import ConfigError, QualityError
 from romvae.progress import Progress, terminal_progress
 
@@ -151,11 +152,12 @@ def compare_run(run: RunFolder, ask: Asked, progress: Progress) -> Comparison:
     from romvae.solvers import CASES
 
     history = run.history()
+    case = CASES.get(str(snapshots.attrs.get("case")))
     comparison = measure(
         ROM.load(run.model),
         test,
         train=train,
-        reference=CASES.get(str(snapshots.attrs.get("case"))),
+        reference=case,
         seconds=dict(history.get("seconds", {})),
         split={name: len(rows) for name, rows in record.trajectories.items()},
         members=ask.members,
@@ -168,6 +170,9 @@ def compare_run(run: RunFolder, ask: Asked, progress: Progress) -> Comparison:
         scores = ", ".join(f"{kind} {score['crps']:.3g}" for kind, score in sorted(tried.items(), key=_by_score))
         comparison.info["model"]["dynamics_tried"] = f"CRPS of held-out forecasts: {scores}"
     comparison.info["configuration"] = run.settings()
+    comparison.info["environment"] = {"training": run.environment(), "comparison": show_versions()}
+    if case is not None:
+        comparison.info["case"] = case.description
     comparison.info["history"] = history.get("curves", {})
     found = run.latent_size()
     if found is not None:

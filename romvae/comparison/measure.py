@@ -212,7 +212,7 @@ class _Measurement:
             series[f"baseline_{baseline.name}_relative_l2"] = each.curve
             names = list(self.rom.schema.field_names)
             series = series.merge(_band(f"baseline_{baseline.name}_relative_l2_ci", each.sums, series))
-            series = series.merge(_kept(f"baseline_{baseline.name}", each.sums, names))
+            series = series.assign(_kept(f"baseline_{baseline.name}", each.sums, names).data_vars)
         self.report("baselines", len(chosen), len(chosen))
         if baselines is None and ragged_lengths(train) is not None:
             result["baselines_left_out"] = {"pod_rbf": "needs training trajectories of one length"}

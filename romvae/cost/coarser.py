@@ -25,8 +25,9 @@ def maker_of(reference: Case | Solver) -> Maker | None:
     """
     if isinstance(reference, Case):
         return reference.solver
-    names = [n for n, p in inspect.signature(type(reference)).parameters.items() if p.kind is not p.VAR_KEYWORD]
-    if not all(hasattr(reference, name) for name in names):
+    known = inspect.signature(type(reference)).parameters
+    names = list(known)
+    if any(p.kind is p.VAR_KEYWORD for p in known.values()) or not all(hasattr(reference, name) for name in names):
         return None
     kept = {name: getattr(reference, name) for name in names}
     return lambda **changed: type(reference)(**{**kept, **changed})

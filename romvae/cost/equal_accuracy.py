@@ -61,7 +61,10 @@ def cost_at_equal_accuracy(
         progress: Called with a note on every run.
 
     Returns:
-        JSON types; `unknown` says why there is no comparison with a solver.
+        JSON types. `speed_up` and `speed_up_batch` are those of `mean`; `rom.<kind>` has error, seconds per trajectory,
+        `over_decoder` (a rollout's cost over that of decoding as many codes) and the run of the solver that it was
+        compared with; `solver.sweep` all runs that were tried; `pay_off` what came before the first rollout, and after
+        how many it is earned back. `unknown` says why there is no comparison with a solver.
     """
     note = progress or (lambda text: None)
     result: dict[str, Any] = {
@@ -92,6 +95,8 @@ def cost_at_equal_accuracy(
         result["solver"]["warning"] = "the solver does not repeat the data: they were made with other settings"
     for each in result["rom"].values():
         each |= _against(found, each)
+    plain = result["rom"]["mean"]
+    result |= {name: plain[name] for name in ("speed_up", "speed_up_batch")}
     return result | _pay_off(result, seconds or {}, simulated)
 
 

@@ -47,10 +47,11 @@ def verdict(metrics: Mapping[str, Any]) -> list[str]:
             and in `data`: `parameters` (name to `low`, `high`, `units`), `horizon`, `time_units`,
             `split` (part to number of trajectories).
     """
-    against, wrong = _against(metrics), (_wrong(metrics), _resolvable(metrics), _rough(metrics), _compression(metrics))
+    against = _against(metrics)
+    wrong: tuple[str, ...] = (_wrong(metrics), _resolvable(metrics), _rough(metrics), _compression(metrics))
     cost = costs(metrics) or [_fast(metrics)]
     if slower(metrics):  # belongs into the first lines
-        wrong, cost = (wrong[0], *cost, *wrong[1:]), []
+        wrong, cost = (wrong[0], cost[0], *wrong[1:]), cost[1:]
     first = (against, *wrong) if _loses(metrics) else (*wrong, against)
     sentences = (*first, _sure(metrics), *cost, _not_for(metrics))
     return [sentence for sentence in sentences if sentence]

@@ -463,3 +463,39 @@ def test_texts_of_results():
     )
     assert "persistence" in skill(METRICS)
     assert "standard error over trajectories 2.00 %" in skill(METRICS)
+
+
+def test_several_runs_are_ranked_and_each_gets_a_report_of_its_own(run, science, tmp_path):
+    for name in ("one", "other"):
+        assert run("train", tmp_path / "data.h5", "--out", tmp_path / name, "-q")[0] == 0
+    places = [{"name": "other", "relative_l2": 0.02, "interval": [0.01, 0.03]}]
+    places.append({**places[0], "name": "one", "relative_l2": 0.04, "against_best": {"words": "p = 0.3"}})
+
+    def rank(found, seed):
+        science["ranked"] = list(found)
+        return FakeComparison({"runs": places, "trajectories": 2})
+
+    def write_ranking(ranking, path, overwrite=False):
+        path.write_text("page")
+
+    sys.modules["romvae.comparison"].rank = rank
+    sys.modules["romvae.report"].write_ranking = write_ranking
+    words = ["compare", tmp_path / "one", tmp_path / "other", "-q", "--seed", "3", "--cost-seconds", "0"]
+    code, out, err = run(*words, "--out", tmp_path / "c", "--max-relative-l2", "0.01")
+    assert code == 6, err
+    assert "the best run: relative L2 error is 0.02, expected at most 0.01" in err
+    assert science["ranked"] == ["one", "other"]
+    assert science["compare"]["cost_cap"] == 0
+    assert "1. other" in out
+    assert "p = 0.3" in out
+    found = {str(path.relative_to(tmp_path / "c")) for path in (tmp_path / "c").rglob("*.html")}
+    assert found == {"report.html", "one/report.html", "other/report.html"}
+
+
+def test_a_comparison_of_nothing_is_refused(run, tmp_path):
+    code, _, err = run("compare", "--out", tmp_path / "c")
+    assert code == 2
+    assert "no run was given, expected one or more folders" in err
+    code, _, err = run("compare", tmp_path / "run", "--out", tmp_path / "c", "--cost-seconds", "-1")
+    assert code == 2
+    assert "--cost-seconds = -1.0: should be 0 or more" in err

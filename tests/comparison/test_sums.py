@@ -18,8 +18,8 @@ def forecast(request):
     rng = np.random.default_rng(0)
     truth = mock_snapshots(request.param, FIELDS, trajectories=7, times=4)[list(FIELDS)].isel(time=slice(1, None))
     truth["v"] = 3 * truth["v"] + 1
-    mean = truth + 0.3 * truth.map(lambda u: (u.dims, rng.normal(size=u.shape)))
-    std = truth.map(lambda u: (u.dims, rng.uniform(0.1, 0.5, u.shape)))
+    mean = truth + 0.3 * truth.map(lambda u: u.copy(data=rng.normal(size=u.shape)))
+    std = truth.map(lambda u: u.copy(data=rng.uniform(0.1, 0.5, u.shape)))
     return truth, mean, std, mean - 1.6 * std, mean + 1.6 * std
 
 
