@@ -245,7 +245,9 @@ def _spectra(rom: ROM, truth: xr.Dataset, mean: xr.Dataset, names: Sequence[str]
         )
     }
     times = np.unique(np.linspace(0, truth.sizes[TIME] - 1, SPECTRUM_TIMES).round().astype(int))
-    both = [spectra_of(rom, ds[names].isel({TIME: times}), kind) for kind, ds in (("truth", truth), ("rom", mean))]
+    both = [
+        spectra_of(rom, ds[list(names)].isel({TIME: times}), kind) for kind, ds in (("truth", truth), ("rom", mean))
+    ]
     return xr.merge([xr.Dataset(out), *both])
 
 

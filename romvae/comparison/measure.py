@@ -123,8 +123,8 @@ class _Measurement:
         card = data_card(rom, test, self.split)
         card["fingerprint"] = data_fingerprint(test, names)
         if lengths is not None:
-            inside = (score.in_domain(each[names], rom.mask) for each in (whole, whole_forecast))
-            measured["relative_l2_all_times"] = existing_error(*inside, lengths)
+            every, guess = (score.in_domain(each[names], rom.mask) for each in (whole, whole_forecast))
+            measured["relative_l2_all_times"] = existing_error(every, guess, lengths)
             card["ragged"] = _left_out(whole, test, lengths)
         sums = self._sums(truth, ahead)
         measured["intervals"] = confidence_intervals(sums, self.seed)

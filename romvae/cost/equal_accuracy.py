@@ -104,8 +104,8 @@ def _error(rom: ROM, some: xr.Dataset, seed: int) -> float:
     """Relative L2 error of the forecast by a single member."""
     names = list(rom.schema.field_names)
     both = (each[names].isel({TIME: slice(1, None)}) for each in (some, rolled_out(rom, some, 1, seed)))
-    inside = (score.in_domain(each, rom.mask) for each in both)
-    return float(score.over_fields(score.relative_l2(*inside), root_mean_square=True))
+    truth, guess = (score.in_domain(each, rom.mask) for each in both)
+    return float(score.over_fields(score.relative_l2(truth, guess), root_mean_square=True))
 
 
 def _timed(rom: ROM, some: xr.Dataset, members: int, seed: int, batch: int, cap: float) -> dict[str, Any]:

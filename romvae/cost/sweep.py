@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from romvae.cost.clock import process_seconds
@@ -174,7 +175,7 @@ class _Search:
         best = Run(settings, every, False, infinite, infinite, infinite)
         try:
             for linear in (False, True) if other_grid else (False,):
-                seconds, u = process_seconds(lambda linear=linear: work.delivered(solvers, rows, every, linear, False))
+                seconds, u = process_seconds(partial(work.delivered, solvers, rows, every, linear, False))
                 error = work.error(u, rows)
                 if error < best.error:
                     best = Run(settings, every, linear, error, seconds / len(rows), seconds / len(rows))

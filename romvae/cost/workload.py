@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, Literal
 
 import numpy as np
 import xarray as xr
@@ -20,6 +20,7 @@ from romvae.solvers.base import Case, Solver
 __all__ = ["Workload"]
 
 Array = NDArray[np.float64]
+_ORDERS: Final[tuple[Literal["smooth", "linear"], ...]] = ("smooth", "linear")
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ class Workload:
             NumericsError: A computation failed.
         """
         chosen = [solvers[i] for i in rows]
-        own, order = chosen[0].grid, "linear" if linear else "smooth"
+        own, order = chosen[0].grid, _ORDERS[linear]
         start = regrid(self.truth[list(rows), 0], self.grid, own, order)
         known = np.unique([*range(0, self.times.size, every), self.times.size - 1])
         if many:

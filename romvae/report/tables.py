@@ -82,9 +82,9 @@ def tiles(metrics: Mapping[str, Any]) -> list[Tile]:
     alone, batch = number(equal, "speed_up"), number(equal, "speed_up_batch")
     if alone > 0 and batch > 0:
         word = "faster" if batch >= 1 else "slower"
-        single = f"{max(alone, 1 / alone):.2g} × {'faster' if alone >= 1 else 'slower'} for one trajectory"
+        single = f"{_factor(alone)} × {'faster' if alone >= 1 else 'slower'} for one trajectory"
         name = "Against the solver, as accurate"
-        found.append(Tile(name, f"{max(batch, 1 / batch):.2g} × {word}", f"in batches; {single}"))
+        found.append(Tile(name, f"{_factor(batch)} × {word}", f"in batches; {single}"))
         return found
     rollout, solver = number(metrics, "seconds", "rollout"), number(metrics, "seconds", "solver")
     if rollout > 0 and solver > 0:
@@ -171,6 +171,12 @@ def rows(mapping: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
         else:
             lines.append((name, _value(value)))
     return lines
+
+
+def _factor(ratio: float) -> str:
+    """How many times, of a ratio or its inverse, without powers of ten."""
+    value = max(ratio, 1 / ratio)
+    return f"{value:.1f}" if value < 9.95 else f"{value:.0f}"
 
 
 def _spread(line: Mapping[str, Any], column: str) -> str:
