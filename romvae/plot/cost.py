@@ -17,6 +17,8 @@ __all__ = ["Point", "cost_accuracy", "differences"]
 Point = tuple[float, float]
 """Seconds per trajectory, and relative L2 error."""
 
+_BELOW = 100.0  # how far below the most accurate ROM the axis goes on
+
 
 @matplotlib.rc_context(RC)
 def cost_accuracy(
@@ -33,7 +35,7 @@ def cost_accuracy(
         baselines: Baselines by name.
         floor: Error of the reference itself: below it nothing can be told.
     """
-    figure, (axes,) = new_figure(height=3.9)
+    figure, (axes,) = new_figure(height=4.6)
     runs = np.array([each for each in solver if np.isfinite(each).all() and min(each) > 0], float).reshape(-1, 2)
     if len(runs):
         axes.plot(runs[:, 0], runs[:, 1], "o", color=GREY, ms=5, alpha=0.75, label="solver, other settings")
@@ -46,13 +48,16 @@ def cost_accuracy(
         if min(seconds, error) > 0 and np.isfinite([seconds, error]).all():
             axes.plot(seconds, error, marker, color=colour, ms=7, mec="white", label=baseline_title(name))
     axes.set(xscale="log", yscale="log", xlabel="seconds per trajectory", ylabel="relative L2 error")
+    axes.margins(0.08)
+    least = min((error for _, error in rom.values()), default=0.0) / _BELOW
+    if axes.get_ylim()[0] < least:  # a reference near round-off would leave no room for what is compared
+        axes.set_ylim(bottom=least)
     if floor is not None and floor > 0 and axes.get_ylim()[0] < floor:
         axes.axhspan(axes.get_ylim()[0], floor, color=GREY, alpha=0.15, lw=0, label="below the reference's own error")
     _percent_axis(axes)
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.margins(0.08)
-    figure.legend(loc="outside lower center", ncols=2)
+    figure.legend(loc="outside lower center", ncols=1 if rom else 2)
     return figure
 
 

@@ -23,9 +23,8 @@ def cost_charts(metrics: Mapping[str, Any]) -> list[Picture]:
     for kind, text in _KINDS.items():
         each = lookup(lookup(cost, "rom"), kind)
         error = number(each, "relative_l2")
-        for key, when in (("seconds", "one trajectory"), ("seconds_batch", "in a batch")):
-            if math.isfinite(error) and number(each, key) > 0 and (kind == "mean" or key == "seconds_batch"):
-                rom[f"{text.split(',')[0]}, {when}"] = (number(each, key), error)
+        if math.isfinite(error) and number(each, "seconds") > 0:
+            rom[text.split(",")[0]] = (number(each, "seconds"), error)
     if not rom:
         return []
     runs = [run for run in lookup(cost, "solver").get("sweep") or () if isinstance(run, Mapping)]
@@ -46,8 +45,8 @@ def cost_charts(metrics: Mapping[str, Any]) -> list[Picture]:
             "What accuracy costs",
             f"Each mark is a way to get the same forecasts: {what}the ROM, and the baselines. Further left is cheaper, "
             "further down more accurate. A ROM is worth its training where its star lies to the left of the dark line "
-            "at its own height: that distance is the speed-up. Process time of this process, one trajectory at a time "
-            "unless it says batch.",
+            "at its own height: that distance is the speed-up. Where the line leaves the chart it goes on to the "
+            "solver as the data were made with. Process time, one trajectory at a time; batches are in the table.",
             "Scatter chart of relative L2 error over seconds per trajectory: "
             + "; ".join(f"ROM {name} {percent(error)} at {seconds_text(s)}" for name, (s, error) in rom.items()),
         )
@@ -83,8 +82,9 @@ def cost_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     if cost.get("unknown"):
         lines.append(("not known", str(cost["unknown"])))
     if math.isfinite(number(cost, "threads")):
+        count = f"{number(cost, 'threads'):.0f}"
         lines.append(
-            ("measured", f"process time, {number(cost, 'threads'):.0f} threads, same process and trajectories")
+            ("measured", f"process time, {count} thread{'' if count == '1' else 's'}, same process and trajectories")
         )
     return lines
 
