@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
@@ -54,9 +54,8 @@ def cost_accuracy(
         axes.set_ylim(bottom=least)
     if floor is not None and floor > 0 and axes.get_ylim()[0] < floor:
         axes.axhspan(axes.get_ylim()[0], floor, color=GREY, alpha=0.15, lw=0, label="below the reference's own error")
-    _percent_axis(axes)
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    _log_ticks(axes.yaxis, axes.get_ylim(), lambda value, _: f"{100 * value:g} %")
+    _log_ticks(axes.xaxis, axes.get_xlim(), lambda value, _: f"{value:g}")
     figure.legend(loc="outside lower center", ncols=1 if rom else 2)
     return figure
 
@@ -89,7 +88,9 @@ def _front(runs: np.ndarray) -> np.ndarray:
     return np.asarray(ordered[kept])
 
 
-def _percent_axis(axes: Axes) -> None:
-    axes.yaxis.set_major_locator(LogLocator(numticks=8))
-    axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
+def _log_ticks(axis: Axis, limits: tuple[float, float], text: Callable[[float, float], str]) -> None:
+    """Decades, and 2 and 5 between them where there are few."""
+    few = limits[1] < 100 * limits[0]
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if few else (1.0,), numticks=8))
+    axis.set_minor_formatter(NullFormatter())
+    axis.set_major_formatter(FuncFormatter(text))

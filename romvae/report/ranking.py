@@ -185,15 +185,16 @@ def _pictures(metrics: Mapping[str, Any], series: xr.Dataset) -> list[Picture]:
         for run in runs
         if number(run, "seconds_batch") > 0 and math.isfinite(number(run, "relative_l2"))
     }
+    best, told = str(runs[0]["name"]), dict(timed)
     if len(timed) > 1:
         pictures.append(
             as_picture(
-                plot.cost_accuracy([], {}, timed),
+                plot.cost_accuracy([], {best: timed.pop(best)} if best in timed else {}, timed),
                 "Error against cost",
                 "Seconds per trajectory of a rollout with one member, in a batch. A run that lies above and to the "
                 "right of another has nothing to offer.",
                 "Scatter chart of error over seconds: "
-                + "; ".join(f"{plain(n)} {percent(error)} at {seconds_text(s)}" for n, (s, error) in timed.items()),
+                + "; ".join(f"{plain(n)} {percent(error)} at {seconds_text(s)}" for n, (s, error) in told.items()),
             )
         )
     return pictures
