@@ -39,7 +39,7 @@ def test_the_demo_leaves_data_model_comparison_report_and_metrics(demo):
         "report.html",
     ]
     assert json.loads((out / "metrics.json").read_text())["rom"] == metrics["rom"]
-    order = ["simulate", "vae", "variance", "encode", "dynamics", "calibration", "rollout", "baselines", "solver"]
+    order = ["simulate", "vae", "variance", "encode", "dynamics", "calibration", "rollout", "baselines", "cost"]
     assert list(dict.fromkeys(stages)) == [*order, "report"]
 
 
