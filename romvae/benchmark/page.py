@@ -38,7 +38,8 @@ _PARTS = {
     "accuracy": """## Accuracy
 
 Relative L2 error of the mean forecast, over all held-out trajectories, points and times; fields combined by their root
-mean square. All methods have the same training trajectories; POD with linear dynamics has the latent size of romvae.
+mean square. All methods have the same training trajectories and at most the process time of romvae's training; POD with
+linear and with network dynamics has the latent size of romvae, the other baselines choose their own.
 *Ahead* is the method with the smallest mean, and by how much.
 """,
     "calibration": """## Uncertainty

@@ -77,6 +77,7 @@ class Recipe(Settings):
     times: StoredTimes | None = Field(None, description="stored times that differ from the case's")
     model: ModelSettings = Field(ModelSettings(), description="the networks")
     training: TrainingSettings = Field(TrainingSettings(), description="the optimisation")
+    opponents: tuple[str, ...] | None = Field(None, description="baselines; none: all that apply")
     members: int = Field(16, ge=1, le=1000, description="members of the forecast")
     long_run: LongRun | None = Field(None, description="a rollout for its statistics")
     bars: tuple[Bar, ...] = Field((), description="figures to reach")

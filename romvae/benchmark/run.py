@@ -19,6 +19,7 @@ import xarray as xr
 from romvae.atomic import atomic_file
 from romvae.benchmark.ensemble import changed_case, ensemble, parts_of
 from romvae.benchmark.measures import as_published, long_run
+from romvae.benchmark.opponents import fit_opponents
 from romvae.benchmark.recipe import Problem
 from romvae.benchmark.result import is_done, machine, value_at, write_result
 from romvae.comparison import compare
@@ -117,11 +118,15 @@ def run_problem(problem: Problem, seed: int, folder: Path, progress: Progress, *
             snapshots = ensemble(problem, seed, folder, torch.get_num_threads(), progress)
             parts = parts_of(problem, snapshots)
         rom, trained = _trained(problem, parts, seed, work, progress)
+        budget, kept = trained["process_seconds"], work / "baselines"
+        with clock.of("baselines"):
+            against = fit_opponents(recipe.opponents, parts, rom.vae.latent, budget, seed, kept, progress)
         with clock.of("compare"):
             comparison = compare(
                 rom,
                 parts.test,
                 train=parts.train,
+                baselines=against.fitted,
                 reference=changed_case(problem),
                 seconds=trained["history"]["seconds"],
                 split={name: getattr(parts, name).sizes[TRAJECTORY] for name in PARTS},
@@ -133,6 +138,8 @@ def run_problem(problem: Problem, seed: int, folder: Path, progress: Progress, *
             for kind in (OutOfRangeWarning, FewMembersWarning):  # counted by the comparison; one member is meant
                 warnings.simplefilter("ignore", kind)
             further = _further(problem, rom, snapshots, parts, seed)
+        for name, fit_of in against.fits.items():
+            comparison.metrics["baselines"][name]["fit_seconds"] = fit_of["process_seconds"]
         here, versions = machine()
         content = {
             "command": f"romvae benchmark {problem.name} --seeds {seed} --threads {here['threads']}",
@@ -145,6 +152,7 @@ def run_problem(problem: Problem, seed: int, folder: Path, progress: Progress, *
                 "training_was_continued": trained["continued"],
             },
             "metrics": comparison.metrics,
+            "baselines": {"chosen": against.fits, "left_out": against.left_out},
             "further": further,
             "decided": trained["history"]["notes"],
         }

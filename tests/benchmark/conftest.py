@@ -13,6 +13,7 @@ solver: {points: 32}
 times: {end: 0.2, number: 9}
 model: {latent: 3, channels: 4, hidden: 8, members: 2, blocks: 0}
 training: {vae_steps: 3, variance_steps: 2, dynamics_steps: 3, batch_size: 16}
+opponents: [persistence, pod_linear, pod_rbf]
 bars:
 - {metric: further.as_published.snapshot_relative_l2, at_most: 100.0, what: mean error of a snapshot}
 published:

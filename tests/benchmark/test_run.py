@@ -7,10 +7,12 @@ import json
 import numpy as np
 import pytest
 
+from romvae.baselines import PODLinear
 from romvae.benchmark import find_problems, read_results, run, run_problem, run_problems
 from romvae.benchmark.ensemble import ensemble, parts_of
+from romvae.benchmark.opponents import fit_opponents
 from romvae.benchmark.result import is_done, small, value_at
-from romvae.errors import DataError, NumericsError
+from romvae.errors import ConfigError, DataError, NumericsError
 from romvae.progress import silent
 from tests.benchmark.conftest import RECIPE, make_folder
 
@@ -34,7 +36,10 @@ def test_a_result_says_what_was_measured_where_and_how(ran):
     assert {"relative_l2", "coverage_90_fifths", "spread_skill", "crps_over_mae", "bands"} <= set(
         main["metrics"]["rom"]
     )
-    assert {"persistence", "pod_linear"} <= set(main["metrics"]["baselines"])
+    assert {"persistence", "pod_linear"} == set(main["metrics"]["baselines"])
+    assert main["metrics"]["baselines"]["pod_linear"]["fit_seconds"] > 0
+    assert main["baselines"]["chosen"]["pod_linear"]["process_seconds"] > 0
+    assert "pod_rbf" in main["baselines"]["left_out"]  # random initial fields do not follow from the parameters
     assert main["metrics"]["data"]["split"] == {"train": 8, "variance": 3, "calibration": 10, "test": 4}
     assert main["settings"]["training"]["vae_steps"] == 3
     assert main["further"]["as_published"]["snapshot_relative_l2"] > 0
@@ -65,6 +70,7 @@ def test_a_comparison_is_made_again_with_the_same_model(ran, monkeypatch):
     problem = find_problems(folder)["heat_1d"]
     before = json.loads(problem.result(0).read_text())
     monkeypatch.setattr(run, "fit", forbidden)
+    monkeypatch.setattr(PODLinear, "fit", forbidden)  # what was fitted is kept too
     assert run_problems({"heat_1d": problem}, data, silent, seeds=(0,), redo="comparison") == {}
     after = json.loads(problem.result(0).read_text())
     assert after["metrics"]["rom"] == before["metrics"]["rom"]
@@ -85,6 +91,11 @@ def test_after_an_interruption_nothing_is_half_there_and_the_training_is_not_rep
     monkeypatch.setattr(run, "fit", forbidden)
     run_problem(problem, 5, tmp_path / "data", silent)
     assert is_done(problem, 5)
+
+
+def test_an_unknown_baseline_is_refused_before_the_first_fit(tmp_path):
+    with pytest.raises(ConfigError, match=r"baseline 'pod_linaer' is unknown.*pod_linear"):
+        fit_opponents(["persistence", "pod_linaer"], None, 2, 1.0, 0, tmp_path, silent)
 
 
 def test_another_recipe_is_another_result(ran, tmp_path):

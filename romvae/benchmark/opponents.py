@@ -1,0 +1,116 @@
+"""The baselines of a benchmark: all that apply, fitted under the ROM's own budget and kept beside its model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import xarray as xr
+from numpy.typing import ArrayLike
+
+from romvae.baselines import Baseline, PODLinear, PODNetwork, registered
+from romvae.baselines.base import State
+from romvae.canonical import did_you_mean
+from romvae.data import Parts
+from romvae.errors import ConfigError, RomvaeError
+from romvae.progress import Progress
+
+__all__ = ["Fitted", "Opponents", "fit_opponents"]
+
+_SAME_SIZE = (PODLinear, PODNetwork)
+
+
+class Fitted(Baseline):
+    """A baseline that was fitted before: `fit` gives it as it is.
+
+    Arguments:
+        baseline: The fitted baseline.
+    """
+
+    def __init__(self, baseline: Baseline) -> None:
+        super().__init__()
+        self.name, self.choice, self._baseline = baseline.name, baseline.choice, baseline  # type: ignore[misc]
+
+    def fit(self, train: xr.Dataset, **options: Any) -> Self:
+        """Itself, whatever is given."""
+        return self
+
+    def rollout(self, start: xr.Dataset, times: ArrayLike) -> xr.Dataset:
+        """The baseline's forecast."""
+        return self._baseline.rollout(start, times)
+
+    def _state(self) -> State:
+        return self._baseline._state()
+
+    def _restore(self, state: State) -> None:
+        self._baseline._restore(state)
+
+
+@dataclass
+class Opponents:
+    """Fitted baselines, what each fit took and chose, and why others are left out.
+
+    Arguments:
+        fitted: For `romvae.compare`.
+        fits: Process seconds and choice by name.
+        left_out: Reason by name.
+    """
+
+    fitted: list[Fitted] = field(default_factory=list)
+    fits: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+def fit_opponents(
+    names: Sequence[str] | None, parts: Parts, latent: int, budget: float, seed: int, folder: Path, progress: Progress
+) -> Opponents:
+    """Fits baselines, or takes those that were fitted before.
+
+    POD with linear and with network dynamics get the latent size of the ROM, the others choose theirs. Settings are
+    chosen on the trajectories that the ROM learns its variance from; none sees those of calibration and test.
+
+    Arguments:
+        names: Of baselines; None takes all.
+        parts: The data.
+        latent: Latent dimension of the ROM.
+        budget: Process seconds that a fit may take: those of the ROM's training.
+        seed: Of what is random.
+        folder: Where fitted baselines are kept.
+        progress: Called as `progress(stage, done, total, note)`.
+
+    Raises:
+        ConfigError: A name is unknown.
+    """
+    known, result = registered(), Opponents()
+    chosen = list(known) if names is None else list(names)
+    for name in chosen:
+        if name not in known:
+            raise ConfigError(f"benchmark: baseline {name!r} is unknown.{did_you_mean(name, list(known))}")
+    for k, name in enumerate(chosen):
+        progress("opponents", k, len(chosen), name)
+        kind, kept = known[name], folder / name
+        reason = kind.reason_against(parts.train)
+        if reason:
+            result.left_out[name] = reason
+            continue
+        try:
+            if kept.exists():
+                baseline = Baseline.load(kept)
+                seconds = float(baseline.choice["process_seconds"])
+            else:
+                baseline = kind(latent) if issubclass(kind, _SAME_SIZE) else kind()
+                begin = time.process_time()
+                baseline.fit(parts.train, validation=parts.variance, seed=seed, budget=budget, progress=progress)
+                seconds = time.process_time() - begin
+                baseline.choice = {**baseline.choice, "process_seconds": seconds}
+                baseline.save(kept)
+        except RomvaeError as error:  # an extra that is not installed, or no candidate that stays finite
+            result.left_out[name] = str(error)
+            continue
+        result.fitted.append(Fitted(baseline))
+        result.fits[name] = {**baseline.choice, "process_seconds": seconds}
+    progress("opponents", len(chosen), len(chosen))
+    return result
