@@ -33,12 +33,12 @@ def trajectories_needed(level: float) -> int:
 
 
 def conformal_quantile(scores: Tensor, level: float, n: int) -> Tensor:
-    r"""Split-conformal quantile along the last axis: the level ceil((n + 1) level) / n of the scores.
+    r"""Split-conformal quantile along the last axis: the share :math:`(n + 1)\,level / n` of the scores.
 
-    With one score per trajectory it bounds the score of a new trajectory with probability `level` or more. With the
-    scores of all points of n trajectories it bounds that of a random point of a new trajectory: counting each
-    trajectory as 1 / (n + 1) and leaving 1 / (n + 1) for the unknown one asks for the pooled quantile
-    :math:`(n + 1)\,level / n`, which is never larger than the one taken here. No independence of points is needed.
+    With one score per trajectory that is the one of rank ceil((n + 1) level), and it bounds the score of a new
+    trajectory with probability `level` or more. With the scores of all points of n trajectories it bounds that of a
+    random point of a new trajectory: each trajectory counts as 1 / (n + 1), and 1 / (n + 1) is left for the unknown
+    one. No independence of points is needed.
 
     Arguments:
         scores: Shape `(..., values)`.
@@ -52,11 +52,10 @@ def conformal_quantile(scores: Tensor, level: float, n: int) -> Tensor:
         Angelopoulos and Bates (2023), A gentle introduction to conformal prediction, arXiv:2107.07511; Lee, Barber
         and Willett (2023), Distribution-free inference with hierarchical data, arXiv:2306.06342.
     """
-    rank = rank_of(n, level)
-    if rank > n:
-        return torch.full(scores.shape[:-1], math.inf, dtype=scores.dtype)
     count = scores.shape[-1]
-    place = min(count, max(1, math.ceil(rank / n * count)))
+    if rank_of(n, level) > n:
+        return torch.full(scores.shape[:-1], math.inf, dtype=scores.dtype)
+    place = min(count, max(1, math.ceil((n + 1) * level / n * count - _ROUND)))
     return scores.kthvalue(place, dim=-1).values
 
 
