@@ -50,7 +50,7 @@ def test_the_metrics_hold_the_documented_keys(demo):
         assert math.isfinite(rom[key]), key
     assert 0 <= rom["coverage_90"] <= 1
     assert len(rom["coverage_90_fifths"]) == len(rom["coverage_90_fifths_se"]) == 5
-    assert {"persistence", "pod_linear"} == set(metrics["baselines"])
+    assert {"persistence", "climatology", "pod_linear"} <= set(metrics["baselines"])
     stages = ("simulate", "vae", "variance", "dynamics", "calibration", "rollout", "solver", "report", "total")
     assert all(metrics["seconds"][stage] > 0 for stage in stages)
     assert metrics["data"]["split"] == dict(QUICK.split or {})
@@ -97,6 +97,7 @@ def test_the_settings_beside_a_case_are_the_ones_of_the_demo(case):
     assert settings.training.model_dump(exclude_unset=True) == dict(RECIPES[case].training)
 
 
+@pytest.mark.slow
 def test_a_case_with_a_split_of_its_own_has_a_quick_demo(tmp_path):
     metrics = run_demo(tmp_path / "out", quick=True, case="burgers_1d_parametric")
     assert metrics["data"]["split"] == {"train": 25, "variance": 1, "calibration": 2, "test": 2}

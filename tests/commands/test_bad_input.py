@@ -101,7 +101,7 @@ def test_a_seed_out_of_range_is_refused(command, run, trained, tmp_path):
 
 def test_other_data_than_those_of_the_run_are_compared_with_a_warning(run, trained, tmp_path):
     folder, data = trained
-    words = ["compare", folder / "run", "-q", "--members", "8"]
+    words = ["compare", folder / "run", "-q", "--members", "8", "--cost-seconds", "1"]
     code, _, err = run(*words, "--out", tmp_path / "same")
     assert (code, err) == (0, "")
     other = _store(data.assign(u=data["u"] * 1.01), tmp_path / "other.h5")
@@ -118,7 +118,7 @@ def test_data_whose_trajectories_differ_in_length_are_compared_as_far_as_they_go
     lengths[::2] -= 1
     ragged = ragged.assign_coords(n_steps=("trajectory", lengths, {"romvae_role": "valid_length"}))
     store = _store(ragged, tmp_path / "ragged.h5")
-    code, _, _ = run("compare", folder / "run", "-q", "--out", tmp_path / "out", "--data", store)
+    code, _, _ = run("compare", folder / "run", "-q", "--out", tmp_path / "out", "--data", store, "--cost-seconds", "1")
     assert code == 0
     left = json.loads((tmp_path / "out" / "metrics.json").read_text())["data"]["ragged"]
     assert 0.5 < left["share_of_snapshots_scored"] < 1

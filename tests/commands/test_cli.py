@@ -166,6 +166,7 @@ def test_signals_end_with_their_code_and_no_traceback(number, code, tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a shell's `&` has it ignored
     )
     assert process.stdout.readline() == "ready\n"
     process.send_signal(number)
