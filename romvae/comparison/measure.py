@@ -225,10 +225,11 @@ class _Measurement:
         return series
 
     def _cost(self, sums: Sums, clock: Mapping[str, float], cap: float, batch: int) -> dict[str, Any]:
-        """Trajectories from the best to the worst forecast, evenly by rank, so that their error is the usual one."""
+        """On the middle trajectories of equal parts of the ranking by error, so that their error is the usual one."""
         each = statistics(sums)["relative_l2"](np.arange(self.test.sizes[TRAJECTORY])[:, None])
         order = np.argsort(each)
-        rows = np.unique(order[np.unique(np.linspace(0, len(order) - 1, _TIMED).round().astype(int))])
+        count = min(_TIMED, len(order))
+        rows = np.sort(order[((np.arange(count) + 0.5) / count * len(order)).astype(int)])
         counts = self.split or {}
         simulated = sum(n for name, n in counts.items() if name != "test") or None
         self.report("cost", 0, 1)
