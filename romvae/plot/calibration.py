@@ -6,8 +6,10 @@ import matplotlib
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
 
+from romvae.plot.fields import short
 from romvae.plot.style import (
     BASELINE_STYLES,
     DECODER,
@@ -86,18 +88,22 @@ def spectra(series: xr.Dataset, field: str, units: str | None = None) -> Figure:
     if f"spectrum_baseline_{field}" in series:
         title = baseline_title(str(series.attrs.get("best_baseline", "best baseline")))
         drawn.append((series[f"spectrum_baseline_{field}"], ":", 1.0, title))
-    for k, moment in enumerate(truth["spectrum_time"].values):
-        label = f"t = {float(moment):.3g}"
-        colour = colours[k % len(colours)]
-        for array, dashes, alpha, what in drawn:
+    moments = [f"t = {float(moment):.3g}" for moment in truth["spectrum_time"].values]
+    for k in range(len(moments)):
+        for array, dashes, alpha, _ in drawn:
             values = np.where(array.values[k] > 1e-14 * largest, array.values[k], np.nan)
-            width = 3.2 if what == "truth" else 1.6
-            axes.plot(wave[shown], values[shown], dashes, color=colour, alpha=alpha, lw=width, label=f"{what}, {label}")
+            width = 3.2 if dashes == "-" else 1.6
+            axes.plot(wave[shown], values[shown], dashes, color=colours[k % len(colours)], alpha=alpha, lw=width)
     axes.set(yscale="log", xlabel=with_units("wavenumber", units), ylabel=f"power of {plain(field)}")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
     if wave[shown].size > 12:
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+        axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_ylim(
         bottom=max(1e-12 * largest, 0.3 * float(np.nanmin(np.where(truth.values > 1e-12 * largest, truth, np.nan))))
     )
-    figure.legend(loc="outside lower center", ncols=2)
+    by_what = [Line2D([], [], ls=dashes, color="0.35", alpha=alpha, label=what) for _, dashes, alpha, what in drawn]
+    by_time = [Line2D([], [], lw=4, color=colours[k % len(colours)], label=text) for k, text in enumerate(moments)]
+    figure.legend(handles=[*by_what, *by_time], loc="outside lower center", ncols=2)
     return figure
