@@ -29,9 +29,8 @@ from romvae.schema import TIME, Schema
 
 if TYPE_CHECKING:
     from romvae.data import Parts
-    from romvae.training.session import History
 
-__all__ = ["Entry", "Ranking", "fit_model", "forecast_error"]
+__all__ = ["HISTORY", "Entry", "Ranking", "fit_model", "forecast_error"]
 
 logger = logging.getLogger("romvae.candidates")
 
@@ -50,6 +49,8 @@ ORDER: tuple[ModelName, ...] = (
 )
 """Those of `auto`; the ROM is first, for what it costs is the budget of the others."""
 MEMBERS = 8
+HISTORY = "history.json"
+"""File in the folder of a finished ROM: losses and seconds of its training."""
 
 
 @dataclass
@@ -61,6 +62,7 @@ class Entry:
         relative_l2: Error of its forecasts of the held-out trajectories, root mean square over fields; None where there
             is no such forecast.
         seconds: Process time of its training.
+        wall_seconds: The same by the clock on the wall.
         reason: Why it was left out, in words; empty where it was not.
         choice: What it chose for itself.
     """
@@ -68,6 +70,7 @@ class Entry:
     name: str
     relative_l2: float | None = None
     seconds: float = 0.0
+    wall_seconds: float = 0.0
     reason: str = ""
     choice: dict[str, Any] = field(default_factory=dict)
 
@@ -165,7 +168,6 @@ class _Work:
     budget: float | None
     progress: Progress
     folder: Path | None = None
-    histories: dict[str, History] = field(default_factory=dict)
 
     def best(self, names: tuple[ModelName, ...]) -> tuple[ROM | BaselineModel, Ranking]:
         """Trains them all, keeps the one of the least error."""
@@ -194,10 +196,10 @@ class _Work:
             entry = Entry(**json.loads((place / "entry.json").read_text(encoding="utf-8")))
             return entry, None if entry.reason else load_model(place / "model")
         entry, model = Entry(name), None
-        began = time.process_time()
+        began, wall = time.process_time(), time.perf_counter()
         try:
             model = self._rom(name, place) if name in ROMS else self._baseline(name, entry, alone)
-            entry.seconds = time.process_time() - began
+            entry.seconds, entry.wall_seconds = time.process_time() - began, time.perf_counter() - wall
             if model is not None:
                 entry.choice = {k: v for k, v in model.config.items() if isinstance(v, (str, int, float, bool, list))}
                 error = forecast_error(model, self.parts.variance)
@@ -240,8 +242,10 @@ class _Work:
         if self.budget is not None:
             training |= self._cut(rom, place)
         reported: Callable[..., None] = self.progress
-        fit(rom, self.parts, seed=self.seed, progress=reported, checkpoint=state, **training)
-        if state is not None:
+        history = fit(rom, self.parts, seed=self.seed, progress=reported, checkpoint=state, **training)
+        if place is not None and state is not None:
+            with atomic_file(place / HISTORY, overwrite=True) as temporary:
+                temporary.write_text(json.dumps(history.to_dict()), encoding="utf-8")
             for file in (state, state.with_name(state.name + ".previous")):
                 file.unlink(missing_ok=True)
         return rom

@@ -11,6 +11,7 @@ import xarray as xr
 from scipy import stats
 
 from romvae import metrics as score
+from romvae.baselines.model import BaselineModel
 from romvae.calibration import Interval, rank_of, trajectories_needed
 from romvae.errors import DataError
 from romvae.quantities import standard
@@ -18,17 +19,35 @@ from romvae.schema import TIME, TRAJECTORY
 from romvae.solvers.base import Case, Solver
 
 if TYPE_CHECKING:
-    from romvae.rom import ROM
+    from romvae.baselines.model import Model
 
-__all__ = ["band_scores", "conserved_scores", "further_scores", "further_series", "quantity_scores", "spectra_of"]
+__all__ = [
+    "band_scores",
+    "conserved_scores",
+    "further_scores",
+    "further_series",
+    "quantity_scores",
+    "spectra_of",
+    "spread_parts",
+]
 
 LEVEL, SHARE = 0.9, 0.9
 QUANTITY_TRAJECTORIES, MEMBERS = 64, 16
 SPECTRUM_TIMES = 3
-PARTS = ("", "_std", "_std_posterior", "_std_ensemble")
+PARTS = ("std_decoder", "std_dynamics", "std_posterior", "std_ensemble")
 
 
-def further_scores(rom: ROM, truth: xr.Dataset, forecast: xr.Dataset, start: float) -> dict[str, Any]:
+def spread_parts(forecast: xr.Dataset, names: Sequence[str]) -> list[str]:
+    """Parts of the standard deviation that a forecast tells for all its fields, as `std_decoder`; none of a baseline's.
+
+    Arguments:
+        forecast: As `rollout` of a ROM or of a baseline returns it.
+        names: Of the fields.
+    """
+    return [kind for kind in PARTS if all(f"{name}_{kind}" in forecast for name in names)]
+
+
+def further_scores(rom: Model, truth: xr.Dataset, forecast: xr.Dataset, start: float) -> dict[str, Any]:
     """Numbers of the mean and of its standard deviation, over all trajectories and times ahead.
 
     Arguments:
@@ -62,13 +81,13 @@ def further_scores(rom: ROM, truth: xr.Dataset, forecast: xr.Dataset, start: flo
     return result if similarity is None else {**result, "ssim": float(similarity.mean())}
 
 
-def further_series(rom: ROM, truth: xr.Dataset, forecast: xr.Dataset) -> xr.Dataset:
+def further_series(rom: Model, truth: xr.Dataset, forecast: xr.Dataset) -> xr.Dataset:
     """Scores over lead time, and curves over the transform, the share taken out and the wavenumber; means over fields.
 
     Arguments: as for `further_scores`.
     """
     mask, names = rom.mask, list(rom.schema.field_names)
-    mean, std, posterior, ensemble = _parts(forecast, names, *PARTS)
+    mean, std = _parts(forecast, names, "", "_std")
     u, m, s = (score.in_domain(each, mask) for each in (truth, mean, std))
     others = [d for d in u.dims if d != TIME]
     series = xr.Dataset(
@@ -80,9 +99,6 @@ def further_series(rom: ROM, truth: xr.Dataset, forecast: xr.Dataset) -> xr.Data
             "sparsification": score.over_fields(score.sparsification(u, m, s)),
         }
     )
-    for name, part in (("rom_std_posterior", posterior), ("rom_std_ensemble", ensemble)):
-        inside = score.in_domain(part, mask).astype(np.float64)
-        series[name] = score.over_fields((inside**2).mean(others)) ** 0.5
     similarity = _similarity(rom, truth, forecast, names)
     if similarity is not None:
         series["rom_ssim"] = similarity.mean(TRAJECTORY)
@@ -90,7 +106,7 @@ def further_series(rom: ROM, truth: xr.Dataset, forecast: xr.Dataset) -> xr.Data
     return series if spectra is None else series.merge(spectra)
 
 
-def band_scores(rom: ROM, truth: xr.Dataset, forecast: xr.Dataset) -> dict[str, Any]:
+def band_scores(rom: Model, truth: xr.Dataset, forecast: xr.Dataset) -> dict[str, Any]:
     """Share of the runs that bands of the level 0.9 hold, with the finite-sample interval of what was promised.
 
     Arguments: as for `further_scores`; `forecast` has its times one stored step apart.
@@ -131,8 +147,13 @@ def band_scores(rom: ROM, truth: xr.Dataset, forecast: xr.Dataset) -> dict[str, 
     return result
 
 
-def quantity_scores(rom: ROM, test: xr.Dataset, seed: int) -> dict[str, Any]:
-    """For each calibrated standard quantity: coverage of its 90 % interval and error, over at most 64 trajectories."""
+def quantity_scores(rom: Model, test: xr.Dataset, seed: int) -> dict[str, Any]:
+    """For each calibrated standard quantity: coverage of its 90 % interval and error, over at most 64 trajectories.
+
+    A baseline has none.
+    """
+    if isinstance(rom, BaselineModel):
+        return {}
     scalars = rom.calibration.quantities
     needed = trajectories_needed(LEVEL)
     known = {name for name in scalars.names if scalars.trajectories(name) >= needed}
@@ -223,7 +244,7 @@ def _interval_score(forecast: xr.Dataset, u: xr.Dataset, names: Sequence[str], m
     return score.interval_score(u, low, high, LEVEL)
 
 
-def _similarity(rom: ROM, truth: xr.Dataset, forecast: xr.Dataset, names: Sequence[str]) -> xr.DataArray | None:
+def _similarity(rom: Model, truth: xr.Dataset, forecast: xr.Dataset, names: Sequence[str]) -> xr.DataArray | None:
     """Structural similarity per trajectory and time; None where the grid is too small or a field is constant."""
     around = [axis.name for axis in rom.schema.grid.axes if axis.periodic]
     mean = _parts(forecast, names, "")[0]
@@ -233,7 +254,7 @@ def _similarity(rom: ROM, truth: xr.Dataset, forecast: xr.Dataset, names: Sequen
         return None
 
 
-def _spectra(rom: ROM, truth: xr.Dataset, mean: xr.Dataset, names: Sequence[str]) -> xr.Dataset | None:
+def _spectra(rom: Model, truth: xr.Dataset, mean: xr.Dataset, names: Sequence[str]) -> xr.Dataset | None:
     """Spectra at a few times and their error over time; None where the grid is uneven or has holes."""
     axes = rom.schema.grid.axes
     if rom.mask is not None or not all(axis.uniform for axis in axes):
@@ -251,7 +272,7 @@ def _spectra(rom: ROM, truth: xr.Dataset, mean: xr.Dataset, names: Sequence[str]
     return xr.merge([xr.Dataset(out), *both])
 
 
-def spectra_of(rom: ROM, fields: xr.Dataset, kind: str) -> xr.Dataset:
+def spectra_of(rom: Model, fields: xr.Dataset, kind: str) -> xr.Dataset:
     """Power over the wavenumber, mean over trajectories, as `spectrum_<kind>_<field>` over `spectrum_time`.
 
     Arguments:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -28,7 +28,10 @@ from romvae.start import start_time
 if TYPE_CHECKING:
     from romvae.rom import ROM
 
-__all__ = ["BaselineModel", "load_model"]
+__all__ = ["BaselineModel", "Model", "load_model"]
+
+Model: TypeAlias = "ROM | BaselineModel"
+"""What a run holds, and what can be compared."""
 
 FACTS, SPREAD, MANIFEST, INNER = "model.json", "calibration.safetensors", "manifest.json", "baseline"
 LEADS, POINTS = 24, 4096
@@ -216,7 +219,7 @@ class BaselineModel:
         return cls(load_baseline(path / INNER), schema, calibration, width, steps, mask)
 
 
-def load_model(path: Path) -> ROM | BaselineModel:
+def load_model(path: Path) -> Model:
     """The model of a run, whichever it is.
 
     Raises:

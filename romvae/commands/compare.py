@@ -1,4 +1,4 @@
-"""`romvae compare`: a trained ROM against held-out reference solutions, its solver and simple baselines."""
+"""`romvae compare`: a trained model against held-out reference solutions, its solver and simple baselines."""
 
 from __future__ import annotations
 
@@ -147,14 +147,14 @@ def compare_run(run: RunFolder, ask: Asked, progress: Progress) -> Comparison:
         )
     test = record.select(snapshots, "test", str(path))
     train = record.select(snapshots, "train", str(path))
+    from romvae.baselines.model import load_model
     from romvae.comparison import compare as measure
-    from romvae.rom import ROM
     from romvae.solvers import CASES
 
     history = run.history()
     case = CASES.get(str(snapshots.attrs.get("case")))
     comparison = measure(
-        ROM.load(run.model),
+        load_model(run.model),
         test,
         train=train,
         reference=case,
@@ -177,6 +177,9 @@ def compare_run(run: RunFolder, ask: Asked, progress: Progress) -> Comparison:
     found = run.latent_size()
     if found is not None:
         comparison.info["latent_size"] = found
+    ranking = run.ranking()
+    if ranking is not None:
+        comparison.metrics["ranking"] = ranking
     return comparison
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as json_format
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -84,10 +84,10 @@ def _data_facts(paths: Sequence[Path], reader: str | None, json: bool) -> dict[s
 
 
 def _run_facts(path: Path) -> dict[str, Any]:
-    from romvae.rom import ROM
+    from romvae.baselines.model import load_model
 
     run = RunFolder.open(path)
-    rom = ROM.load(run.model)
+    rom = load_model(run.model)
     record = run.data()
     return {
         "run": str(path),
@@ -96,6 +96,7 @@ def _run_facts(path: Path) -> dict[str, Any]:
         "dt": f"{rom.schema.dt:.6g} [{rom.schema.time_units}]",
         "parameters": {p.name: f"{p.low:.6g} to {p.high:.6g} [{p.units}]" for p in rom.schema.parameters},
         "model": rom.config,
+        **_tried(run.ranking()),
         "settings": run.settings(),
         "data": {
             "path": record.path,
@@ -105,3 +106,11 @@ def _run_facts(path: Path) -> dict[str, Any]:
         "seconds": run.history().get("seconds", {}),
         "environment": run.environment(),
     }
+
+
+def _tried(ranking: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The models that were trained, best first, with the error of their forecasts or why there is none."""
+    if ranking is None or len(ranking["entries"]) < 2:
+        return {}
+    errors = {each["name"]: each["relative_l2"] or each["reason"] for each in ranking["entries"]}
+    return {"chosen": ranking["chosen"], "relative L2 error of held-out forecasts": errors}

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from romvae.atomic import require_space
+from romvae.commands.choosing import fit_candidates
 from romvae.commands.options import Config, Overwrite, Quiet, Reader
 from romvae.commands.outputs import check_output
 from romvae.commands.run_folder import DataRecord, RunFolder, fingerprint
@@ -105,7 +106,7 @@ def train(
         if chosen.model.kind == "vae":
             _fit(run, rom, parts, chosen, checkpoint_every, quiet, watch)
         else:
-            _fit_candidates(run, parts, chosen, quiet)
+            fit_candidates(run, parts, chosen, quiet)
     if aside is not None:
         shutil.rmtree(aside)
     found = run.latent_size()
@@ -192,39 +193,6 @@ def _check_kind(chosen: TrainSettings) -> None:
             f"--model.latent = auto: goes with --model vae only, not with {chosen.model.kind}. Give a number, or leave "
             "it out."
         )
-
-
-def _fit_candidates(run: RunFolder, parts: Parts, chosen: TrainSettings, quiet: bool) -> None:
-    """Trains a model of another kind, or all of them; what is finished is kept for a run that is continued."""
-    from romvae.candidates import fit_model
-
-    try:
-        with terminal_progress(quiet) as progress:
-            model, ranking = fit_model(
-                parts,
-                chosen.model.kind,
-                seed=chosen.seed,
-                model=chosen.model.chosen(),
-                training=chosen.training.chosen(),
-                budget=chosen.training.budget,
-                folder=run.candidates,
-                progress=progress,
-            )
-    except BaseException as error:
-        if isinstance(error, TrainingStoppedError) or not isinstance(error, Exception):
-            print(f"Continue with: romvae train --resume {shlex.quote(str(run.path))}", file=sys.stderr)
-        raise
-    run.keep_ranking(ranking.to_dict())
-    best = ranking.entries[0]
-    run.record({"curves": {}, "seconds": {best.name: best.seconds}, "notes": {"model": best.name}})
-    model.save(run.model, overwrite=True)
-    run.finish()
-    shutil.rmtree(run.candidates, ignore_errors=True)
-    for entry in ranking.entries:
-        found = f"{100 * entry.relative_l2:.3g} %" if entry.relative_l2 is not None else entry.reason
-        print(f"  {entry.name:<12} {entry.seconds:8.1f} s  {found}")
-    if len(ranking.entries) > 1:
-        print(f"kept: {ranking.chosen}, by the error of forecasts of {ranking.trajectories} held-out trajectories")
 
 
 @contextmanager

@@ -13,10 +13,11 @@ from romvae import metrics as score
 from romvae.comparison.scores import snapshot_nrmse
 from romvae.errors import DataError
 from romvae.schema import TIME, TRAJECTORY
+from romvae.scorecard import spread_parts
 from romvae.solvers.discretisation import reference_error
 
 if TYPE_CHECKING:
-    from romvae.rom import ROM
+    from romvae.baselines.model import Model
 
 __all__ = ["data_card", "data_fingerprint", "doubtful_digits", "examples"]
 
@@ -47,9 +48,9 @@ def doubtful_digits(test: xr.Dataset, names: list[str]) -> float | None:
     return float(np.sqrt(np.mean(np.square(each))))
 
 
-def data_card(rom: ROM, test: xr.Dataset, split: Mapping[str, int] | None) -> dict[str, Any]:
-    """Grid, fields, parameters and times that the ROM knows, and how many trajectories lie outside of them."""
-    schema = rom.schema
+def data_card(model: Model, test: xr.Dataset, split: Mapping[str, int] | None) -> dict[str, Any]:
+    """Grid, fields, parameters and times that the model knows, and how many trajectories lie outside of them."""
+    schema = model.schema
     outside = np.zeros(test.sizes[TRAJECTORY], dtype=bool)
     for p in schema.parameters:
         outside |= (test[p.name].values < p.low) | (test[p.name].values > p.high)
@@ -66,33 +67,21 @@ def data_card(rom: ROM, test: xr.Dataset, split: Mapping[str, int] | None) -> di
         "dt": schema.dt,
         "horizon": schema.dt * (test.sizes[TIME] - 1),
         "time_units": schema.time_units,
-        "noise_floor": {
-            f.name: rom.vae.decoder.floor * float(s) for f, s in zip(schema.fields, rom.normaliser.std, strict=True)
-        },
     }
 
 
-def examples(rom: ROM, test: xr.Dataset, forecast: xr.Dataset) -> xr.Dataset:
+def examples(model: Model, test: xr.Dataset, forecast: xr.Dataset) -> xr.Dataset:
     """Held-out trajectories from the best to the worst forecast, evenly by rank."""
-    names = list(rom.schema.field_names)
-    inside = (score.in_domain(each[names], rom.mask) for each in (test, forecast))
+    names = list(model.schema.field_names)
+    inside = (score.in_domain(each[names], model.mask) for each in (test, forecast))
     each = score.over_fields(snapshot_nrmse(*inside), root_mean_square=True)
     error = ((each**2).mean(TIME) ** 0.5).values
     order = np.argsort(error)
     rows = order[np.unique(np.linspace(0, len(order) - 1, min(EXAMPLES, len(order))).round().astype(int))]
     truth, guess = test.isel({TRAJECTORY: rows}), forecast.isel({TRAJECTORY: rows})
-    kinds = {
-        "mean": "",
-        "std": "_std",
-        "std_decoder": "_std_decoder",
-        "std_dynamics": "_std_dynamics",
-        "std_posterior": "_std_posterior",
-        "std_ensemble": "_std_ensemble",
-        "lower": "_lower",
-        "upper": "_upper",
-    }
+    kinds = {kind: f"_{kind}" for kind in ("std", *spread_parts(forecast, names), "lower", "upper")}
     data = {f"truth_{n}": truth[n] for n in names}
-    data |= {f"{kind}_{n}": guess[n + suffix] for n in names for kind, suffix in kinds.items()}
+    data |= {f"{kind}_{n}": guess[n + suffix] for n in names for kind, suffix in {"mean": "", **kinds}.items()}
     kept = xr.Dataset(data).drop_vars("split", errors="ignore")
     kept["nrmse"] = (TRAJECTORY, error[rows])
     kept.attrs = {"level": 0.9, "boundary_conditions": test.attrs.get("boundary_conditions", "{}")}

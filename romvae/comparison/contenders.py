@@ -19,7 +19,7 @@ from romvae.schema import TIME, TRAJECTORY
 from romvae.scorecard import spectra_of
 
 if TYPE_CHECKING:
-    from romvae.rom import ROM
+    from romvae.baselines.model import Model
 
 __all__ = ["Contender", "contend"]
 
@@ -33,7 +33,7 @@ class Contender:
         sums: See `romvae.comparison.sums.error_sums`.
         curve: Relative L2 error over time.
         forecast: Its fields on the whole grid, without the initial time.
-        rom: The ROM that it is compared with, which knows the grid.
+        rom: The model that it is compared with, which knows the grid.
         wall_seconds: Of fit and rollout of all trajectories.
     """
 
@@ -41,7 +41,7 @@ class Contender:
     sums: Mapping[str, np.ndarray]
     curve: xr.DataArray
     forecast: xr.Dataset
-    rom: ROM
+    rom: Model
     wall_seconds: float
 
     def spectra(self, series: xr.Dataset) -> xr.Dataset:
@@ -53,7 +53,7 @@ class Contender:
 
 
 def contend(
-    baseline: Baseline, train: xr.Dataset, test: xr.Dataset, rom: ROM, truth: xr.Dataset, seed: int
+    baseline: Baseline, train: xr.Dataset, test: xr.Dataset, rom: Model, truth: xr.Dataset, seed: int
 ) -> Contender:
     """Fits a baseline and scores its forecast of the test trajectories.
 
@@ -61,7 +61,7 @@ def contend(
         baseline: Not fitted yet.
         train: What it is fitted to.
         test: Trajectories with their initial time.
-        rom: The ROM that it is compared with.
+        rom: The model that it is compared with.
         truth: Fields of `test` on the whole grid, without the initial time.
         seed: Of the resampling.
     """

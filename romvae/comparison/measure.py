@@ -12,23 +12,23 @@ import numpy as np
 import xarray as xr
 
 from romvae import metrics as score
-from romvae.baselines import Baseline, default_baselines
+from romvae.baselines import Baseline
 from romvae.comparison.card import data_card, data_fingerprint, doubtful_digits, examples
 from romvae.comparison.contenders import Contender, contend
 from romvae.comparison.result import Comparison
-from romvae.comparison.scores import compression_error, existing_error, kl_per_dimension, part, rom_scores, rom_series
+from romvae.comparison.scores import existing_error, part, rom_scores, rom_series
 from romvae.comparison.significance import CONFIDENCE, best_of, confidence_intervals, paired_difference
+from romvae.comparison.subject import code_scores, code_series, code_summary, named, noise_floor, opponents
 from romvae.comparison.sums import Sums, error_sums, statistics, uncertainty_sums
 from romvae.cost import cost_at_equal_accuracy
 from romvae.errors import DataError, OutOfRangeWarning
-from romvae.latent.summary import latent_summary
 from romvae.ragged import even_part, even_snapshots, ragged_lengths
 from romvae.schema import TIME, TRAJECTORY, canonical
 from romvae.scorecard import band_scores, conserved_scores, further_scores, further_series, quantity_scores
 from romvae.solvers.base import Case, Solver
 
 if TYPE_CHECKING:
-    from romvae.rom import ROM
+    from romvae.baselines.model import Model
 
 __all__ = ["compare"]
 
@@ -37,7 +37,7 @@ _TIMED = 4  # trajectories that ROM and solver are timed on
 
 
 def compare(
-    rom: ROM,
+    rom: Model,
     test: xr.Dataset,
     *,
     train: xr.Dataset | None = None,
@@ -61,10 +61,11 @@ def compare(
 
     Where test trajectories differ in length, the scores are those of the part in which all have one
     (`romvae.ragged.even_part`; `data.ragged` says what it leaves out), and `relative_l2_all_times` is the error over
-    every truth that there is. Baselines that need whole trajectories are then named in `baselines_left_out`.
+    every truth that there is. `baselines_left_out` says which of the usual baselines do not apply to the training data,
+    and why.
 
     Arguments:
-        rom: A trained ROM.
+        rom: A trained ROM, or a fitted baseline: what that has no part for is left out; `model.not_measured` says why.
         test: Trajectories that no part of the training has seen.
         train: Trajectories to fit the baselines to, the ROM's own training part; None leaves the baselines out.
         reference: Solver or case that is to be compared at equal accuracy.
@@ -95,7 +96,7 @@ def compare(
 class _Measurement:
     """What all steps of one comparison share; the steps are in the order of `comparison`."""
 
-    rom: ROM
+    rom: Model
     test: xr.Dataset
     reference: Case | Solver | None
     split: Mapping[str, int] | None
@@ -121,6 +122,8 @@ class _Measurement:
         truth, ahead = (score.in_domain(each, rom.mask) for each in later)
         measured, series = self._scores(later, truth, ahead, forecast)
         card = data_card(rom, test, self.split)
+        if floor := noise_floor(rom):
+            card["noise_floor"] = floor
         card["fingerprint"] = data_fingerprint(test, names)
         if lengths is not None:
             every, guess = (score.in_domain(each[names], rom.mask) for each in (whole, whole_forecast))
@@ -133,7 +136,12 @@ class _Measurement:
         if own is not None:
             measured["reference_error"] = own
             measured["not_resolvable"] = bool(measured["relative_l2"] < own)
-        result: dict[str, Any] = {"case": str(test.attrs.get("case", "")), "rom": measured, "baselines": {}}
+        result: dict[str, Any] = {
+            "case": str(test.attrs.get("case", "")),
+            "rom": measured,
+            "baselines": {},
+            **named(rom),
+        }
         result |= {"seconds": clock, "data": card}
         series = series.merge(_band("rom_relative_l2_ci", sums, series)).merge(_kept("rom", sums, names))
         if train is not None:
@@ -144,7 +152,7 @@ class _Measurement:
             if own_seconds is not None:
                 clock["solver"] = own_seconds
         extra = {"model": rom.config, **(info or {})}
-        return Comparison(result, series, examples(rom, test, forecast), extra, latent_summary(rom, test))
+        return Comparison(result, series, examples(rom, test, forecast), extra, code_summary(rom, test))
 
     def _forecast(self, clock: dict[str, float]) -> xr.Dataset:
         rom, test = self.rom, self.test
@@ -176,14 +184,13 @@ class _Measurement:
     ) -> tuple[dict[str, Any], xr.Dataset]:
         rom, test = self.rom, self.test
         measured = rom_scores(rom, truth, ahead)
-        measured["compression_relative_l2"] = compression_error(rom, test[list(rom.schema.field_names)], test)
+        measured |= code_scores(rom, test[list(rom.schema.field_names)], test)
         measured |= further_scores(rom, *later, start=float(test[TIME][0]))
         measured["bands"] = band_scores(rom, *later)
         measured["quantities"] = quantity_scores(rom, test, self.seed)
         measured["conserved"] = conserved_scores(self.reference, test, forecast)
         series = rom_series(rom, truth, ahead).merge(further_series(rom, *later))
-        series["kl_per_dimension"] = ("latent", kl_per_dimension(rom, test))
-        return measured, series
+        return measured, series.merge(code_series(rom, test))
 
     def _sums(self, truth: xr.Dataset, ahead: xr.Dataset) -> dict[str, np.ndarray]:
         names = list(self.rom.schema.field_names)
@@ -201,7 +208,9 @@ class _Measurement:
         baselines: Sequence[Baseline] | None,
     ) -> xr.Dataset:
         """Fits and scores the baselines, tests the difference to the best, and adds their curves."""
-        chosen = default_baselines(train, self.rom.vae.latent) if baselines is None else list(baselines)
+        chosen, left_out = opponents(self.rom, train) if baselines is None else (list(baselines), {})
+        if left_out:
+            result["baselines_left_out"] = left_out
         found: dict[str, Contender] = {}
         for k, baseline in enumerate(chosen):
             self.report("baselines", k, len(chosen), baseline.name)
@@ -214,8 +223,6 @@ class _Measurement:
             series = series.merge(_band(f"baseline_{baseline.name}_relative_l2_ci", each.sums, series))
             series = series.assign(_kept(f"baseline_{baseline.name}", each.sums, names).data_vars)
         self.report("baselines", len(chosen), len(chosen))
-        if baselines is None and ragged_lengths(train) is not None:
-            result["baselines_left_out"] = {"pod_rbf": "needs training trajectories of one length"}
         best = best_of({name: each.scores["relative_l2"] for name, each in found.items()})
         if best is not None:
             words = ("the ROM", f"the best baseline, {best},")

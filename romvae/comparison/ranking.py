@@ -100,13 +100,14 @@ def _row(name: str, comparison: Comparison) -> dict[str, Any]:
     mean, paid = cost.get("rom", {}).get("mean", {}), cost.get("pay_off", {})
     return {
         "name": name,
+        "model": _model(comparison),
         "relative_l2": rom["relative_l2"],
         "interval": rom["intervals"]["relative_l2"],
         "vrmse": rom["vrmse"],
         "worst_nrmse": rom["worst_nrmse"],
         "crps": rom["crps"],
         "coverage_90": rom["coverage_90"],
-        "compression_relative_l2": rom["compression_relative_l2"],
+        "compression_relative_l2": rom.get("compression_relative_l2"),
         "not_resolvable": bool(rom.get("not_resolvable", False)),
         "seconds": mean.get("seconds"),
         "seconds_batch": mean.get("seconds_batch"),
@@ -115,6 +116,12 @@ def _row(name: str, comparison: Comparison) -> dict[str, Any]:
         "training_seconds": paid.get("training_seconds"),
         "latent": comparison.info.get("model", {}).get("latent"),
     }
+
+
+def _model(comparison: Comparison) -> str:
+    """What kind of model it is, by the names of `romvae train --model`."""
+    chosen = comparison.metrics.get("ranking", {}).get("chosen")
+    return str(chosen or comparison.metrics.get("model", {}).get("name") or "vae")
 
 
 def _best_baseline(comparisons: Mapping[str, Comparison]) -> dict[str, Any] | None:

@@ -12,8 +12,10 @@ import xarray as xr
 from romvae import metrics as score
 from romvae.ragged import existing
 from romvae.schema import TIME, TRAJECTORY
+from romvae.scorecard import spread_parts
 
 if TYPE_CHECKING:
+    from romvae.baselines.model import Model
     from romvae.rom import ROM
 
 __all__ = [
@@ -76,7 +78,7 @@ def part(forecast: xr.Dataset, names: Sequence[str], suffix: str) -> xr.Dataset:
     return forecast[[n + suffix for n in names]].rename({n + suffix: n for n in names if suffix})
 
 
-def rom_scores(rom: ROM, truth: xr.Dataset, forecast: xr.Dataset) -> dict[str, Any]:
+def rom_scores(rom: Model, truth: xr.Dataset, forecast: xr.Dataset) -> dict[str, Any]:
     """Errors, coverage and spread of the ROM's forecast, as one number each."""
     names = list(rom.schema.field_names)
     mean, std = part(forecast, names, ""), part(forecast, names, "_std")
@@ -98,11 +100,10 @@ def rom_scores(rom: ROM, truth: xr.Dataset, forecast: xr.Dataset) -> dict[str, A
     }
 
 
-def rom_series(rom: ROM, truth: xr.Dataset, forecast: xr.Dataset) -> xr.Dataset:
-    """The same over lead time, with the parts of the spread, and the coverage at every level."""
+def rom_series(rom: Model, truth: xr.Dataset, forecast: xr.Dataset) -> xr.Dataset:
+    """The same over lead time, with the parts of the spread if it has any, and the coverage at every level."""
     names = list(rom.schema.field_names)
     mean, std = part(forecast, names, ""), part(forecast, names, "_std")
-    decoder, dynamics = part(forecast, names, "_std_decoder"), part(forecast, names, "_std_dynamics")
     space = [d for d in truth.dims if d not in (TRAJECTORY, TIME)]
     others = [TRAJECTORY, *space]
     each = score.over_fields(score.relative_l2(truth, mean, space), root_mean_square=True)
@@ -120,15 +121,15 @@ def rom_series(rom: ROM, truth: xr.Dataset, forecast: xr.Dataset) -> xr.Dataset:
             "rom_crps": score.over_fields(score.gaussian_crps(truth, mean, std, others)),
             "rom_rmse": score.over_fields(score.rmse(truth, mean, others), root_mean_square=True),
             "rom_std": spread(std),
-            "rom_std_decoder": spread(decoder),
-            "rom_std_dynamics": spread(dynamics),
         }
     )
+    for kind in spread_parts(forecast, names):
+        series[f"rom_{kind}"] = spread(part(forecast, names, f"_{kind}"))
     series["coverage"] = ("level", _reliability(rom, truth, mean, std))
     return series.assign_coords(level=("level", np.array(LEVELS)))
 
 
-def _reliability(rom: ROM, truth: xr.Dataset, mean: xr.Dataset, std: xr.Dataset) -> np.ndarray:
+def _reliability(rom: Model, truth: xr.Dataset, mean: xr.Dataset, std: xr.Dataset) -> np.ndarray:
     """Empirical coverage of the calibrated intervals at each nominal level, mean over fields."""
     leads = torch.arange(1, truth.sizes[TIME] + 1)
     dims = (TRAJECTORY, TIME, ...)

@@ -10,6 +10,7 @@ import torch
 import xarray as xr
 
 from romvae import metrics as score
+from romvae.baselines.model import BaselineModel
 from romvae.cost.rollouts import batch_size, decoder_seconds, rolled_out, rollout_seconds
 from romvae.cost.sweep import Run, Sweep, cheapest, sweep
 from romvae.cost.workload import Workload
@@ -17,17 +18,17 @@ from romvae.schema import TIME, TRAJECTORY
 from romvae.solvers.base import Case, Solver
 
 if TYPE_CHECKING:
-    from romvae.rom import ROM
+    from romvae.baselines.model import Model
 
 __all__ = ["cost_at_equal_accuracy"]
 
-_TRAINING = ("vae", "variance", "dynamics", "calibration")
+_TRAINING = ("vae", "variance", "dynamics", "calibration", "training", "other_models")
 _BATCH_SHARE = 0.25  # of the time cap that one timing of a batch may take
 _REPRODUCED = 1e-3  # a reference that differs more from the data is not what made them
 
 
 def cost_at_equal_accuracy(
-    rom: ROM,
+    rom: Model,
     some: xr.Dataset,
     reference: Case | Solver | None,
     *,
@@ -48,7 +49,7 @@ def cost_at_equal_accuracy(
     the times of the data.
 
     Arguments:
-        rom: A trained ROM.
+        rom: A trained ROM, or a fitted baseline, which has no members: only `mean` is timed, its spread costs nothing.
         some: A few held-out trajectories, see `Workload`.
         reference: Solver or case; None where there is none.
         ensemble_error: Relative L2 error of the scored forecast on these trajectories.
@@ -75,9 +76,12 @@ def cost_at_equal_accuracy(
         "members": members,
     }
     note("rollouts")
+    kinds = {"mean": (_error(rom, some, seed), 1)}
+    if not isinstance(rom, BaselineModel):
+        kinds["ensemble"] = (ensemble_error, members)
     result["rom"] = {
-        "mean": {"relative_l2": _error(rom, some, seed), **_timed(rom, some, 1, seed, result["batch"], cap)},
-        "ensemble": {"relative_l2": ensemble_error, **_timed(rom, some, members, seed, result["batch"], cap)},
+        kind: {"relative_l2": error, **_timed(rom, some, count, seed, result["batch"], cap)}
+        for kind, (error, count) in kinds.items()
     }
     if reference is None:
         return {**result, "unknown": "no solver is known for these data"}
@@ -100,7 +104,7 @@ def cost_at_equal_accuracy(
     return result | _pay_off(result, seconds or {}, simulated)
 
 
-def _error(rom: ROM, some: xr.Dataset, seed: int) -> float:
+def _error(rom: Model, some: xr.Dataset, seed: int) -> float:
     """Relative L2 error of the forecast by a single member."""
     names = list(rom.schema.field_names)
     both = (each[names].isel({TIME: slice(1, None)}) for each in (some, rolled_out(rom, some, 1, seed)))
@@ -108,21 +112,21 @@ def _error(rom: ROM, some: xr.Dataset, seed: int) -> float:
     return float(score.over_fields(score.relative_l2(truth, guess), root_mean_square=True))
 
 
-def _timed(rom: ROM, some: xr.Dataset, members: int, seed: int, batch: int, cap: float) -> dict[str, Any]:
+def _timed(rom: Model, some: xr.Dataset, members: int, seed: int, batch: int, cap: float) -> dict[str, Any]:
     """Seconds per trajectory of one kind of forecast, and its cost over that of decoding as many codes."""
     single = rollout_seconds(rom, some.isel({TRAJECTORY: [0]}), members, seed)
     batch = max(1, min(batch, int(_BATCH_SHARE * cap / max(single, 1e-6))))
     many = some.isel({TRAJECTORY: np.arange(batch) % some.sizes[TRAJECTORY]})
     many = many.assign_coords({TRAJECTORY: np.arange(batch)})
     together = min(single, rollout_seconds(rom, many, members, seed))
-    bare = decoder_seconds(rom, batch * members * some.sizes[TIME]) / batch
+    bare = decoder_seconds(rom, batch * members * some.sizes[TIME])
+    decoder = {} if not bare else {"decoder_seconds_batch": bare / batch, "over_decoder": together * batch / bare}
     return {
         "members": members,
         "batch": batch,
         "seconds": single,
         "seconds_batch": together,
-        "decoder_seconds_batch": bare,
-        "over_decoder": together / bare if bare > 0 else None,
+        **decoder,
     }
 
 

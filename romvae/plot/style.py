@@ -85,6 +85,7 @@ RC: Final[dict[Any, Any]] = {
 }
 
 _BASELINE_TITLES: Final[Mapping[str, str]] = {
+    "vae": "Autoencoder ROM",
     "persistence": "Persistence",
     "climatology": "Climatology",
     "pod_linear": "POD + linear dynamics",

@@ -19,6 +19,10 @@ __all__ = ["error_charts", "model_charts", "uncertainty_charts"]
 
 # Seconds that are no stage of their own: two are per trajectory, one is the sum.
 _NO_STAGE: Final = ("rollout", "solver", "total")
+_PARTS: Final = (
+    "The two parts add as variances: decoder noise is what the latent code cannot represent, dynamics spread is what "
+    "the forecast of the code does not know: what the initial field leaves open, and where the networks disagree. "
+)
 _SPREAD_SERIES: Final = {
     "rmse": "rom_rmse",
     "std": "rom_std",
@@ -125,16 +129,15 @@ def _shape_charts(metrics: Mapping[str, Any], series: xr.Dataset, examples: xr.D
 
 def _spread_chart(series: xr.Dataset, examples: xr.Dataset, field: str) -> Picture:
     parts = _spread_parts(series, examples, field)
+    split = "std_decoder" in parts  # a baseline's spread has no parts
     return as_picture(
         plot.spread_skill(parts),
         f"Where the uncertainty of {plain(field)} comes from",
         "The blue line (how large the ROM says its error will be) should lie on the black one (the error "
-        "it made): above it, the ROM is too cautious; below, overconfident. The two parts add as "
-        "variances: decoder noise is what the latent code cannot represent, dynamics spread is what the "
-        "forecast of the code does not know: what the initial field leaves open, and where the networks "
-        f"disagree. Root mean square over the points of {parts.attrs['scope']}.",
-        f"Line chart over lead time of the predicted standard deviation of {plain(field)}, its two parts, "
-        "and the error made.",
+        f"it made): above it, the ROM is too cautious; below, overconfident. {_PARTS if split else ''}Root mean square "
+        f"over the points of {parts.attrs['scope']}.",
+        f"Line chart over lead time of the predicted standard deviation of {plain(field)}, "
+        f"{'its two parts, ' if split else ''}and the error made.",
     )
 
 

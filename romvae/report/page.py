@@ -16,6 +16,7 @@ import xarray as xr
 from romvae.atomic import atomic_file
 from romvae.report.assets import jinja, policy
 from romvae.report.charts import error_charts, model_charts, uncertainty_charts
+from romvae.report.chosen import left_out_rows, tried_rows
 from romvae.report.cost import cost_charts, cost_rows
 from romvae.report.forecasts import example_blocks, field_names
 from romvae.report.latent import latent_charts
@@ -92,6 +93,8 @@ def write_metrics(comparison: Measured, out: Path, *, overwrite: bool = False) -
             its standard error over trajectories; `coverage_90_fifths` and `coverage_90_fifths_se` over the
             horizon),
             `baselines.<name>` (`relative_l2`, `worst_relative_l2`, `worst_nrmse`, `vrmse`, `intervals`),
+            `baselines_left_out` (reason by name), `model` (which baseline stands in the ROM's place and what
+            is `not_measured` of it), `ranking` (the models that `--model auto` tried),
             `significance` (of the difference to the best baseline), `cost` (see
             `romvae.cost.cost_at_equal_accuracy`), `seconds.<stage>` (wall clock; `rollout` and `solver` per
             trajectory, the latter process time) and `data`.
@@ -140,6 +143,8 @@ def render(comparison: Compared) -> str:
                 number(metrics, "rom", "confidence") if "confidence" in lookup(metrics, "rom") else 0.95
             ),
             rom_rows=_rom_rows(metrics),
+            tried=tried_rows(metrics),
+            left_out=left_out_rows(metrics),
             blocks=example_blocks(comparison.examples),
             intervals=interval_rows(metrics),
             error=error_charts(comparison.series),

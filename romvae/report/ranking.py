@@ -13,8 +13,9 @@ import xarray as xr
 
 from romvae import plot
 from romvae.atomic import atomic_file
-from romvae.plot.style import plain
+from romvae.plot.style import baseline_title, plain
 from romvae.report.assets import jinja, policy
+from romvae.report.chosen import in_words
 from romvae.report.picture import Picture, as_picture
 from romvae.report.reading import lookup, number, percent, ratio, seconds_text
 from romvae.report.tables import rows as nested_rows
@@ -42,6 +43,7 @@ class _Row:
 
 
 _COLUMNS = (
+    "model",
     "relative L2 error",
     "confidence",
     "VRMSE",
@@ -113,7 +115,7 @@ def ranking_verdict(metrics: Mapping[str, Any]) -> list[str]:
     baseline = lookup(metrics, "baseline")
     if number(baseline, "relative_l2") < error:
         sentences.append(
-            f"None of them is as good as the baseline {plain(str(baseline.get('name')).replace('_', ' '))}, which is "
+            f"None of them is as good as the baseline {in_words(str(baseline.get('name')))}, which is "
             f"{percent(number(baseline, 'relative_l2'))} off: use that."
         )
     timed = [run for run in metrics["runs"] if math.isfinite(number(run, "seconds_batch"))]
@@ -134,6 +136,7 @@ def _cells(run: Mapping[str, Any]) -> tuple[str, ...]:
     speed = f"{ratio(max(factor, 1 / factor))} {'faster' if factor >= 1 else 'slower'}" if factor > 0 else "–"
     latent = number(run, "latent")
     return (
+        baseline_title(str(run.get("model") or "vae")),
         percent(number(run, "relative_l2")),
         f"{percent(low)} to {percent(high)}" if math.isfinite(low) and math.isfinite(high) else "–",
         f"{number(run, 'vrmse'):.3g}",

@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from romvae.plot.style import baseline_title, units_text
+from romvae.report.chosen import model_title
 from romvae.report.reading import lookup, number, percent, seconds_text
 from romvae.report.verdict import best_baseline
 from romvae.schema import SPACE, TIME
@@ -99,7 +100,10 @@ def scores(metrics: Mapping[str, Any]) -> list[Score]:
     """The ROM and every baseline, the ROM first, the others by their error."""
     baselines = lookup(metrics, "baselines")
     ordered = sorted(baselines, key=lambda name: np.nan_to_num(number(baselines, name, "relative_l2"), nan=np.inf))
-    lines = [("ROM", lookup(metrics, "rom")), *((baseline_title(name), baselines[name]) for name in ordered)]
+    lines = [
+        (model_title(metrics), lookup(metrics, "rom")),
+        *((baseline_title(name), baselines[name]) for name in ordered),
+    ]
     table = np.array([[number(line, column) for column in _COLUMNS] for _, line in lines])
     finite = np.where(np.isfinite(table), table, np.inf)
     best = np.isfinite(table) & (finite <= finite.min(axis=0)) & (len(lines) > 1)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from romvae.plot.style import plain, units_text
+from romvae.report.chosen import choice, in_words
 from romvae.report.reading import interval_text, lookup, number, percent, ratio, rounded_up, seconds_text
 from romvae.report.speed import costs, slower
 
@@ -23,29 +24,19 @@ _FEW: Final = 8
 # p-value below which a difference is called more than chance.
 _SURE: Final = 0.05
 
-_PROSE: Final[Mapping[str, str]] = {
-    "persistence": "persistence (the initial field, unchanged)",
-    "climatology": "climatology (the mean of the training data)",
-    "pod_linear": "POD with linear dynamics",
-    "pod_interpolation": "POD with interpolation",
-    "dmd": "DMD",
-    "operator_inference": "operator inference",
-    "fno": "a Fourier neural operator",
-}
-
 
 def verdict(metrics: Mapping[str, Any]) -> list[str]:
     """Sentences that a newcomer can act on, the most important first.
 
-    A ROM that loses to a baseline says so in the first sentence and recommends the baseline. What was not
-    measured gets no sentence.
+    A ROM that loses to a baseline says so in the first sentence and recommends the baseline; the second says why this
+    model was chosen, where there was a choice. What was not measured gets no sentence.
 
     Arguments:
         metrics: As in `metrics.json`: `rom.relative_l2`, `rom.worst_nrmse`,
             `rom.compression_relative_l2`, `rom.coverage_90`, `rom.coverage_90_se`, `rom.coverage_90_fifths`,
-            `baselines.<name>.relative_l2`, `seconds.rollout` and `seconds.solver` (both per trajectory),
-            and in `data`: `parameters` (name to `low`, `high`, `units`), `horizon`, `time_units`,
-            `split` (part to number of trajectories).
+            `baselines.<name>.relative_l2`, `model` and `ranking` (see `romvae.report.chosen`), `seconds.rollout` and
+            `seconds.solver` (both per trajectory), and in `data`: `parameters` (name to `low`, `high`, `units`),
+            `horizon`, `time_units`, `split` (part to number of trajectories).
     """
     against = _against(metrics)
     wrong: tuple[str, ...] = (_wrong(metrics), _resolvable(metrics), _rough(metrics), _compression(metrics))
@@ -53,7 +44,7 @@ def verdict(metrics: Mapping[str, Any]) -> list[str]:
     if slower(metrics):  # belongs into the first lines
         wrong, cost = (wrong[0], cost[0], *wrong[1:]), cost[1:]
     first = (against, *wrong) if _loses(metrics) else (*wrong, against)
-    sentences = (*first, _sure(metrics), *cost, _not_for(metrics))
+    sentences = (first[0], choice(metrics), *first[1:], _sure(metrics), *cost, _not_for(metrics))
     return [sentence for sentence in sentences if sentence]
 
 
@@ -76,7 +67,7 @@ def _against(metrics: Mapping[str, Any]) -> str:
     best, rom = best_baseline(metrics), number(metrics, "rom", "relative_l2")
     if best is None:
         return ""
-    name, error = _PROSE.get(best[0], best[0].replace("_", " ")), best[1]
+    name, error = in_words(best[0]), best[1]
     if not math.isfinite(rom):
         return f"The ROM loses here, use {name} instead: its error is {percent(error)}, the ROM's is not finite."
     if rom > error:

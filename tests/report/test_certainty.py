@@ -121,7 +121,7 @@ def test_the_ranking_names_the_best_and_what_may_be_chance() -> None:
 def test_a_ranking_in_which_a_baseline_wins_says_so() -> None:
     metrics = fake_ranking().metrics
     metrics["baseline"]["relative_l2"] = 0.001
-    assert "None of them is as good as the baseline pod linear, which is 0.10 % off" in " ".join(
+    assert "None of them is as good as the baseline POD with linear dynamics, which is 0.10 % off" in " ".join(
         ranking_verdict(metrics)
     )
 

@@ -1,0 +1,77 @@
+"""What is compared: a ROM, or a fitted baseline, which has no code and no networks around it.
+
+This is the one place that tells them apart; everything else of a comparison works with forecasts.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import xarray as xr
+
+from romvae.baselines import Baseline, default_baselines, reasons_against
+from romvae.baselines.model import BaselineModel
+from romvae.comparison.scores import compression_error, kl_per_dimension
+from romvae.latent.summary import latent_summary
+
+if TYPE_CHECKING:
+    from romvae.baselines.model import Model
+
+__all__ = ["NOT_OF_A_BASELINE", "code_scores", "code_series", "code_summary", "named", "noise_floor", "opponents"]
+
+NOT_OF_A_BASELINE = {
+    "compression error": "it has no encoder and decoder that could be measured without a forecast",
+    "information per latent, and the section on the latent space": "it has no latent distribution",
+    "noise floor": "it has no decoder that learns a variance",
+    "parts of the spread": "its spread is one number per field and lead time, fitted to its own errors",
+    "cost over the bare decoder": "it has no decoder network",
+}
+"""What a comparison leaves out of a baseline, and why."""
+
+
+def named(model: Model) -> dict[str, Any]:
+    """For the metrics: which baseline the model is and what it therefore lacks; empty for a ROM."""
+    if not isinstance(model, BaselineModel):
+        return {}
+    return {"model": {"name": model.name, "not_measured": dict(NOT_OF_A_BASELINE)}}
+
+
+def code_scores(model: Model, truth: xr.Dataset, test: xr.Dataset) -> dict[str, float]:
+    """The error of compression; empty where nothing is compressed."""
+    if isinstance(model, BaselineModel):
+        return {}
+    return {"compression_relative_l2": compression_error(model, truth, test)}
+
+
+def code_series(model: Model, test: xr.Dataset) -> xr.Dataset:
+    """The divergence of each latent; empty where there is none."""
+    if isinstance(model, BaselineModel):
+        return xr.Dataset()
+    return xr.Dataset({"kl_per_dimension": ("latent", kl_per_dimension(model, test))})
+
+
+def code_summary(model: Model, test: xr.Dataset) -> xr.Dataset:
+    """What `romvae.latent.latent_summary` says; empty where there is no latent space."""
+    return xr.Dataset() if isinstance(model, BaselineModel) else latent_summary(model, test)
+
+
+def noise_floor(model: Model) -> dict[str, float]:
+    """The smallest standard deviation that the decoder may claim, by field; empty where there is no decoder."""
+    if isinstance(model, BaselineModel):
+        return {}
+    scales = zip(model.schema.fields, model.normaliser.std, strict=True)
+    return {field.name: model.vae.decoder.floor * float(std) for field, std in scales}
+
+
+def opponents(model: Model, train: xr.Dataset) -> tuple[list[Baseline], dict[str, str]]:
+    """The baselines that a model is compared with by default, and why others are left out, by name.
+
+    POD with linear dynamics gets as many modes as a ROM has latents. A baseline is not compared with itself.
+    """
+    left_out = reasons_against(train)
+    if not isinstance(model, BaselineModel):
+        return default_baselines(train, model.vae.latent), left_out
+    chosen = default_baselines(train)
+    if model.name in (each.name for each in chosen):
+        left_out[model.name] = "it is the model itself"
+    return [each for each in chosen if each.name != model.name], left_out

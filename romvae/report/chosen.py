@@ -1,0 +1,91 @@
+"""What a report says of the choice of the model: among which it was made, why, and what a baseline has no part for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final
+
+from romvae.plot.style import baseline_title, plain
+from romvae.report.reading import lookup, number, percent, seconds_text
+
+__all__ = ["choice", "in_words", "left_out_rows", "model_title", "tried_rows"]
+
+_PROSE: Final[Mapping[str, str]] = {
+    "vae": "the ROM with an autoencoder",
+    "persistence": "persistence (the initial field, unchanged)",
+    "climatology": "climatology (the mean of the training data)",
+    "pod_linear": "POD with linear dynamics",
+    "pod_rbf": "POD with radial basis functions over the parameters",
+    "pod_gp": "POD with Gaussian processes over the parameters",
+    "pod_network": "POD with the ROM's latent dynamics",
+    "dmd": "dynamic mode decomposition",
+    "opinf": "operator inference",
+    "fno": "a Fourier neural operator",
+    # Names in comparisons of earlier versions.
+    "pod_interpolation": "POD with interpolation",
+    "operator_inference": "operator inference",
+}
+
+
+def in_words(name: str) -> str:
+    """A model in the middle of a sentence.
+
+    >>> in_words("pod_rbf"), in_words("my_model")
+    ('POD with radial basis functions over the parameters', 'my model')
+    """
+    return _PROSE.get(name, plain(name.replace("_", " ")))
+
+
+def model_title(metrics: Mapping[str, Any]) -> str:
+    """The model at the head of a table: `ROM`, or which baseline stands in its place."""
+    name = lookup(metrics, "model").get("name")
+    return "ROM" if not name else f"ROM: {baseline_title(str(name))}"
+
+
+def choice(metrics: Mapping[str, Any]) -> str:
+    """Why this model and no other, and what it is if it is a baseline; empty for a ROM that was trained alone."""
+    name = lookup(metrics, "model").get("name")
+    ranked = [each for each in _entries(metrics) if math.isfinite(number(each, "relative_l2"))]
+    what = f"The ROM is {in_words(str(name))} here" if name else ""
+    if len(ranked) < 2:
+        return what and f"{what}, which has no latent code: what a code would tell is left out."
+    first, second = ranked[:2]
+    count = number(lookup(metrics, "ranking"), "trajectories")
+    text = (
+        f"{what or _model_is(first)}, chosen among {len(ranked)} models because its "
+        f"forecasts of {count:.0f} other held-out trajectories had the smallest error, "
+        f"{percent(number(first, 'relative_l2'))}; next came {in_words(str(second.get('name')))} with "
+        f"{percent(number(second, 'relative_l2'))}."
+    )
+    return f"{text} It has no latent code: what a code would tell is left out." if name else text
+
+
+def tried_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The models that were trained, best first, with error and seconds, or why they were left out."""
+    entries = _entries(metrics)
+    if len(entries) < 2:
+        return []
+    return [(baseline_title(str(each.get("name"))), _tried(each)) for each in entries]
+
+
+def left_out_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Which baselines and which measurements are missing, each with its reason."""
+    rows = [(baseline_title(str(n)), str(why)) for n, why in lookup(metrics, "baselines_left_out").items()]
+    return rows + [(str(n), str(why)) for n, why in lookup(lookup(metrics, "model"), "not_measured").items()]
+
+
+def _entries(metrics: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    found = lookup(metrics, "ranking").get("entries") or ()
+    return [each for each in found if isinstance(each, Mapping)]
+
+
+def _model_is(entry: Mapping[str, Any]) -> str:
+    return f"The model is {in_words(str(entry.get('name')))}"
+
+
+def _tried(entry: Mapping[str, Any]) -> str:
+    error = number(entry, "relative_l2")
+    if not math.isfinite(error):
+        return f"left out: {entry.get('reason')}"
+    return f"{percent(error)}, {seconds_text(number(entry, 'seconds'))} of process time"

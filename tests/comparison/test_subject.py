@@ -1,0 +1,87 @@
+"""A fitted baseline is compared like a ROM: what it has no part for is left out, and the reason is given."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from romvae.baselines import PODLinear
+from romvae.baselines.model import BaselineModel
+from romvae.comparison import Comparison, compare, rank
+from romvae.comparison.subject import NOT_OF_A_BASELINE
+from romvae.data.split import Parts
+from romvae.report import verdict
+from romvae.report.page import render
+from romvae.schema import Schema
+
+from .small_case import SMALL
+
+
+@pytest.fixture(scope="module")
+def model(parts: Parts) -> BaselineModel:
+    fitted = PODLinear(4).fit(parts.train)
+    return BaselineModel.calibrated(fitted, Schema.of(parts.train), parts.calibration, parts.train.sizes["time"] - 1)
+
+
+@pytest.fixture(scope="module")
+def found(model: BaselineModel, parts: Parts) -> Comparison:
+    return compare(
+        model, parts.test, train=parts.train, reference=SMALL, seconds={"training": 0.25}, cost_cap=0.3, batch=2
+    )
+
+
+def test_its_error_is_that_of_the_same_baseline_beside_a_rom(found, compared):
+    """The ROM of `compared` has 4 latents, so that POD with linear dynamics stands beside it with 4 modes."""
+    beside = compared.metrics["baselines"]["pod_linear"]
+    for name in ("relative_l2", "vrmse", "worst_nrmse"):
+        assert found.metrics["rom"][name] == pytest.approx(beside[name], rel=1e-5), name  # its fields are float32
+    np.testing.assert_allclose(found.series["rom_wrong"], compared.series["baseline_pod_linear_wrong"], rtol=1e-3)
+
+
+def test_what_it_has_no_part_for_is_missing_and_explained(found):
+    assert "compression_relative_l2" not in found.metrics["rom"]
+    assert "noise_floor" not in found.metrics["data"]
+    assert "kl_per_dimension" not in found.series
+    assert not [name for name in found.series if "std_" in str(name)]
+    assert not found.latent.data_vars
+    assert found.metrics["model"] == {"name": "pod_linear", "not_measured": NOT_OF_A_BASELINE}
+
+
+def test_it_is_not_compared_with_itself_and_others_are_left_out_with_their_reason(found):
+    assert set(found.metrics["baselines"]) == {"persistence", "climatology"}
+    left_out = found.metrics["baselines_left_out"]
+    assert left_out["pod_linear"] == "it is the model itself"
+    assert "parameters" in left_out["pod_rbf"]  # random initial fields do not follow from the viscosity
+
+
+def test_beside_a_rom_too_the_reason_is_given(compared):
+    assert list(compared.metrics["baselines_left_out"]) == ["pod_rbf"]
+    assert "model" not in compared.metrics
+
+
+def test_it_has_one_kind_of_forecast_and_no_decoder_to_be_timed(found):
+    cost = found.metrics["cost"]
+    assert list(cost["rom"]) == ["mean"]
+    assert "over_decoder" not in cost["rom"]["mean"]
+    assert cost["pay_off"]["training_seconds"] == 0.25 * cost["threads"]
+
+
+def test_the_page_names_it_and_says_what_is_left_out(found, tmp_path):
+    assert "The ROM is POD with linear dynamics here, which has no latent code" in verdict(found.metrics)[1]
+    few = replace(found, examples=found.examples.isel(trajectory=[0], time=slice(0, 3)))  # fewer pictures to draw
+    few.save(tmp_path / "c")
+    page = render(Comparison.load(tmp_path / "c"))
+    assert "ROM: POD + linear dynamics" in page
+    for reason in (*NOT_OF_A_BASELINE.values(), "it is the model itself"):
+        assert reason in page
+    assert 'id="latent"' not in page
+    assert "The two parts add as variances" not in page
+
+
+def test_it_is_ranked_among_roms(found, compared):
+    ranking = rank({"code": compared, "line": found})
+    first, second = ranking.metrics["runs"]
+    assert (first["name"], first["model"], first["latent"]) == ("line", "pod_linear", None)
+    assert (second["name"], second["model"], second["latent"]) == ("code", "vae", 4)

@@ -1,0 +1,63 @@
+"""What the page says of the choice among several models."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from romvae.baselines import registered
+from romvae.report import verdict
+from romvae.report.chosen import choice, in_words, left_out_rows, tried_rows
+from romvae.report.page import render
+
+from .fake import fake_comparison
+
+RANKING = {
+    "chosen": "pod_rbf",
+    "trajectories": 9,
+    "entries": [
+        {"name": "pod_rbf", "relative_l2": 0.004, "seconds": 0.2},
+        {"name": "vae", "relative_l2": 0.031, "seconds": 61.0},
+        {"name": "fno", "relative_l2": None, "seconds": 0.0, "reason": "needs <neuralop>"},
+    ],
+}
+
+
+@pytest.fixture
+def metrics() -> dict[str, Any]:
+    return copy.deepcopy(fake_comparison(shape=(4,), times=3, examples=1).metrics)
+
+
+def test_a_rom_that_was_trained_alone_needs_no_reason(metrics):
+    assert choice(metrics) == ""
+    assert tried_rows(metrics) == left_out_rows(metrics) == []
+    assert choice(metrics | {"ranking": RANKING | {"entries": RANKING["entries"][1:2]}}) == ""
+
+
+def test_the_second_sentence_says_among_which_and_why_it_was_chosen(metrics):
+    metrics |= {"ranking": RANKING, "model": {"name": "pod_rbf"}}
+    assert verdict(metrics)[1] == (
+        "The ROM is POD with radial basis functions over the parameters here, chosen among 2 models because its "
+        "forecasts of 9 other held-out trajectories had the smallest error, 0.40 %; next came the ROM with an "
+        "autoencoder with 3.1 %. It has no latent code: what a code would tell is left out."
+    )
+    metrics.pop("model")
+    metrics["ranking"] = RANKING | {"entries": RANKING["entries"][1::-1]}
+    assert verdict(metrics)[1].startswith("The model is the ROM with an autoencoder, chosen among 2 models because")
+
+
+def test_all_that_were_tried_are_listed_and_reasons_are_escaped():
+    found = fake_comparison(shape=(8,), times=3, examples=1)
+    found.metrics |= {"ranking": RANKING, "baselines_left_out": {"pod_gp": "needs <b>one</b> parameter"}}
+    assert tried_rows(found.metrics)[0] == ("POD + radial basis functions", "0.40 %, 0.2 s of process time")
+    assert tried_rows(found.metrics)[2] == ("Fourier neural operator", "left out: needs <neuralop>")
+    page = render(found)
+    assert "left out: needs &lt;neuralop&gt;" in page
+    assert "needs &lt;b&gt;one&lt;/b&gt; parameter" in page
+
+
+@pytest.mark.parametrize("name", [*registered(), "vae"])
+def test_every_model_has_a_name_in_words(name):
+    assert in_words(name) not in (name, name.replace("_", " "))
