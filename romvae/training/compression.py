@@ -22,6 +22,7 @@ from romvae.training.batches import SnapshotBatches
 from romvae.training.mean import MeanStage
 from romvae.training.runner import run_stage
 from romvae.training.session import Session
+from romvae.training.step_memory import largest_batch
 from romvae.training.streamed import StreamedBatches
 
 __all__ = ["Balance", "data_symmetry", "fit_compression", "mean_training"]
@@ -190,6 +191,8 @@ def fit_compression(
     symmetry = data_symmetry(rom, x, kept) if moves else Symmetry()
     steps, rate, size = (told.get(name) or usual for name, usual in _USUAL.items())
     terms = {**LOSS_DEFAULTS, **{name: told[name] for name in LOSS_DEFAULTS if name in told}}
+    if budget is not None and told.get("batch_size") is None:
+        size = largest_batch(rom.vae, int(size), terms["samples"])
     stage, batches = mean_training(rom, x, terms, int(steps), float(rate), int(size), symmetry, seed, kept)
     accelerator = "gpu" if told.get("device") != "cpu" and torch.cuda.is_available() else "cpu"
     run_stage(stage, batches, rom, Session(None, {}), accelerator, progress or (lambda *args: None))

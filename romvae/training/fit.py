@@ -37,6 +37,7 @@ from romvae.training.runner import run_stage
 from romvae.training.selection import choose_dynamics, install_dynamics
 from romvae.training.session import STAGES, History, Session, read_state
 from romvae.training.stages import Stage
+from romvae.training.step_memory import largest_batch
 from romvae.training.variance import fit_variance
 
 if TYPE_CHECKING:
@@ -94,7 +95,9 @@ def fit(
         variance_steps: Steps of stage 2; None chooses 400.
         dynamics_steps: Steps of stage 3; None chooses 2500.
         learning_rate: Peak rate of stage 1; the other stages scale with it. None chooses 2e-3.
-        batch_size: Snapshots per step, and windows per step and member; None chooses 128.
+        batch_size: Snapshots per step, and windows per step and member; None chooses 128. Of snapshots that are
+            streamed, None takes the largest power of two up to that whose step stays within 256 MiB, and eight at
+            least.
         horizon: Stored steps in the longest window; None chooses six large steps.
         augment: `auto` adds copies moved by the symmetries of the data: shifts along periodic axes where the data look
             invariant, and the reflections and quarter turns that the data declare; `none` never.
@@ -125,7 +128,8 @@ def fit(
         torch.set_num_threads(threads)
     accelerator = _accelerator(device)
     rate = _positive("learning_rate", learning_rate, 2e-3)
-    size = int(_positive("batch_size", batch_size, 128))
+    budget = _budget(rom, parts, memory_budget, checkpoint)
+    windows = int(_positive("batch_size", batch_size, 128))
     steps = {
         "vae": int(_positive("vae_steps", vae_steps, 2000)),
         "variance": int(_positive("variance_steps", variance_steps, 400)),
@@ -133,6 +137,8 @@ def fit(
     }
     large = 6 if horizon is None else max(1, int(_positive("horizon", horizon, 1)) // rom.dynamics.stride)
     terms = _loss_terms(rom, loss)
+    bounded = batch_size is None and budget is not None
+    size = largest_batch(rom.vae, windows, terms["samples"]) if bounded else windows
     tuning = finetune_plan(rom, terms, rate / 10, max(4, size // 8), 4 * large, seed)
     settings: dict[str, Any] = {
         **terms,
@@ -146,7 +152,6 @@ def fit(
         "model": rom.description(),
         "threads": torch.get_num_threads(),
     }
-    budget = _budget(rom, parts, memory_budget, checkpoint)
     if budget is not None and terms["consistency"]:
         raise ConfigError(
             "fit: consistency pairs every snapshot with its neighbour in time, so the data have to be in memory. "
@@ -160,12 +165,14 @@ def fit(
     x, c = _data(rom, parts.train, budget)
     kept = existing_tensor(parts.train)
     symmetry = data_symmetry(rom, x, kept) if augment == "auto" else Symmetry()
-    notes = {
+    notes: dict[str, Any] = {
         "shifted_axes": [rom.schema.grid.names[a] for a in symmetry.axes],
         "operations": [one.name for one in symmetry.operations],
         "device": accelerator,
     }
-    session.history.notes.update(notes if budget is None else {**notes, "memory_budget": budget})
+    if budget is not None:
+        notes |= {"memory_budget": budget, "batch_size": size}
+    session.history.notes.update(notes)
 
     def run(stage: Stage, batches: StepSeeds) -> None:
         stamp.check()
@@ -205,7 +212,7 @@ def fit(
             std = sensitivity(rom.vae, mean).rsqrt().expand_as(std)
         precision = 1 / (std.square().mean((0, 1, 2)) if kept is None else std[:, kept].square().mean((0, 1)))
         own = ("ema", "patience", "latent_consistency")
-        plan = DynamicsPlan(steps["dynamics"], 2 * rate, size, large, seed, **{name: terms[name] for name in own})
+        plan = DynamicsPlan(steps["dynamics"], 2 * rate, windows, large, seed, **{name: terms[name] for name in own})
         held = None
         if plan.patience or rom.choices["dynamics"] == "auto":
             new, beside = _data(rom, parts.variance, budget)
