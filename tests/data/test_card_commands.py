@@ -64,6 +64,7 @@ def test_every_public_card_is_tried() -> None:
 
 
 @pytest.mark.parametrize("name", MADE)
+@pytest.mark.slow
 def test_commands_of_a_card_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What `info` and `pack` are given on the card; the packed store is checked, and is what `train` is given."""
     from romvae import cli
