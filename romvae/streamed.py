@@ -16,7 +16,7 @@ from romvae.schema import Schema
 
 __all__ = ["AUTOMATIC_BUDGET", "Trajectories", "streaming_budget"]
 
-AUTOMATIC_BUDGET = 2**29
+AUTOMATIC_BUDGET = 3 * 2**27
 """Bytes that streamed data take in memory where nothing else was asked for."""
 
 _OTHER_BYTES = 2**27  # networks, their optimiser, libraries

@@ -14,6 +14,7 @@ from romvae.calibration import trajectories_needed
 from romvae.canonical import canonical
 from romvae.distributions import mixture_moments
 from romvae.errors import DataError
+from romvae.memory import release_freed
 from romvae.quantities import keep_scores, quantity_scores, standard
 from romvae.rollout import decoded_members, latent_members
 from romvae.rom import ROM
@@ -76,6 +77,8 @@ def calibrate(
     size = x.block if isinstance(x, Trajectories) else BLOCK
     for first in range(0, len(x), size):
         report("calibration", first, len(x))
+        if isinstance(x, Trajectories):
+            release_freed()
         block, parameters = x[first : first + size], c[first : first + size]
         driven = None if controls is None else controls[first : first + size]
         path = latent_members(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from romvae.distributions import moments
-from romvae.memory import snapshots_at_once
+from romvae.memory import release_freed, snapshots_at_once
 from romvae.streamed import Trajectories
 from romvae.symmetry import Symmetry
 from romvae.training.batches import step_generator
@@ -108,6 +108,7 @@ def _streamed_copies(
     std = torch.empty_like(mean)
     for first in range(0, len(x), x.block):
         report("encode", first, len(x))
+        release_freed()
         rows = slice(first, first + x.block)
         block = x[rows]
         there = None if x.kept is None else torch.from_numpy(x.kept[rows])
