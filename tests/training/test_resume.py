@@ -131,8 +131,12 @@ def test_what_is_no_state_is_refused(tmp_path, content, reason):
         _train(tmp_path / "state")
 
 
-def test_a_state_that_would_execute_code_is_refused_and_does_not(tmp_path):
+@pytest.mark.parametrize("forced", [False, True])
+def test_a_state_that_would_execute_code_is_refused_and_does_not(tmp_path, monkeypatch, forced):
+    """Not even where the surroundings tell torch to load everything."""
     marker = tmp_path / "executed"
+    if forced:
+        monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
 
     class Hostile:
         def __reduce__(self):
