@@ -39,7 +39,7 @@ parts = romvae.split(data, seed=0)
 rom = romvae.ROM.for_data(parts.train, latent=10, channels=16, hidden=96, members=4)
 history = romvae.fit(rom, parts, seed=0, vae_steps=250, variance_steps=60, dynamics_steps=500)
 truth = parts.test
-data["u"].isel(trajectory=0).plot(x="x")
+picture = data["u"].isel(trajectory=0).plot(x="x")
 
 # %% [markdown]
 # ## Sensors
@@ -99,11 +99,10 @@ drawn = xr.DataArray(lines, dims=("trajectory", "time", "x"), coords={"time": ob
 errors = xr.Dataset(
     {
         "free run": error_of(free["u"]),
-        "sensors alone": error_of(drawn),
+        "sensors alone": error_of(drawn).reindex(time=truth["time"]),
         "with sensors": error_of(filtered["u"]),
         "claimed": (filtered["u_std"] ** 2).mean(["trajectory", "x"]) ** 0.5,
-    },
-    join="outer",
+    }
 )
 curves = errors.to_dataarray("run", name="root mean square error").plot.line(x="time")
 
