@@ -91,7 +91,8 @@ romvae.plot.activity_bars(found.table)
 # ## What a latent does to the field
 #
 # One latent at a time is moved away from the code of a snapshot. A latent that does nothing gives a row of equal
-# curves.
+# curves. Far from the middle the fields are no pulses any more: moving one number alone leaves the surface that the data lie
+# on, and place and width are spread over several latents.
 
 # %%
 one = parts.test.isel(trajectory=[0], time=[0])
@@ -116,8 +117,8 @@ romvae.plot.latent_size(answer.to_dict())
 # %% [markdown]
 # ## What this tells
 #
-# The network's curve lies below that of POD, most where the code is small: that is what a network is for. Yet the search does
-# not answer three. The fields *can* be described by three numbers, but every further latent makes them easier to
+# The network's curve lies well below that of POD at every size that was tried: that is what a network is for. Yet the search
+# does not answer three. The fields *can* be described by three numbers, but every further latent makes them easier to
 # describe, and after a few hundred steps that is still worth more than it costs. Such an answer is about data *and*
 # training: give `suggest_latent` the training that the model will get, and take its answer as a size that is enough, not as
 # the dimension of the physics. The lower bound from the nearest neighbours speaks of that, and it is rough: here it

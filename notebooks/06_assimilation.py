@@ -56,8 +56,9 @@ observations
 # ## A wrong start
 #
 # Every run is started from the first field of *another* held-out run. The free run has nothing but that. The filters
-# get the sensors too, and `background` tells them how wide the spread of the first code is: as wide as the codes
-# themselves vary, since the start is no better than any other.
+# get the sensors too, and `background` tells them how much wider the spread of the first code is than the encoder's: the encoder is
+# sure of its codes, but the field it was given is the wrong one. So the spread is made as wide as the codes themselves vary,
+# on average over the latents.
 
 # %%
 start = truth.isel(time=0)
@@ -66,7 +67,9 @@ steps = truth.sizes["time"] - 1
 free = rom.rollout(wrong, steps=steps, members=32, seed=0)
 
 codes = rom.encode(parts.train)
-background = float(codes["latent_mean"].std() / (codes["latent_std"] ** 2).mean() ** 0.5)
+varies = codes["latent_mean"].std(["trajectory", "time"])
+width = (codes["latent_std"] ** 2).mean(["trajectory", "time"]) ** 0.5
+background = float((varies / width).mean())
 filtered = romvae.assimilate(
     rom, wrong, observations, method="etkf", steps=steps, members=64, background=background, inflation=1.02
 )
@@ -133,7 +136,7 @@ compared = xr.Dataset(
 curves = compared.to_dataarray("run", name="root mean square error").plot.line(x="time")
 
 # %% [markdown]
-# The error grows back to that of the free run as fast as the model loses the truth. The stated uncertainty grows with it: it
+# The error grows back towards that of the free run as fast as the model loses the truth. The stated uncertainty grows with it: it
 # is what says when new readings are needed.
 #
 # For the state at an *earlier* time, later readings count too: `method="4dvar"` is a smoother over a window, at the price
