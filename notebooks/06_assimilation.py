@@ -45,7 +45,7 @@ picture = data["u"].isel(trajectory=0).plot(x="x")
 # ## Sensors
 #
 # Six of them, at places between the grid points, that read the field once every time unit with a noise of 0.2 (the field
-# itself has a standard deviation of about 1.3). The first time is left out: nothing is known of the true start.
+# itself has a standard deviation of about 1.2). The first time is left out: nothing is known of the true start.
 
 # %%
 places = {"x": np.linspace(0, 22, 6, endpoint=False) + 0.5}
