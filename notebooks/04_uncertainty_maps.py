@@ -198,7 +198,7 @@ for warning in said:
 # %%
 faded = slice(5, None)
 typical = Typicality.of(rom, parts.train.isel(time=faded), parts.calibration.isel(time=faded))
-foreign = truth.assign(u=truth["u"] + np.cos(2 * np.pi * 12 * truth["x"]).astype("float32"))
+foreign = truth.assign(u=truth["u"] + 0.5 * np.cos(2 * np.pi * 12 * truth["x"]).astype("float32"))
 p_values = {
     name: typical.p_value(rom, fields.isel(time=faded))
     for name, fields in (("held out", truth), ("with short waves", foreign))
@@ -207,11 +207,12 @@ romvae.plot.typicality(p_values)
 
 # %%
 for name, values in p_values.items():
-    print(f"{name:17} median p-value {float(values.median()):.2f}, below 0.1: {float((values < 0.1).mean()):.0%}")
+    print(f"{name:17} median p-value {float(values.median()):.2f}, below 0.2: {float((values < 0.2).mean()):.0%}")
 
 # %% [markdown]
-# Held-out runs spread over the whole range, those with waves gather at its lower end. Weaker waves would be missed: a model as
-# coarse as this one encodes some of its own fields badly, and only what is worse than those looks foreign.
+# Held-out runs spread over the whole range, those with waves gather at its lower end. They stand at 0.12 and
+# would do so with waves twice as strong: the most extreme of several ranks counts, and among 18 runs a field that is extreme in
+# one of them only is not rarer than that. More calibration runs give the number its force.
 #
 # Neither sign is sent by the interval itself: the forecast from the foreign field has a standard deviation too, and nothing
 # backs it.
