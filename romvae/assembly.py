@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_type_hints
 
 import torch
 
 from romvae.boundary import Boundary
+from romvae.canonical import did_you_mean
 from romvae.dynamics.base import EnsembleDynamics
 from romvae.dynamics.gp import GpDynamics
 from romvae.dynamics.gru import GruDynamics
@@ -17,6 +18,8 @@ from romvae.dynamics.ode import OdeDynamics
 from romvae.dynamics.residual import ResidualDynamics
 from romvae.dynamics.transformer import TransformerDynamics
 from romvae.dynamics.transition import GaussianTransition
+from romvae.errors import ConfigError
+from romvae.kinds import DEFAULTS, Choices
 from romvae.nn.decoder import FieldDecoder
 from romvae.nn.encoder import Encoder
 from romvae.nn.layout import Layout
@@ -37,7 +40,7 @@ from romvae.priors import prior_of
 from romvae.schema import Schema
 from romvae.vae import VAE
 
-__all__ = ["DYNAMICS_SIZES", "LINEAR_COMPRESSION", "dynamics_of", "networks"]
+__all__ = ["DYNAMICS_SIZES", "LINEAR_COMPRESSION", "dynamics_of", "networks", "resolved_choices"]
 
 LINEAR_LIMIT = 2**25
 """Largest number of weights in the linear path of encoder or decoder; above it there is none."""
@@ -48,7 +51,41 @@ LINEAR_COMPRESSION = ("pod", "ppca")
 DYNAMICS_SIZES = {"residual": (192, 3), "ode": (128, 2), "gru": (128, 1), "transformer": (64, 2)}
 """Width and hidden layers of each kind of network for the latent dynamics where nothing was chosen."""
 
+_AFTER = ("global", "student_t", "crps")
+"""Rules for the variance that leave the mean alone."""
+
 _RULES: dict[str, MeanRule] = {"joint": "joint", "beta_nll": "beta_nll", "faithful": "faithful"}
+
+
+def resolved_choices(choices: Mapping[str, Any]) -> dict[str, Any]:
+    """All choices, those that were left out at their defaults.
+
+    Raises:
+        ConfigError: A name or a kind is unknown, or two choices exclude each other.
+    """
+    for name, value in choices.items():
+        if name not in DEFAULTS:
+            raise ConfigError(f"ROM.for_data: unknown argument {name!r}.{did_you_mean(name, list(DEFAULTS))}")
+        known = get_args(get_type_hints(Choices)[name])
+        if known and value not in known:
+            raise ConfigError(f"ROM.for_data: {name} is {value!r}, expected one of {', '.join(known)}.")
+    kinds = {**DEFAULTS, **choices}
+    if kinds["history"] < 1:
+        raise ConfigError(f"ROM.for_data: history is {kinds['history']}, expected 1 or more. Try 4.")
+    if kinds["transition"] == "gaussian" and kinds["dynamics"] in ("linear", "gp", "auto"):
+        raise ConfigError(
+            f"ROM.for_data: dynamics {kinds['dynamics']!r} has no gaussian transition, which is trained as a network. "
+            "Choose dynamics='residual', 'ode', 'gru' or 'transformer' for it."
+        )
+    linear = kinds["compression"] in LINEAR_COMPRESSION
+    for name in ("variance", "posterior", "prior", "observation"):
+        excluded = linear and kinds[name] != DEFAULTS[name] and not (name == "variance" and kinds[name] in _AFTER)
+        if excluded:
+            raise ConfigError(
+                f"ROM.for_data: compression {kinds['compression']!r} is known in closed form and has no {name} "
+                f"{kinds[name]!r}. Leave {name} out, or choose compression='vae'."
+            )
+    return kinds
 
 
 def networks(schema: Schema, normaliser: Normaliser, config: dict[str, Any]) -> tuple[VAE, EnsembleDynamics]:

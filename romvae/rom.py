@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Unpack, get_args, get_type_hints
+from typing import Any, Unpack
 
 import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from romvae.assembly import DYNAMICS_SIZES, LINEAR_COMPRESSION, networks
+from romvae.assembly import DYNAMICS_SIZES, networks, resolved_choices
 from romvae.calibration import Calibration, Interval
-from romvae.canonical import MASK, did_you_mean, mask_of
+from romvae.canonical import MASK, mask_of
 from romvae.data.manifest import Checksums, data_hash
 from romvae.distributions import moments
 from romvae.dynamics.base import EnsembleDynamics
@@ -122,7 +122,7 @@ class ROM(nn.Module):
                 "use latent=romvae.suggest_latent(parts).latent."
             )
         sizes = {"latent": latent, "patch": patch, "channels": channels, "hidden": hidden, "depth": depth}
-        kinds = _chosen(choices)
+        kinds = resolved_choices(choices)
         floors = {name: kinds[name] for name in ("noise_floor", "noise_std")}
         for name, value in {**sizes, "members": members, **floors}.items():
             if value is not None and not value > 0:
@@ -422,40 +422,5 @@ def _samples(
 def _assembled(schema: Schema, normaliser: Normaliser, scaling: ParameterScaling, config: dict[str, Any]) -> ROM:
     vae, dynamics = networks(schema, normaliser, config)
     calibration = Calibration(len(schema.fields))
-    choices = _chosen({name: config[name] for name in DEFAULTS})
+    choices = resolved_choices({name: config[name] for name in DEFAULTS})
     return ROM(schema, normaliser, scaling, vae, dynamics, calibration, config["steps"], config["seed"], choices)
-
-
-def _chosen(choices: Mapping[str, Any]) -> dict[str, Any]:
-    """All choices, those that were left out at their defaults.
-
-    Raises:
-        ConfigError: A name or a kind is unknown, or two choices exclude each other.
-    """
-    for name, value in choices.items():
-        if name not in DEFAULTS:
-            raise ConfigError(f"ROM.for_data: unknown argument {name!r}.{did_you_mean(name, list(DEFAULTS))}")
-        known = get_args(get_type_hints(Choices)[name])
-        if known and value not in known:
-            raise ConfigError(f"ROM.for_data: {name} is {value!r}, expected one of {', '.join(known)}.")
-    kinds = {**DEFAULTS, **choices}
-    if kinds["history"] < 1:
-        raise ConfigError(f"ROM.for_data: history is {kinds['history']}, expected 1 or more. Try 4.")
-    if kinds["transition"] == "gaussian" and kinds["dynamics"] in ("linear", "gp", "auto"):
-        raise ConfigError(
-            f"ROM.for_data: dynamics {kinds['dynamics']!r} has no gaussian transition, which is trained as a network. "
-            "Choose dynamics='residual', 'ode', 'gru' or 'transformer' for it."
-        )
-    linear = kinds["compression"] in LINEAR_COMPRESSION
-    for name in ("variance", "posterior", "prior", "observation"):
-        excluded = linear and kinds[name] != DEFAULTS[name] and not (name == "variance" and kinds[name] in _AFTER)
-        if excluded:
-            raise ConfigError(
-                f"ROM.for_data: compression {kinds['compression']!r} is known in closed form and has no {name} "
-                f"{kinds[name]!r}. Leave {name} out, or choose compression='vae'."
-            )
-    return kinds
-
-
-_AFTER = ("global", "student_t", "crps")
-"""Rules for the variance that leave the mean alone."""

@@ -31,7 +31,8 @@ class Calibration(nn.Module):
     The statement it makes (`statement` has it in words, with the finite-sample interval): for trajectories from the
     distribution of the calibration ones, the interval holds the truth with the stated probability. It does not hold
     for parameters outside that distribution. With too few trajectories for a level, the width for single values is
-    that of a Gaussian with the scaled variance, without a guarantee, and bands are infinitely wide.
+    that of a Gaussian with the scaled variance, or of a lower level where that is wider, without a guarantee, and
+    bands are infinitely wide.
 
     Arguments:
         fields: Number of fields.
@@ -102,6 +103,8 @@ class Calibration(nn.Module):
             whole = reached.all(0)
             ratio, largest = ratio[:, :, whole], None if largest is None else largest[..., whole]
             square = ratio.double().square().mean(3)
+        # Levels that take more trajectories have the width of a Gaussian, maybe less than that of a lower level.
+        widths = widths.cummax(0).values
         others = (factor[..., None] * n - square) / (n - 1) if n > 1 else factor[..., None]
         alone = torch.where(others > 0, others, factor[..., None])
         self.lead = lead.double()

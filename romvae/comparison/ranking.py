@@ -46,7 +46,8 @@ def rank(comparisons: Mapping[str, Comparison], seed: int = 0) -> Ranking:
     if len(comparisons) < 2:
         raise DataError(f"rank: {len(comparisons)} comparison was given, expected two or more. Add a run.")
     _check_same(comparisons)
-    order = sorted(comparisons, key=lambda name: np.nan_to_num(_error(comparisons[name]), nan=np.inf))
+    names = list(comparisons)
+    order = [names[k] for k in np.argsort([_error(comparisons[name]) for name in names], kind="stable")]  # NaN is last
     best = order[0]
     runs = []
     for name in order:

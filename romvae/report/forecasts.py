@@ -64,7 +64,7 @@ def _block(examples: xr.Dataset, field: str, index: int, players: int) -> Block:
     # Over the typical size of all of them: a field close to zero would have a large relative error for no reason.
     size = float((truth.astype(float) ** 2).sum(space).mean()) or 1.0
     errors = np.sqrt(((mean - truth).astype(float) ** 2).sum(space).values / size)
-    order = np.argsort(np.nan_to_num(errors, nan=np.inf))
+    order = np.argsort(errors)  # NaN is last
     typical, worst = int(order[order.size // 2 if order.size > 2 else 0]), int(order[-1])
     chosen = {typical: f"middle of {order.size} examples"} if order.size > 1 else {typical: "the only example"}
     if worst != typical:

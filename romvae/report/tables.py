@@ -99,7 +99,9 @@ def tiles(metrics: Mapping[str, Any]) -> list[Tile]:
 def scores(metrics: Mapping[str, Any]) -> list[Score]:
     """The ROM and every baseline, the ROM first, the others by their error."""
     baselines = lookup(metrics, "baselines")
-    ordered = sorted(baselines, key=lambda name: np.nan_to_num(number(baselines, name, "relative_l2"), nan=np.inf))
+    names = list(baselines)
+    errors = [number(baselines, name, "relative_l2") for name in names]
+    ordered = [names[k] for k in np.argsort(errors, kind="stable")]  # NaN is last
     lines = [
         (model_title(metrics), lookup(metrics, "rom")),
         *((baseline_title(name), baselines[name]) for name in ordered),
