@@ -104,7 +104,7 @@ def _series(rng: np.random.Generator, time: np.ndarray, loses: bool) -> xr.Datas
         "baseline_pod_linear_relative_l2": 0.05 + 0.22 * time**0.8,
     }
     if loses:
-        curves["baseline_pod_rbf_relative_l2"] = 0.001 + 0.0005 * time
+        curves["baseline_pod_interpolation_relative_l2"] = 0.001 + 0.0005 * time
     for name in [each for each in curves if each.endswith("_relative_l2")]:
         curves |= {f"{name}_ci_low": 0.9 * curves[name], f"{name}_ci_high": 1.1 * curves[name]}
     series = xr.Dataset({name: ("time", values) for name, values in curves.items()})
@@ -120,13 +120,13 @@ def _metrics(shape: tuple[int, ...], names: tuple[str, ...], loses: bool) -> dic
         "pod_linear": {"relative_l2": 0.172, "worst_relative_l2": 0.47, "worst_nrmse": 0.47, "vrmse": 0.176},
     }
     if loses:
-        baselines["pod_rbf"] = {
+        baselines["pod_interpolation"] = {
             "relative_l2": 0.0012,
             "worst_relative_l2": 0.0031,
             "worst_nrmse": 0.0031,
             "vrmse": 0.0013,
         }
-    best = "pod_rbf" if loses else "pod_linear"
+    best = "pod_interpolation" if loses else "pod_linear"
     for scores in baselines.values():
         scores["intervals"] = {name: [0.9 * scores[name], 1.2 * scores[name]] for name in ("relative_l2", "vrmse")}
         scores |= {"rollout_seconds": 0.002, "fit_seconds": 1.5}
