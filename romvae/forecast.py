@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -16,9 +16,12 @@ from romvae.calibration import Interval
 from romvae.canonical import MASK, MASK_ATTRS
 from romvae.distributions import mixture_moments
 from romvae.errors import ConfigError, DataError, FewMembersWarning, SchemaError
+from romvae.excerpt import Excerpt, excerpt_of
+from romvae.nn.observation import Observation
+from romvae.nn.window import windowed
 from romvae.propagation import between_networks, linear_moments, network_paths
 from romvae.quantities import Quantity, quantity_forecast, quantity_variables
-from romvae.rollout import Moments, calibrated, decoded_members, latent_members
+from romvae.rollout import Moments, calibrated, check_finite, decoded_means, decoded_members, latent_members
 from romvae.schema import LATENT, TIME, TRAJECTORY, Schema
 from romvae.start import check_history, controls_for, history_of, start_time
 
@@ -27,8 +30,9 @@ if TYPE_CHECKING:
 
 __all__ = ["KINDS", "Propagation", "Request", "check_names", "forecast"]
 
-Propagation = Literal["members", "linear"]
-"""How spread reaches the field: by members, each followed on its own, or to first order (`linear_moments`)."""
+Propagation = Literal["members", "linear", "mean"]
+"""How spread reaches the field: by members, each followed on its own, to first order (`linear_moments`), or not at all:
+`mean` averages the codes that the networks reach from the posterior's mean and decodes them once."""
 
 FEW_MEMBERS = 8
 """With fewer members than this a forecast warns that its spread is not to be trusted."""
@@ -51,6 +55,14 @@ class Request:
     share: float = 0.9
     propagation: Propagation = "members"
     quantities: tuple[Quantity, ...] = ()
+    times: Sequence[float] | None = None
+    fields: Sequence[str] | None = None
+    region: Mapping[str, Any] | None = None
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What is appended to the names of the fields."""
+        return KINDS[:1] if self.propagation == "mean" else KINDS
 
 
 @torch.no_grad()
@@ -59,9 +71,12 @@ def forecast(rom: ROM, start: xr.Dataset, ask: Request, controls: xr.Dataset | N
     _check(start, ask.steps, ask.members, ask.level)
     check_history(rom, start)
     _check_kinds(rom, ask)
-    if ask.propagation == "linear":
+    if ask.propagation != "members":
         ask = replace(ask, members=rom.dynamics.members)
-    steps = ask.steps
+    steps, schema = ask.steps, rom.schema
+    t0 = start_time(start)
+    part = excerpt_of(schema, t0, steps, ask.times, ask.fields, ask.region)
+    decoder = rom.vae.decoder if part.window is None else windowed(rom.vae.decoder, part.window)
     single = TRAJECTORY not in start.dims
     x, c = rom.normalised(start)
     _finite(x, rom.schema)
@@ -70,19 +85,17 @@ def forecast(rom: ROM, start: xr.Dataset, ask: Request, controls: xr.Dataset | N
     for i in range(0, len(x), BLOCK):
         rows = slice(i, i + BLOCK)
         earlier, beside = None if past is None else past[rows], None if driven is None else driven[rows]
-        pieces.append(_block(rom, x[rows, -1], c[rows], ask, i, earlier, beside))
-    schema = rom.schema
+        pieces.append(_block(rom, x[rows, -1], c[rows], ask, part, decoder, i, earlier, beside))
     dims = (TRAJECTORY, TIME, *schema.grid.names)
     out: dict[str, Any] = {LATENT: ((TRAJECTORY, TIME, LATENT), np.concatenate([p[LATENT] for p in pieces]))}
-    for field in schema.fields:
-        for kind in KINDS:
-            values = np.concatenate([piece[field.name + kind] for piece in pieces])
+    for field in (schema.fields[k] for k in part.fields):
+        for kind in ask.kinds:
+            values = np.concatenate([piece.pop(field.name + kind) for piece in pieces])
             out[field.name + kind] = (dims, values, {"units": field.units})
     if rom.mask is not None:
-        _repeat_outside(out, start, rom, rom.mask)
-    t0 = start_time(start)
-    times = t0 + schema.dt * np.arange(steps + 1)
-    coords: dict[str, Any] = {**rom.space(), TIME: (TIME, times, {"units": schema.time_units})}
+        _repeat_outside(out, start, rom, rom.mask, part, ask.kinds)
+    times = t0 + schema.dt * np.asarray(part.leads)
+    coords: dict[str, Any] = {**_space(rom, part), TIME: (TIME, times, {"units": schema.time_units})}
     if TRAJECTORY in start.coords:
         coords[TRAJECTORY] = start[TRAJECTORY].variable if not single else (TRAJECTORY, [int(start[TRAJECTORY])])
     for name in schema.parameter_names:
@@ -104,7 +117,7 @@ def forecast(rom: ROM, start: xr.Dataset, ask: Request, controls: xr.Dataset | N
     if "boundary_conditions" in start.attrs:
         attrs["boundary_conditions"] = start.attrs["boundary_conditions"]
     for quantity in ask.quantities:
-        for name, variable in quantity_variables(rom, quantity, pieces, ask.level).items():
+        for name, variable in quantity_variables(rom, quantity, pieces, ask.level, part.leads).items():
             if name in out:
                 raise ConfigError(f"rollout: the quantity {name!r} has the name of a variable. Rename the quantity.")
             out[name] = variable
@@ -112,44 +125,76 @@ def forecast(rom: ROM, start: xr.Dataset, ask: Request, controls: xr.Dataset | N
     return result.isel({TRAJECTORY: 0}) if single else result
 
 
+def _space(rom: ROM, part: Excerpt) -> dict[str, Any]:
+    """Coordinates of the grid, or of the window of it."""
+    space = rom.space()
+    if part.window is None:
+        return space
+    cut = zip(rom.schema.grid.names, part.window, strict=True)
+    return {name: (space[name][0], space[name][1][window], space[name][2]) for name, window in cut}
+
+
 def _block(
-    rom: ROM, x0: Tensor, c: Tensor, ask: Request, first: int, past: Tensor | None, controls: Tensor | None
+    rom: ROM,
+    x0: Tensor,
+    c: Tensor,
+    ask: Request,
+    part: Excerpt,
+    decoder: Observation,
+    first: int,
+    past: Tensor | None,
+    controls: Tensor | None,
 ) -> dict[str, np.ndarray]:
     """Forecast of a block of trajectories as arrays `(trajectory, time, *space)`, by the name of the variable."""
-    shape = (ask.steps + 1, len(x0), *rom.schema.grid.shape)
-    out = {f + kind: np.empty(shape, np.float32) for f in rom.schema.field_names for kind in KINDS}
+    shape = (len(part.leads), len(x0), *part.shape(rom.schema.grid.shape))
+    names = [rom.schema.field_names[k] for k in part.fields]
+    out = {f + kind: np.empty(shape, np.float32) for f in names for kind in ask.kinds}
+    leads = torch.tensor(part.leads)
     centres = network_paths(rom.vae, rom.dynamics, x0, c, ask.steps, past=past, controls=controls)
     scalars: dict[str, list[np.ndarray]] = {}
-    if ask.propagation == "linear":
-        latents = centres.mean(1)
-        leads = torch.arange(ask.steps + 1)
-        chunks = linear_moments(rom.vae, rom.dynamics, x0, c, ask.steps, leads, past=past, controls=controls)
-    else:
+    if ask.propagation == "members":
         path = latent_members(
             rom.vae, rom.dynamics, x0, c, ask.steps, ask.members, ask.seed, first, past=past, controls=controls
         )
         latents = path.mean(1)
-        chunks = _sampled(rom, path, centres, ask, scalars)
+        chunks = _sampled(rom, path, centres, ask, leads, decoder, scalars)
+    else:
+        latents = centres.mean(1)
+        chunks = iter(())
+        if ask.propagation == "linear":
+            chunks = linear_moments(
+                rom.vae, rom.dynamics, x0, c, ask.steps, leads, past=past, controls=controls, decoder=decoder
+            )
+        else:
+            check_finite(latents, ask.steps)
+            for lead, mean in decoded_means(decoder, latents, leads):
+                _put(rom, lead, {"": rom.normaliser.inverse(mean.flatten(0, 1)).reshape(mean.shape)}, part, out)
     for moments in chunks:
-        _fill(rom, moments, ask, out)
+        _fill(rom, moments, ask, part, out)
     result = {name: np.swapaxes(values, 0, 1) for name, values in out.items()}
     result |= {name: np.concatenate(values, 1) for name, values in scalars.items()}
-    result[LATENT] = latents.transpose(0, 1).numpy()
+    result[LATENT] = latents[leads].transpose(0, 1).numpy()
     return result
 
 
 def _sampled(
-    rom: ROM, path: Tensor, centres: Tensor, ask: Request, scalars: dict[str, list[np.ndarray]]
+    rom: ROM,
+    path: Tensor,
+    centres: Tensor,
+    ask: Request,
+    leads: Tensor,
+    decoder: Observation,
+    scalars: dict[str, list[np.ndarray]],
 ) -> Iterator[Moments]:
     """Moments of the members; what the quantities are goes into `scalars`, arrays `(trajectory, lead)` by name."""
-    for lead, mean, var in decoded_members(rom.vae, path, torch.arange(ask.steps + 1)):
+    for lead, mean, var in decoded_members(rom.vae, path, leads, decoder=decoder):
         for name, values in quantity_forecast(rom, mean, var, ask.quantities).items():
             scalars.setdefault(name, []).append(values)
-        ensemble = between_networks(rom.vae, centres, lead, ask.members)
+        ensemble = between_networks(rom.vae, centres, lead, ask.members, decoder)
         yield Moments(lead, *mixture_moments(mean, var, dim=1), ensemble)
 
 
-def _fill(rom: ROM, moments: Moments, ask: Request, out: dict[str, np.ndarray]) -> None:
+def _fill(rom: ROM, moments: Moments, ask: Request, part: Excerpt, out: dict[str, np.ndarray]) -> None:
     """Writes the moments of some lead times into the arrays `(time, trajectory, *space)`, in physical units."""
     stds = calibrated(moments, rom.calibration, ask.level, ask.interval, ask.share)
     physical = {name: rom.normaliser.inverse_std(s.flatten(0, 1)).reshape(s.shape) for name, s in stds.items()}
@@ -157,21 +202,30 @@ def _fill(rom: ROM, moments: Moments, ask: Request, out: dict[str, np.ndarray]) 
     half = physical.pop("half_width")
     parts = {"": mean, "_lower": mean - half, "_upper": mean + half}
     parts |= {f"_{name}": std for name, std in physical.items()}
-    rows = moments.lead.numpy()
-    for k, f in enumerate(rom.schema.field_names):
-        for kind in KINDS:
-            out[f + kind][rows] = parts[kind][:, :, k].numpy()
+    _put(rom, moments.lead, parts, part, out)
 
 
-def _repeat_outside(out: dict[str, Any], start: xr.Dataset, rom: ROM, mask: np.ndarray) -> None:
+def _put(rom: ROM, lead: Tensor, values: dict[str, Tensor], part: Excerpt, out: dict[str, np.ndarray]) -> None:
+    """Writes `(lead, trajectory, channel, *space)` of each kind into its array."""
+    rows = np.searchsorted(part.leads, lead.numpy())
+    for k in part.fields:
+        for kind, each in values.items():
+            out[rom.schema.field_names[k] + kind][rows] = each[:, :, k].numpy()
+
+
+def _repeat_outside(
+    out: dict[str, Any], start: xr.Dataset, rom: ROM, mask: np.ndarray, part: Excerpt, kinds: Sequence[str]
+) -> None:
     """Outside of the mask a forecast repeats what stands in the start, and claims no spread."""
+    window: tuple[Any, ...] = part.window or tuple(slice(None) for _ in rom.schema.grid.names)
+    mask = mask[window]
     outside = ~mask
     lead = (TRAJECTORY,) if TRAJECTORY in start.dims else ()
     out[MASK] = (rom.schema.grid.names, mask.astype(np.int8), MASK_ATTRS)
-    for name in rom.schema.field_names:
+    for name in (rom.schema.field_names[k] for k in part.fields):
         given = start[name].isel({TIME: -1}) if TIME in start[name].dims else start[name]
-        values = given.transpose(*lead, *rom.schema.grid.names).values[..., outside]
-        for kind in KINDS:
+        values = given.transpose(*lead, *rom.schema.grid.names).values[(..., *window)][..., outside]
+        for kind in kinds:
             kept = np.zeros_like(values) if "_std" in kind else values
             out[name + kind][1][..., outside] = kept.reshape(-1, 1, kept.shape[-1])
 
@@ -193,9 +247,11 @@ def _check(start: xr.Dataset, steps: int, members: int, level: float) -> None:
 
 def _check_kinds(rom: ROM, ask: Request) -> None:
     """Refuses what this ROM's calibration cannot promise, and what does not go together."""
-    if ask.propagation not in ("members", "linear"):
-        raise ConfigError(f"rollout: propagation is {ask.propagation!r}, expected members or linear. Choose one.")
-    if ask.quantities and ask.propagation == "linear":
+    if ask.propagation not in get_args(Propagation):
+        raise ConfigError(f"rollout: propagation is {ask.propagation!r}, expected members, linear or mean. Choose one.")
+    if ask.quantities and ask.region is not None:
+        raise ConfigError("rollout: quantities are computed from the whole field. Ask for them without a region.")
+    if ask.quantities and ask.propagation != "members":
         raise ConfigError("rollout: quantities are computed from members. Use propagation='members' for them.")
     rom.calibration.width(torch.zeros(1), ask.level, ask.interval, ask.share)
     promise = rom.calibration.guarantee(ask.level, ask.interval, ask.share)

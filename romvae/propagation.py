@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -12,6 +13,8 @@ from torch.distributions import MultivariateNormal
 from romvae.distributions import moments
 from romvae.dynamics.base import EnsembleDynamics
 from romvae.errors import NumericsError
+from romvae.memory import snapshots_at_once
+from romvae.nn.observation import Observation
 from romvae.rollout import Moments
 from romvae.vae import VAE
 
@@ -42,7 +45,7 @@ def network_paths(
 
 
 @torch.no_grad()
-def between_networks(vae: VAE, path: Tensor, lead: Tensor, members: int) -> Tensor:
+def between_networks(vae: VAE, path: Tensor, lead: Tensor, members: int, decoder: Observation | None = None) -> Tensor:
     """Variance between the networks' decoded means, as it enters the spread of a forecast of `members` members.
 
     Member m follows network m modulo their number. Among M members the unbiased variance of the networks' own means
@@ -53,11 +56,13 @@ def between_networks(vae: VAE, path: Tensor, lead: Tensor, members: int) -> Tens
         path: From `network_paths`.
         lead: Lead times to decode.
         members: Members of the forecast.
+        decoder: What decodes instead of the VAE's own, such as a window of it.
 
     Returns:
         Shape `(lead, trajectory, channel, *space)`, normalised units.
     """
-    shape = (vae.encoder.layout.fields, *vae.encoder.layout.shape)
+    decoder = vae.decoder if decoder is None else decoder
+    shape = (decoder.mean.layout.fields, *decoder.mean.layout.shape)
     if members == 1:  # a single member knows no disagreement, and need not pay for decoding the others
         return path.new_zeros(len(lead), path.shape[2], *shape)
     path = path[:, :members]  # networks that no member follows have no weight
@@ -65,7 +70,8 @@ def between_networks(vae: VAE, path: Tensor, lead: Tensor, members: int) -> Tens
     counts = torch.bincount(torch.arange(members) % networks, minlength=networks)
     weights = (counts / members).to(path)
     z = path[lead].reshape(-1, path.shape[-1])
-    mean = torch.cat([vae.decoder(part).mean for part in z.split(1024)]).reshape(len(lead), networks, n, *shape)
+    at_once = snapshots_at_once(math.prod(shape[1:]))
+    mean = torch.cat([decoder.mean_of(part) for part in z.split(at_once)]).reshape(len(lead), networks, n, *shape)
     weights = weights.reshape(-1, *[1] * (mean.ndim - 2))
     centre = (weights * mean).sum(1, keepdim=True)
     return members / (members - 1) * (weights * (mean - centre).square()).sum(1)
@@ -83,6 +89,7 @@ def linear_moments(
     past: Tensor | None = None,
     controls: Tensor | None = None,
     frames: int = 1024,
+    decoder: Observation | None = None,
 ) -> Iterator[Moments]:
     r"""Moments of the forecast to first order in the spread of the initial code, without sampling.
 
@@ -96,7 +103,8 @@ def linear_moments(
     useless after trajectories have parted in a chaotic flow. A posterior that is no Gaussian counts by its standard
     deviations; the noise of stochastic dynamics is left out.
 
-    Arguments and result are those of `romvae.rollout.latent_members` and `forecast_moments`.
+    Arguments and result are those of `romvae.rollout.latent_members` and `forecast_moments`; `decoder` decodes instead
+    of the VAE's own.
 
     Raises:
         NumericsError: A latent stopped being finite, with the first such step.
@@ -123,20 +131,20 @@ def linear_moments(
     value, slope = value.reshape(shape)[:, :, 0], slope.reshape(shape)
     _finite(value, slope, steps)
     for lead in leads.split(max(1, frames // (dynamics.members * n))):
-        yield _decoded(vae, lead, value[lead], slope[lead])
+        yield _decoded(vae.decoder if decoder is None else decoder, lead, value[lead], slope[lead])
 
 
-def _decoded(vae: VAE, lead: Tensor, z: Tensor, slope: Tensor) -> Moments:
+def _decoded(decoder: Observation, lead: Tensor, z: Tensor, slope: Tensor) -> Moments:
     """Moments from codes `(lead, network, trajectory, latent)` and their `latent` derivatives on axis 2."""
     flat = z.reshape(-1, z.shape[-1])
-    shape = (*z.shape[:3], vae.encoder.layout.fields, *vae.encoder.layout.shape)
-    p = vae.decoder(flat)
+    shape = (*z.shape[:3], decoder.mean.layout.fields, *decoder.mean.layout.shape)
+    p = decoder(flat)
     mean, var = p.mean.reshape(shape), p.variance.reshape(shape)
     posterior = torch.zeros_like(mean)
     for j in range(slope.shape[2]):
         with forward_mode.dual_level():
             dual = forward_mode.make_dual(flat, slope[:, :, j].reshape(flat.shape))
-            tangent = forward_mode.unpack_dual(vae.decoder(dual).mean).tangent
+            tangent = forward_mode.unpack_dual(decoder.mean_of(dual)).tangent
         posterior += tangent.reshape(shape).square()
     ensemble = mean.var(1, correction=0)
     return Moments(lead, mean.mean(1), var.mean(1), posterior.mean(1) + ensemble, ensemble)

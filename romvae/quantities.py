@@ -259,11 +259,11 @@ def quantity_forecast(rom: ROM, mean: Tensor, var: Tensor, quantities: Sequence[
 
 
 def quantity_variables(
-    rom: ROM, quantity: Quantity, pieces: Sequence[Mapping[str, np.ndarray]], level: float
+    rom: ROM, quantity: Quantity, pieces: Sequence[Mapping[str, np.ndarray]], level: float, leads: Sequence[int]
 ) -> dict[str, Any]:
     """Variables of a forecast with dims `(trajectory, time)`: the quantity, `_std`, `_lower` and `_upper`."""
     centre, spread = (np.concatenate([p[f"{quantity.name}:{k}"] for p in pieces]) for k in ("centre", "spread"))
-    scale, width = rom.calibration.quantities.at(quantity.name, torch.arange(centre.shape[1]), level)
+    scale, width = rom.calibration.quantities.at(quantity.name, torch.tensor(leads), level)
     half = width.numpy() * spread
     fields = {field.name: field.units for field in rom.schema.fields}
     attrs = {

@@ -14,9 +14,18 @@ from romvae.distributions import mixture_moments, moments, reparameterise
 from romvae.dynamics.base import EnsembleDynamics
 from romvae.errors import NumericsError
 from romvae.memory import snapshots_at_once
+from romvae.nn.observation import Observation
 from romvae.vae import VAE
 
-__all__ = ["Moments", "calibrated", "decoded_members", "forecast_moments", "latent_members"]
+__all__ = [
+    "Moments",
+    "calibrated",
+    "check_finite",
+    "decoded_means",
+    "decoded_members",
+    "forecast_moments",
+    "latent_members",
+]
 
 
 @dataclass(frozen=True)
@@ -95,6 +104,16 @@ def latent_members(
         noise=_noise(dynamics, steps, rounds, n, seed, first) if dynamics.stochastic and members > 1 else None,
     )
     path = path.reshape(steps + 1, networks, rounds, n, latent).transpose(1, 2).flatten(1, 2)[:, :members]
+    check_finite(path, steps)
+    return path
+
+
+def check_finite(path: Tensor, steps: int) -> None:
+    """Refuses latents `(time, ...)` that stopped being finite.
+
+    Raises:
+        NumericsError: With the first such step.
+    """
     finite = path.isfinite().flatten(1).all(1)
     if not bool(finite.all()):
         step = int((~finite).nonzero()[0])
@@ -102,7 +121,6 @@ def latent_members(
             f"rollout: the latent state stopped being finite at step {step} of {steps}. Roll out fewer steps, or train "
             "on longer windows (--training.horizon)."
         )
-    return path
 
 
 def _codes(vae: VAE, x: Tensor) -> Tensor:
@@ -133,8 +151,31 @@ def forecast_moments(vae: VAE, path: Tensor, leads: Tensor, frames: int = 1024) 
 
 
 @torch.no_grad()
+def decoded_means(
+    decoder: Observation, codes: Tensor, leads: Tensor, frames: int = 1024
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Decodes one code per trajectory and lead time to its mean and nothing else.
+
+    Arguments:
+        decoder: Of the VAE, or a window of it.
+        codes: Latents `(time, trajectory, latent)`.
+        leads: Which times to decode, shape `(lead,)`.
+        frames: Snapshots decoded at once; bounds the memory.
+
+    Yields:
+        Lead times of the chunk, and means `(lead, trajectory, channel, *space)`.
+    """
+    layout = decoder.mean.layout
+    at_once = min(frames, snapshots_at_once(math.prod(layout.shape)))
+    n = codes.shape[1]
+    for lead in leads.split(max(1, at_once // n)):
+        parts = [decoder.mean_of(part) for part in codes[lead].reshape(-1, codes.shape[-1]).split(at_once)]
+        yield lead, torch.cat(parts).reshape(len(lead), n, layout.fields, *layout.shape)
+
+
+@torch.no_grad()
 def decoded_members(
-    vae: VAE, path: Tensor, leads: Tensor, frames: int = 1024
+    vae: VAE, path: Tensor, leads: Tensor, frames: int = 1024, decoder: Observation | None = None
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Decodes latent members in chunks of lead times.
 
@@ -143,19 +184,21 @@ def decoded_members(
         path: Latents `(time, member, trajectory, latent)`.
         leads: Which times of `path` to decode, shape `(lead,)`.
         frames: Snapshots decoded at once; bounds the memory.
+        decoder: What decodes instead of the VAE's own, such as a window of it.
 
     Yields:
         Lead times of the chunk, and the decoder's means and variances `(lead, member, trajectory, channel, *space)`.
     """
     _, members, n, latent = path.shape
-    shape = (vae.encoder.layout.fields, *vae.encoder.layout.shape)
+    decoder = vae.decoder if decoder is None else decoder
+    shape = (decoder.mean.layout.fields, *decoder.mean.layout.shape)
     at_once = min(frames, snapshots_at_once(math.prod(shape[1:])))
     per_chunk = max(1, frames // (members * n))
     for lead in leads.split(per_chunk):
         z = path[lead].reshape(-1, latent)
         means, variances = [], []
         for part in z.split(at_once):
-            p = vae.decoder(part)
+            p = decoder(part)
             means.append(p.mean)
             variances.append(p.variance)
         mean = torch.cat(means).reshape(len(lead), members, n, *shape)

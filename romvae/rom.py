@@ -294,6 +294,9 @@ class ROM(nn.Module):
         controls: xr.Dataset | None = None,
         tolerance: float | None = None,
         until: float | None = None,
+        times: Sequence[float] | None = None,
+        fields: Sequence[str] | None = None,
+        region: Mapping[str, Any] | None = None,
     ) -> xr.Dataset:
         """Forecast from initial fields and parameters, with uncertainty maps.
 
@@ -312,7 +315,9 @@ class ROM(nn.Module):
                 the points in at least 90 % of the runs.
             share: That share: 0.5, 0.8, 0.9, 0.95, 0.99, or 1 for all points at once.
             propagation: `members` follows samples; `linear` propagates the posterior's covariance to first order,
-                without sampling noise, for small spread only. The calibration was made with members.
+                without sampling noise, for small spread only. The calibration was made with members. `mean` gives the
+                mean alone, at the cost of decoding one code for each time: what the networks reach from the
+                posterior's mean, averaged.
             quantities: Numbers wanted per trajectory and time, such as a maximum or a probe, each calibrated on its
                 own: see `romvae.quantities`.
             controls: Where the ROM was trained with controls (`rom.schema.controls`), a Dataset that holds them at
@@ -322,6 +327,10 @@ class ROM(nn.Module):
                 so that of new runs a share of `level` stays below it until then: see `romvae.trust`.
             until: The same tolerance, and the forecast ends there: values are NaN from a trajectory's horizon on, and
                 times that no trajectory reaches are left out. What is cut off has been computed all the same.
+            times: Which of the forecast's times are wanted, in the data's units; None takes all. Neither other times
+                nor what follows are decoded.
+            fields: Names of the fields that are wanted; None takes all.
+            region: Which part of the grid is decoded, two ends for each axis that is cut: `{"x": (0.2, 0.5)}`.
 
         Returns:
             For each field `u`, on the snapshots' own dims and times 0 to `steps`: `u` (mean), `u_std`,
@@ -336,7 +345,7 @@ class ROM(nn.Module):
         Raises:
             SchemaError: Grid, fields, units or parameters differ from the ROM's.
             DataError: A start value is not finite.
-            ConfigError: `steps`, `members` or `level` is out of range.
+            ConfigError: `steps`, `members` or `level` is out of range, or a time, field or region is not the ROM's.
             NumericsError: The latent diverged, with the step.
 
         Warns:
@@ -352,9 +361,17 @@ class ROM(nn.Module):
             share=share,
             propagation=propagation,
             quantities=tuple(quantities),
+            times=times,
+            fields=fields,
+            region=region,
         )
-        result = forecast(self, start, ask, controls)
         wanted = tolerance if until is None else until
+        if wanted is not None and (propagation == "mean" or any(each is not None for each in (times, fields, region))):
+            raise ConfigError(
+                "rollout: a trust horizon follows from the predicted error of all fields at all points and times. "
+                "Leave out times, fields, region and propagation='mean', or the tolerance."
+            )
+        result = forecast(self, start, ask, controls)
         if wanted is None:
             return result
         result = result.assign(trust_horizon=trust_horizon(self, result, wanted, level))

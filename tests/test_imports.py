@@ -49,6 +49,7 @@ FORBIDDEN = {
         "physics",
         "ragged",
         "propagation",
+        "excerpt",
         "quantities",
         "symmetry",
         "benchmark",

@@ -197,7 +197,7 @@ def test_what_cannot_be_promised_is_refused(fitted):
     start = data.isel(time=0, trajectory=[0])
     with pytest.raises(DataError, match=r"takes at least 19 calibration trajectories, and there are 12\. Lower"):
         rom.rollout(start, steps=2, members=8, level=0.95, interval="run")
-    with pytest.raises(ConfigError, match="propagation is 'unscented', expected members or linear"):
+    with pytest.raises(ConfigError, match="propagation is 'unscented', expected members, linear or mean"):
         rom.rollout(start, steps=2, members=8, propagation="unscented")
     plain = ROM.for_data(data, latent=3, channels=4, hidden=8, members=2)
     with pytest.raises(DataError, match="interval 'field' is not calibrated"):

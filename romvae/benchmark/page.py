@@ -52,7 +52,7 @@ over the mean absolute error; rank correlation between predicted and true error 
     "cost": """## Cost
 
 Process time of simulation, training and comparison of one seed; process time per trajectory in a batch of a rollout
-(one member, the mean forecast) and of the reference solver, as it is and in its cheapest setting that is as accurate
+(the mean alone) and of the reference solver, as it is and in its cheapest setting that is as accurate
 as the ROM. The speed-up is against the latter: the ROM's error is what the solver has to reach, not its own. Below one
 the solver is faster; `-` where no setting that was tried is as accurate, or where that is not known. The last columns
 are a rollout over decoding as many codes, and the rollouts in batches after which simulation and training are earned

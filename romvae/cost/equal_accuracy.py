@@ -43,10 +43,10 @@ def cost_at_equal_accuracy(
 ) -> dict[str, Any]:
     """Process times of ROM and solver on the same trajectories, in the same process and with the same threads.
 
-    Two forecasts are timed: `mean`, a single member, which is what a solver's run gives, and `ensemble`, the one
-    that the comparison scores, with its uncertainty. Each is compared with the cheapest run of the solver that reaches
-    its own error, for one trajectory and for a batch. The solver's cost includes bringing its result to the grid and to
-    the times of the data.
+    Two forecasts are timed: `mean`, the mean alone (`propagation="mean"`), which is what a solver's run gives, and
+    `ensemble`, the one that the comparison scores, with its uncertainty. Each is compared with the cheapest run of the
+    solver that reaches its own error, for one trajectory and for a batch. The solver's cost includes bringing its
+    result to the grid and to the times of the data.
 
     Arguments:
         rom: A trained ROM, or a fitted baseline, which has no members: only `mean` is timed, its spread costs nothing.
@@ -76,7 +76,7 @@ def cost_at_equal_accuracy(
         "members": members,
     }
     note("rollouts")
-    kinds = {"mean": (_error(rom, some, seed), 1)}
+    kinds: dict[str, tuple[float, int | None]] = {"mean": (_error(rom, some, seed), None)}
     if not isinstance(rom, BaselineModel):
         kinds["ensemble"] = (ensemble_error, members)
     result["rom"] = {
@@ -105,21 +105,21 @@ def cost_at_equal_accuracy(
 
 
 def _error(rom: Model, some: xr.Dataset, seed: int) -> float:
-    """Relative L2 error of the forecast by a single member."""
+    """Relative L2 error of the mean forecast."""
     names = list(rom.schema.field_names)
-    both = (each[names].isel({TIME: slice(1, None)}) for each in (some, rolled_out(rom, some, 1, seed)))
+    both = (each[names].isel({TIME: slice(1, None)}) for each in (some, rolled_out(rom, some, None, seed)))
     truth, guess = (score.in_domain(each, rom.mask) for each in both)
     return float(score.over_fields(score.relative_l2(truth, guess), root_mean_square=True))
 
 
-def _timed(rom: Model, some: xr.Dataset, members: int, seed: int, batch: int, cap: float) -> dict[str, Any]:
+def _timed(rom: Model, some: xr.Dataset, members: int | None, seed: int, batch: int, cap: float) -> dict[str, Any]:
     """Seconds per trajectory of one kind of forecast, and its cost over that of decoding as many codes."""
     single = rollout_seconds(rom, some.isel({TRAJECTORY: [0]}), members, seed)
     batch = max(1, min(batch, int(_BATCH_SHARE * cap / max(single, 1e-6))))
     many = some.isel({TRAJECTORY: np.arange(batch) % some.sizes[TRAJECTORY]})
     many = many.assign_coords({TRAJECTORY: np.arange(batch)})
     together = min(single, rollout_seconds(rom, many, members, seed))
-    bare = decoder_seconds(rom, batch * members * some.sizes[TIME])
+    bare = decoder_seconds(rom, batch * (members or 1) * some.sizes[TIME], variance=members is not None)
     decoder = {} if not bare else {"decoder_seconds_batch": bare / batch, "over_decoder": together * batch / bare}
     return {
         "members": members,

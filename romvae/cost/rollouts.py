@@ -12,7 +12,7 @@ from romvae.baselines.model import BaselineModel
 from romvae.cost.clock import process_seconds
 from romvae.errors import FewMembersWarning, OutOfRangeWarning
 from romvae.forecast import KINDS
-from romvae.memory import available_bytes
+from romvae.memory import available_bytes, snapshots_at_once
 from romvae.schema import TIME, TRAJECTORY
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["batch_size", "decoder_seconds", "rolled_out", "rollout_seconds"]
 
-_FRAMES = 1024  # decoded at once, as a rollout does
 _MEMORY_SHARE = 0.25  # of what is available that a timed batch may fill
 
 
@@ -32,36 +31,49 @@ def batch_size(rom: Model, times: int, wanted: int = 64) -> int:
     return wanted if room is None else max(1, min(wanted, int(_MEMORY_SHARE * room / one)))
 
 
-def rolled_out(rom: Model, some: xr.Dataset, members: int, seed: int) -> xr.Dataset:
-    """The forecast of trajectories from their first field, at their own times."""
+def rolled_out(rom: Model, some: xr.Dataset, members: int | None, seed: int) -> xr.Dataset:
+    """The forecast of trajectories from their first field, at their own times; without members the mean alone."""
     driven = some if rom.schema.controls else None
+    told: dict[str, Any] = {"members": members or 1}
+    if members is None and not isinstance(rom, BaselineModel):
+        told["propagation"] = "mean"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FewMembersWarning)
         warnings.simplefilter("ignore", OutOfRangeWarning)
         steps = some.sizes[TIME] - 1
-        forecast = rom.rollout(some.isel({TIME: 0}), steps=steps, members=members, seed=seed, controls=driven)
+        forecast = rom.rollout(some.isel({TIME: 0}), steps=steps, seed=seed, controls=driven, **told)
     return forecast.assign_coords({TIME: some[TIME]})
 
 
-def rollout_seconds(rom: Model, some: xr.Dataset, members: int, seed: int) -> float:
+def rollout_seconds(rom: Model, some: xr.Dataset, members: int | None, seed: int) -> float:
     """Process time of the forecast per trajectory of `some`."""
     seconds, _ = process_seconds(lambda: rolled_out(rom, some, members, seed))
     return seconds / some.sizes[TRAJECTORY]
 
 
 @torch.no_grad()
-def decoder_seconds(rom: Model, frames: int) -> float | None:
-    """Process time of decoding so many codes to means and variances, and nothing else; None without a decoder."""
+def decoder_seconds(rom: Model, frames: int, variance: bool = True) -> float | None:
+    """Process time of decoding so many codes, and nothing else; None without a decoder.
+
+    Arguments:
+        rom: Whose decoder.
+        frames: Codes; as many at once as in a rollout.
+        variance: Whether variances are decoded beside the means.
+    """
     if isinstance(rom, BaselineModel):
         return None
     decoder = rom.vae.decoder
-    z = torch.randn(min(frames, _FRAMES), rom.vae.latent, generator=torch.Generator().manual_seed(0))
-    whole, rest = divmod(frames, _FRAMES)
+    at_once = snapshots_at_once(rom.schema.grid.points)
+    z = torch.randn(min(frames, at_once), rom.vae.latent, generator=torch.Generator().manual_seed(0))
+    whole, rest = divmod(frames, at_once)
 
     def decode() -> Any:
         for part in [z] * whole + ([z[:rest]] if rest else []):
-            p = decoder(part)
-            last = p.mean, p.variance
+            if variance:
+                p = decoder(part)
+                last = p.mean, p.variance
+            else:
+                last = decoder.mean_of(part), None
         return last
 
     return process_seconds(decode)[0]

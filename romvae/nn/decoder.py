@@ -80,6 +80,16 @@ class FieldDecoder(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         """Decodes latents of shape `(batch, latent)` to `(batch, channel, *space)`."""
         layout = self.layout
+        x = patches_to_grid(self.head(self.trunk(z)), layout.patch, layout.shape)
+        if self.linear is not None:
+            x = x + self.linear(z).reshape(z.shape[0], layout.fields, *layout.shape)
+        if self.smooth is not None:
+            x = x + self.smooth(x)
+        return x
+
+    def trunk(self, z: Tensor) -> Tensor:
+        """Features of every patch, `(batch, channel, *positions)`: all that happens below full resolution."""
+        layout = self.layout
         x = self.dense(z).reshape(z.shape[0], layout.channels[-1], *layout.sizes[-1])
         for level, blocks in enumerate(self.levels):
             if self.skips is not None:
@@ -87,12 +97,7 @@ class FieldDecoder(nn.Module):
             x = blocks(x)
             if level + 1 < len(self.levels):
                 x = _upsample(x, layout.sizes[-2 - level])
-        x = patches_to_grid(self.head(F.silu(x)), layout.patch, layout.shape)
-        if self.linear is not None:
-            x = x + self.linear(z).reshape(z.shape[0], layout.fields, *layout.shape)
-        if self.smooth is not None:
-            x = x + self.smooth(x)
-        return x
+        return F.silu(x)
 
     def reset(self) -> None:
         """Makes the convolutional part zero again, as it was at the start."""

@@ -13,7 +13,7 @@ from romvae.report.speed import run_text
 
 __all__ = ["cost_charts", "cost_rows"]
 
-_KINDS = {"mean": "one member, without uncertainty", "ensemble": "with its uncertainty"}
+_KINDS = {"mean": "mean forecast, without uncertainty", "ensemble": "with its uncertainty"}
 
 
 def cost_charts(metrics: Mapping[str, Any]) -> list[Picture]:

@@ -194,7 +194,7 @@ def _pictures(metrics: Mapping[str, Any], series: xr.Dataset) -> list[Picture]:
             as_picture(
                 plot.cost_accuracy([], {best: timed.pop(best)} if best in timed else {}, timed),
                 "Error against cost",
-                "Seconds per trajectory of a rollout with one member, in a batch. A run that lies above and to the "
+                "Seconds per trajectory of a mean forecast, in a batch. A run that lies above and to the "
                 "right of another has nothing to offer.",
                 "Scatter chart of error over seconds: "
                 + "; ".join(f"{plain(n)} {percent(error)} at {seconds_text(s)}" for n, (s, error) in told.items()),

@@ -80,6 +80,27 @@ def test_parameters_outside_the_training_range_are_one_warning_with_the_range(ru
     assert "outside the trained range" in err
 
 
+def test_an_excerpt_of_a_forecast_is_written_as_it_was_asked_for(run, trained, tmp_path):
+    folder, _ = trained
+    words = ["rollout", folder / "run", "--start", folder / "data.h5", "--split", "all", "--members", "8"]
+    part = ["--times", "0.2", "0.5", "--region", "x=0.25:0.5"]
+    for name, more in (("whole.nc", []), ("part.nc", part), ("mean.nc", [*part, "--mean-only", "--fields", "u"])):
+        code, _, err = run(*words, *more, "--out", tmp_path / name)
+        assert code == 0, err
+    whole, cut, mean = (
+        xr.load_dataset(tmp_path / name, engine="h5netcdf") for name in ("whole.nc", "part.nc", "mean.nc")
+    )
+    expected = whole.sel(time=[0.2, 0.5], method="nearest").sel(x=slice(0.25, 0.5))
+    xr.testing.assert_allclose(cut["u_std"], expected["u_std"], rtol=1e-4)
+    assert set(whole.data_vars) == set(cut.data_vars)
+    assert set(mean.data_vars) == {"u"}
+    assert mean["u"].shape == cut["u"].shape
+    for bad in (["--region", "x=0.2"], ["--region", "0.2:0.5"], ["--fields", "w"], ["--times", "0.25"]):
+        code, out, err = run(*words, *bad, "--out", tmp_path / "bad.nc")
+        assert (code, out, err.count("error: ")) == (2, "", 1), err
+        assert not (tmp_path / "bad.nc").exists()
+
+
 def test_a_forecast_never_replaces_the_store_it_starts_from(run, trained, tmp_path):
     folder, _ = trained
     store = Path(shutil.copy(folder / "data.h5", tmp_path / "data.h5"))

@@ -94,13 +94,13 @@ def test_the_tile_compares_at_equal_accuracy() -> None:
 
 def test_costs_are_shown_with_what_they_are_compared_with() -> None:
     lines = dict(cost_rows(_metrics()))
-    assert lines["ROM one member, without uncertainty, batch of 64"] == (
+    assert lines["ROM mean forecast, without uncertainty, batch of 64"] == (
         "0.002 s at 3.2 % error: 15 times faster than the solver with resolution = 64, step = 0.02, every 2nd time, "
         "which takes 0.03 s for 3.0 %"
     )
     assert lines["before the first rollout"] == "3 min 0 s of training, 54 s for 256 simulations"
     (picture,) = cost_charts(_metrics())
-    assert "ROM one member 3.2 % at 0.02 s" in picture.alt
+    assert "ROM mean forecast 3.2 % at 0.02 s" in picture.alt
     assert cost_charts({}) == []
     assert cost_rows({}) == []
 

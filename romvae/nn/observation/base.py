@@ -48,6 +48,10 @@ class Observation(nn.Module, ABC):
     def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
         """Log-likelihood per snapshot that encoder and mean are trained on, a scalar for the batch."""
 
+    def mean_of(self, z: Tensor) -> Tensor:
+        """Mean of p(x | z) alone, `(batch, channel, *space)`, at the cost of no variance."""
+        return self(z).mean
+
     def link(self, x: Tensor) -> Tensor:
         """What `mean` has to put out for the distribution to have the mean `x`."""
         return x

@@ -93,6 +93,9 @@ class SharedGaussian(Observation):
         mean = self.decoded(z)
         return gaussian(mean, self.shared_log_var(mean), self.event_dims, self.mask)
 
+    def mean_of(self, z: Tensor) -> Tensor:
+        return self.decoded(z)
+
     def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
         return self.profiled(x - self.decoded(z))
 
@@ -152,6 +155,9 @@ class FixedGaussian(Observation):
         mean = self.decoded(z)
         log_var = self.log_var_shared.reshape(-1, *[1] * self.mean.layout.ndim).expand_as(mean)
         return gaussian(mean, log_var, self.event_dims, self.mask)
+
+    def mean_of(self, z: Tensor) -> Tensor:
+        return self.decoded(z)
 
     def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
         return self(z).log_prob(x).mean()
