@@ -65,7 +65,14 @@ class Opponents:
 
 
 def fit_opponents(
-    names: Sequence[str] | None, parts: Parts, latent: int, budget: float, seed: int, folder: Path, progress: Progress
+    names: Sequence[str] | None,
+    parts: Parts,
+    latent: int,
+    budget: float,
+    seed: int,
+    folder: Path,
+    progress: Progress,
+    without: Sequence[str] = (),
 ) -> Opponents:
     """Fits baselines, or takes those that were fitted before.
 
@@ -80,19 +87,20 @@ def fit_opponents(
         seed: Of what is random.
         folder: Where fitted baselines are kept.
         progress: Called as `progress(stage, done, total, note)`.
+        without: Names of those that are left out for now, and listed as such.
 
     Raises:
         ConfigError: A name is unknown.
     """
     known, result = registered(), Opponents()
     chosen = list(known) if names is None else list(names)
-    for name in chosen:
+    for name in (*chosen, *without):
         if name not in known:
             raise ConfigError(f"benchmark: baseline {name!r} is unknown.{did_you_mean(name, list(known))}")
     for k, name in enumerate(chosen):
         progress("opponents", k, len(chosen), name)
         kind, kept = known[name], folder / name
-        reason = kind.reason_against(parts.train)
+        reason = "left out by --without" if name in without else kind.reason_against(parts.train)
         if reason:
             result.left_out[name] = reason
             continue

@@ -8,7 +8,7 @@ import os
 import shutil
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -56,6 +56,7 @@ def run_problems(
     seeds: tuple[int, ...] | None = None,
     threads: int | None = None,
     redo: Redo | None = None,
+    without: Sequence[str] = (),
 ) -> dict[str, str]:
     """Runs what is missing, one seed of all problems after the other.
 
@@ -67,6 +68,7 @@ def run_problems(
         threads: CPU threads; None leaves it to torch.
         redo: Makes results that are there again: `all` of each, or `comparison` with the model that was trained then,
             where it is still in `folder`.
+        without: Names of baselines that are left out; the results say so.
 
     Returns:
         What went wrong, by problem and seed; the others were run all the same.
@@ -85,7 +87,7 @@ def run_problems(
             logger.info("%s: left out, since a training of it takes over %.0f minutes.", label, LONG_TRAINING / 60)
             continue
         try:
-            run_problem(problem, seed, folder, progress, fresh=redo == "all")
+            run_problem(problem, seed, folder, progress, fresh=redo == "all", without=without)
         except RomvaeError as error:
             logger.warning("%s: %s", label, error)
             failed[label] = str(error)
@@ -93,7 +95,15 @@ def run_problems(
     return failed
 
 
-def run_problem(problem: Problem, seed: int, folder: Path, progress: Progress, *, fresh: bool = False) -> Path:
+def run_problem(
+    problem: Problem,
+    seed: int,
+    folder: Path,
+    progress: Progress,
+    *,
+    fresh: bool = False,
+    without: Sequence[str] = (),
+) -> Path:
     """Makes one result. What was stopped is continued: the simulation, the training, and what follows it.
 
     Arguments:
@@ -102,6 +112,7 @@ def run_problem(problem: Problem, seed: int, folder: Path, progress: Progress, *
         folder: For data and unfinished trainings.
         progress: Called as `progress(stage, done, total, note)`.
         fresh: Whether an earlier training is thrown away; else a finished one is taken, an unfinished one continued.
+        without: Names of baselines that are left out.
 
     Returns:
         The file of the result.
@@ -120,7 +131,7 @@ def run_problem(problem: Problem, seed: int, folder: Path, progress: Progress, *
         rom, trained = _trained(problem, parts, seed, work, progress)
         budget, kept = trained["process_seconds"], work / "baselines"
         with clock.of("baselines"):
-            against = fit_opponents(recipe.opponents, parts, rom.vae.latent, budget, seed, kept, progress)
+            against = fit_opponents(recipe.opponents, parts, rom.vae.latent, budget, seed, kept, progress, without)
         with clock.of("compare"):
             comparison = compare(
                 rom,
@@ -141,8 +152,9 @@ def run_problem(problem: Problem, seed: int, folder: Path, progress: Progress, *
         for name, fit_of in against.fits.items():
             comparison.metrics["baselines"][name]["fit_seconds"] = fit_of["process_seconds"]
         here, versions = machine()
+        left = f" --without {' '.join(without)}" if without else ""
         content = {
-            "command": f"romvae benchmark {problem.name} --seeds {seed} --threads {here['threads']}",
+            "command": f"romvae benchmark {problem.name} --seeds {seed} --threads {here['threads']}{left}",
             "machine": here,
             "versions": versions,
             "settings": _given(recipe.model_dump(mode="json", exclude_defaults=True)),

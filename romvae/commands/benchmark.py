@@ -23,6 +23,7 @@ def benchmark(
     variants: bool = False,
     redo: bool = False,
     recompare: bool = False,
+    without: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
     list_: Annotated[bool, Parameter(name="--list")] = False,
     table: bool = False,
     page: Path = Path("BENCHMARKS.md"),
@@ -44,6 +45,7 @@ def benchmark(
         variants: with no names, all variants too.
         redo: make results that are there again.
         recompare: make results that are there again, but keep trained models that are still in the data folder.
+        without: baselines that are left out, such as fno, whose training takes as long as that of the ROM.
         list_: show the recipes, with how many results are there, and stop.
         table: write the page of all results, from the files alone, and stop.
         page: where that page goes; pictures go beside the results.
@@ -75,6 +77,7 @@ def benchmark(
             seeds=chosen,
             threads=threads,
             redo="all" if redo else "comparison" if recompare else None,
+            without=tuple(without or ()),
         )
     _print_results(problems)
     if failed:

@@ -89,8 +89,11 @@ def test_after_an_interruption_nothing_is_half_there_and_the_training_is_not_rep
             run_problems({"heat_1d": problem}, tmp_path / "data", silent, seeds=(5,))
     assert not problem.result(5).exists()
     monkeypatch.setattr(run, "fit", forbidden)
-    run_problem(problem, 5, tmp_path / "data", silent)
+    run_problem(problem, 5, tmp_path / "data", silent, without=["pod_linear"])
     assert is_done(problem, 5)
+    content = json.loads(problem.result(5).read_text())
+    assert content["baselines"]["left_out"]["pod_linear"] == "left out by --without"
+    assert content["command"].endswith("--without pod_linear")
 
 
 def test_an_unknown_baseline_is_refused_before_the_first_fit(tmp_path):
