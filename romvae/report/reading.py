@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["interval_text", "lookup", "number", "percent", "ratio", "rounded_up", "seconds_text"]
+__all__ = ["interval_text", "lookup", "multiple", "number", "percent", "ratio", "rounded_up", "seconds_text"]
 
 
 def lookup(mapping: Mapping[str, Any], key: str) -> Mapping[str, Any]:
@@ -60,7 +60,16 @@ def ratio(factor: float) -> str:
     """A factor of two numbers in words."""
     if not math.isfinite(factor):
         return "infinitely many times"
-    return f"{factor:.1f} times" if factor < 9.95 else f"{factor:.0f} times"
+    return f"{multiple(factor)} times"
+
+
+def multiple(factor: float) -> str:
+    """A factor of two numbers with the digits that tell it from one.
+
+    >>> multiple(1.02), multiple(3.4), multiple(12.3)
+    ('1.02', '3.4', '12')
+    """
+    return f"{factor:.2f}" if factor < 1.095 else f"{factor:.1f}" if factor < 9.95 else f"{factor:.0f}"
 
 
 def rounded_up(value: float) -> str:

@@ -13,7 +13,7 @@ import xarray as xr
 
 from romvae.plot.style import baseline_title, units_text
 from romvae.report.chosen import model_title
-from romvae.report.reading import lookup, number, percent, seconds_text
+from romvae.report.reading import lookup, multiple, number, percent, seconds_text
 from romvae.report.verdict import best_baseline
 from romvae.schema import SPACE, TIME
 
@@ -75,7 +75,7 @@ def tiles(metrics: Mapping[str, Any]) -> list[Tile]:
         found.append(
             Tile(
                 "Error against best baseline",
-                f"{max(factor, 1 / factor):.2g} × {word}",
+                f"{_factor(factor)} × {word}",
                 baseline_title(best[0]),
             )
         )
@@ -181,8 +181,7 @@ def rows(mapping: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
 
 def _factor(ratio: float) -> str:
     """How many times, of a ratio or its inverse, without powers of ten."""
-    value = max(ratio, 1 / ratio)
-    return f"{value:.1f}" if value < 9.95 else f"{value:.0f}"
+    return multiple(max(ratio, 1 / ratio))
 
 
 def _spread(line: Mapping[str, Any], column: str) -> str:
