@@ -15,7 +15,7 @@ from romvae.baselines import Baseline, PODLinear, PODNetwork, registered
 from romvae.baselines.base import State
 from romvae.canonical import did_you_mean
 from romvae.data import Parts
-from romvae.errors import ConfigError, RomvaeError
+from romvae.errors import ConfigError, RomvaeError, TrainingStoppedError
 from romvae.progress import Progress
 
 __all__ = ["Fitted", "Opponents", "fit_opponents"]
@@ -115,6 +115,8 @@ def fit_opponents(
                 seconds = time.process_time() - begin
                 baseline.choice = {**baseline.choice, "process_seconds": seconds}
                 baseline.save(kept)
+        except TrainingStoppedError:
+            raise
         except RomvaeError as error:  # an extra that is not installed, or no candidate that stays finite
             result.left_out[name] = str(error)
             continue

@@ -24,7 +24,7 @@ from romvae.benchmark.recipe import Problem
 from romvae.benchmark.result import is_done, machine, value_at, write_result
 from romvae.comparison import compare
 from romvae.data import PARTS, Parts
-from romvae.errors import FewMembersWarning, OutOfRangeWarning, RomvaeError
+from romvae.errors import FewMembersWarning, OutOfRangeWarning, RomvaeError, TrainingStoppedError
 from romvae.lock import LOCK, locked
 from romvae.progress import Progress
 from romvae.rom import ROM
@@ -88,6 +88,8 @@ def run_problems(
             continue
         try:
             run_problem(problem, seed, folder, progress, fresh=redo == "all", without=without)
+        except TrainingStoppedError:  # whoever asked for a stop means all of it
+            raise
         except RomvaeError as error:
             logger.warning("%s: %s", label, error)
             failed[label] = str(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from romvae.benchmark import find_problems, read_results, run, run_problem, run_
 from romvae.benchmark.ensemble import ensemble, parts_of
 from romvae.benchmark.opponents import fit_opponents
 from romvae.benchmark.result import is_done, small, value_at
-from romvae.errors import ConfigError, DataError, NumericsError
+from romvae.errors import ConfigError, DataError, NumericsError, TrainingStoppedError
 from romvae.progress import silent
 from tests.benchmark.conftest import RECIPE, make_folder
 
@@ -123,6 +124,23 @@ def test_a_failure_does_not_end_the_others(tmp_path, monkeypatch):
     failed = run_problems(problems, tmp_path, silent)
     assert asked == [("heat_1d", 0), ("heat_1d/more", 0), ("heat_1d", 1), ("heat_1d/more", 1)]
     assert failed["heat_1d seed 0"] == "it diverged"
+
+
+def test_a_signal_ends_all_of_it_and_no_baseline_counts_as_left_out(tmp_path, monkeypatch):
+    problems = find_problems(make_folder(tmp_path), which="all")
+    stop = TrainingStoppedError(signal.SIGTERM, None)
+
+    def stopped(*args, **kwargs):
+        raise stop
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "run_problem", stopped)
+        with pytest.raises(TrainingStoppedError):
+            run_problems(problems, tmp_path, silent)
+    monkeypatch.setattr(PODLinear, "fit", stopped)
+    parts = parts_of(problems["heat_1d"], ensemble(problems["heat_1d"], 0, tmp_path, 1, silent))
+    with pytest.raises(TrainingStoppedError):
+        fit_opponents(["pod_linear"], parts, 2, 1.0, 0, tmp_path, silent)
 
 
 @pytest.mark.parametrize(("seconds", "expected"), [(1190.0, [1]), (1210.0, [])])
