@@ -32,7 +32,7 @@ from romvae.schema import TRAJECTORY
 from romvae.training import fit
 from romvae.version import __version__
 
-__all__ = ["LONG_TRAINING", "Redo", "cache_folder", "run_problem", "run_problems"]
+__all__ = ["LONG_TRAINING", "Redo", "cache_folder", "run_problem", "run_problems", "trained_rom"]
 
 Redo = Literal["all", "comparison"]
 
@@ -119,9 +119,7 @@ def run_problem(
     Returns:
         The file of the result.
     """
-    recipe = problem.recipe
-    work = folder / "runs" / f"{problem.name.replace('/', '_')}_{recipe.digest}_{__version__}_seed{seed}"
-    work.mkdir(parents=True, exist_ok=True)
+    recipe, work = problem.recipe, _work(problem, seed, folder)
     clock = _Clock()
     with locked(work, "runs a benchmark"):
         for path in work.iterdir() if fresh else ():
@@ -171,6 +169,21 @@ def run_problem(
             "decided": trained["history"]["notes"],
         }
         return write_result(problem, seed, content)
+
+
+def trained_rom(problem: Problem, parts: Parts, seed: int, folder: Path, progress: Progress) -> ROM:
+    """The ROM of a problem, from an earlier run or trained now; arguments as for `run_problem`."""
+    work = _work(problem, seed, folder)
+    with locked(work, "trains for a benchmark"):
+        return _trained(problem, parts, seed, work, progress)[0]
+
+
+def _work(problem: Problem, seed: int, folder: Path) -> Path:
+    """Where the unfinished and the trained models of a result are."""
+    name = f"{problem.name.replace('/', '_')}_{problem.recipe.digest}_{__version__}_seed{seed}"
+    work = folder / "runs" / name
+    work.mkdir(parents=True, exist_ok=True)
+    return work
 
 
 def _trained(problem: Problem, parts: Parts, seed: int, work: Path, progress: Progress) -> tuple[ROM, dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from importlib.resources import files
 
 import jinja2
 
@@ -12,7 +13,13 @@ __all__ = ["jinja", "policy"]
 
 def jinja() -> jinja2.Environment:
     """Templates in which every value is escaped, and a missing one is an error."""
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    own = files("romvae.report")
+    environment = jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        loader=jinja2.FunctionLoader(lambda name: own.joinpath(name).read_text(encoding="utf-8")),
+    )
     environment.filters["tight"] = _tight
     return environment
 
