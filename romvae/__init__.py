@@ -23,6 +23,7 @@ _HOME = {
     "calibrate_alarm": "romvae.hybrid",
     "calibrate_trust": "romvae.trust",
     "compare": "romvae.comparison",
+    "export": "romvae.deployment",
     "fit": "romvae.training",
     "fit_model": "romvae.candidates",
     "hybrid_rollout": "romvae.hybrid",
@@ -67,6 +68,7 @@ __all__ = [
     "calibrate_alarm",
     "calibrate_trust",
     "compare",
+    "export",
     "fit",
     "fit_model",
     "hybrid_rollout",
@@ -95,6 +97,7 @@ if TYPE_CHECKING:
     from romvae.data.interpolate import interpolate
     from romvae.data.pack import Selection, pack
     from romvae.data.subset import subset
+    from romvae.deployment import export
     from romvae.environment import show_versions
     from romvae.hybrid import Alarm, calibrate_alarm, hybrid_rollout
     from romvae.report import write_report

@@ -34,6 +34,7 @@ COMMANDS = {
     "train": "Train a reduced-order model on a store of snapshots.",
     "rollout": "Forecast from initial fields, with mean, spread and interval per grid point.",
     "compare": "Measure errors, calibration and cost on held-out trajectories.",
+    "export": "Write a ROM as programs that run without romvae, with a model card.",
     "report": "Write one self-contained HTML page.",
     "acquire": "Choose which simulations to run next, run them and train again.",
     "benchmark": "Run every case by its recipe and write one page of all results.",

@@ -24,7 +24,9 @@ __all__ = [
     "decoded_means",
     "decoded_members",
     "forecast_moments",
+    "initial_noise",
     "latent_members",
+    "step_noise",
 ]
 
 
@@ -88,10 +90,7 @@ def latent_members(
     rounds = -(-members // networks)
     offsets = centre.new_zeros(rounds, networks, n, latent)
     if members > 1:
-        for i in range(n):
-            generator = torch.Generator().manual_seed((seed * 1_000_003 + first + i) % (1 << 63))
-            for k in range(rounds):  # one draw per round: more members leave the first ones as they are
-                offsets[k, :, i] = torch.randn(networks, latent, generator=generator).to(centre)
+        offsets = initial_noise(dynamics, rounds, n, seed, first).to(centre)
     z0 = reparameterise(q, offsets) if members > 1 else centre.expand_as(offsets)
     z0 = z0.transpose(0, 1).reshape(networks, rounds * n, latent)
     path = dynamics.rollout(
@@ -101,7 +100,7 @@ def latent_members(
         steps,
         past=None if past is None else _codes(vae, past).repeat(rounds, 1, 1),
         controls=None if controls is None else controls.repeat(rounds, 1, 1),
-        noise=_noise(dynamics, steps, rounds, n, seed, first) if dynamics.stochastic and members > 1 else None,
+        noise=step_noise(dynamics, steps, rounds, n, seed, first) if dynamics.stochastic and members > 1 else None,
     )
     path = path.reshape(steps + 1, networks, rounds, n, latent).transpose(1, 2).flatten(1, 2)[:, :members]
     check_finite(path, steps)
@@ -128,11 +127,22 @@ def _codes(vae: VAE, x: Tensor) -> Tensor:
     return moments(vae.encoder(x.flatten(0, 1)))[0].unflatten(0, x.shape[:2])
 
 
-def _noise(dynamics: EnsembleDynamics, steps: int, rounds: int, n: int, seed: int, first: int) -> Tensor:
-    """Noise of every step, `(steps, network, round * trajectory, latent)`.
+def initial_noise(dynamics: EnsembleDynamics, rounds: int, n: int, seed: int, first: int) -> Tensor:
+    """Noise of the members' initial codes, `(round, network, trajectory, latent)`.
 
     A trajectory has its own numbers, whatever is forecast beside it; more members leave those of the first as they are.
     """
+    networks, latent = dynamics.members, dynamics.latent
+    out = torch.empty(rounds, networks, n, latent)
+    for i in range(n):
+        generator = torch.Generator().manual_seed((seed * 1_000_003 + first + i) % (1 << 63))
+        for k in range(rounds):
+            out[k, :, i] = torch.randn(networks, latent, generator=generator)
+    return out
+
+
+def step_noise(dynamics: EnsembleDynamics, steps: int, rounds: int, n: int, seed: int, first: int) -> Tensor:
+    """Noise of every large step, `(step, network, round * trajectory, latent)`; whose it is as in `initial_noise`."""
     large, shape = steps // dynamics.stride, (dynamics.members, dynamics.latent)
     out = torch.empty(large, dynamics.members, rounds, n, dynamics.latent)
     for i in range(n):

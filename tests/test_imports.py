@@ -53,6 +53,7 @@ FORBIDDEN = {
         "quantities",
         "symmetry",
         "benchmark",
+        "deployment",
     ): {"lightning"},
     ("cli", "commands", "environment", "selfcheck"): {"lightning"},
     ("trust", "hybrid", "hybrid_run", "assimilation", "acquisition", "campaign"): {"lightning"},

@@ -11,6 +11,7 @@
 | `watch/` | with `watch.every`: learning rate, losses and validation bound, the best weights, pictures |
 | `ranking.json` | with another model than `vae`: the candidates by the error of their forecasts |
 | `candidates/` | while several models are trained: those that are finished |
+| `export-torch/`, `export-onnx/` | where `romvae export` was called without `--out`: programs that run without romvae |
 | `env.json` | machine, threads and package versions |
 | `command.txt` | the command as typed |
 | `training.state` | while the training is under way: all that is needed to continue it to the bit |

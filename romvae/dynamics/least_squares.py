@@ -42,8 +42,10 @@ def stabilised(A: Tensor) -> Tensor:
     values, vectors = torch.linalg.eig(A)
     modulus = values.abs()
     unstable = (modulus > 1).any(-1)
-    if not bool(unstable.any()):
+    traced = torch.compiler.is_exporting()  # a graph cannot branch on values: it computes both and chooses
+    if not traced and not bool(unstable.any()):
         return A
     scaled = vectors @ torch.diag_embed(values / modulus.clamp_min(1.0))
-    stable = torch.linalg.solve(vectors, scaled, left=False).real.to(A.dtype)
-    return torch.where(unstable[..., None, None], stable, A)
+    solution, _ = torch.linalg.solve_ex(vectors, scaled, left=False, check_errors=not traced)
+    stable = torch.where(unstable[..., None, None], solution.real.to(A.dtype), A)
+    return stable.clone(memory_format=torch.contiguous_format) if traced else stable
