@@ -149,16 +149,15 @@ def _made_up(rom: ROM, times: int) -> xr.Dataset:
     x = torch.cat([rom.vae.decoder(part).mean for part in z.flatten(0, 1).split(16)])
     u = rom.normaliser.inverse(x).unflatten(0, (COUNT, times)).numpy()
     place = torch.linspace(0.25, 0.75, COUNT).double().numpy()
+    units = {f.name: f.units for f in schema.fields} | {p.name: p.units for p in schema.parameters}
+    units |= {a.name: a.units for a in schema.grid.axes} | {TIME: schema.time_units}
     ds = snapshots(
         {f.name: u[:, :, k] for k, f in enumerate(schema.fields)},
         {a.name: np.asarray(a.coordinates) for a in schema.grid.axes},
         schema.dt * np.arange(times),
         {p.name: p.low + place * (p.high - p.low) for p in schema.parameters},
         {a.name: (a.lower, a.upper) for a in schema.grid.axes},
-        {
-            **{each.name: each.units for each in (*schema.fields, *schema.parameters, *schema.grid.axes)},
-            TIME: schema.time_units,
-        },
+        units,
     )
     sweep = 0.5 + 0.5 * np.sin(2 * np.pi * np.arange(times) / 10)
     for control in schema.controls:

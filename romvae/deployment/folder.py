@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 
 from romvae.atomic import atomic_folder, check_target
-from romvae.baselines.model import BaselineModel, load_model
+from romvae.baselines.model import BaselineModel, Model, load_model
 from romvae.calibration import Interval
 from romvae.checkpoint import file_sha256
 from romvae.deployment.card import card_of, card_text
@@ -36,7 +36,7 @@ TOLERANCE = 1e-3
 
 
 def export(
-    model: ROM | str | Path,
+    model: Model | str | Path,
     out: str | Path,
     *,
     format: Format = "torch",
@@ -102,18 +102,16 @@ def export(
     return out
 
 
-def _loaded(model: ROM | str | Path) -> ROM:
-    if not isinstance(model, str | Path):
-        rom = model
-    else:
+def _loaded(model: Model | str | Path) -> ROM:
+    if isinstance(model, str | Path):
         path = Path(model)
-        rom = load_model(path / "model" if (path / "model").is_dir() else path)
-    if isinstance(rom, BaselineModel):
+        model = load_model(path / "model" if (path / "model").is_dir() else path)
+    if isinstance(model, BaselineModel):
         raise ConfigError(
-            f"export: the model is the baseline {rom.name!r}, which has no networks that could be exported. Train a "
+            f"export: the model is the baseline {model.name!r}, which has no networks that could be exported. Train a "
             "ROM with --model vae, for example on POD: --model.compression pod --model.dynamics linear"
         )
-    return rom
+    return model
 
 
 def _written(
@@ -148,8 +146,8 @@ def _written(
     measured = {name: difference(rom, values, truth[name]) for name, values in found.items()}
     for name, each in measured.items():
         require_equal(name, each, tolerance)
-    np.savez(folder / "example.npz", **{name: v for name, v in {**inputs, **back}.items() if "noise" not in name})
-    np.savez(folder / "example_forecast.npz", **wanted)
+    _keep(folder / "example.npz", {name: v for name, v in {**inputs, **back}.items() if "noise" not in name})
+    _keep(folder / "example_forecast.npz", wanted)
     say("export", len(programs) + 1, len(programs) + 1, "")
     return programs, measured
 
@@ -168,10 +166,15 @@ def _decoded(rom: ROM, runners: Mapping[str, Runner], z: np.ndarray) -> tuple[di
 
 def _finish(folder: Path, facts: dict[str, Any], noise: Mapping[str, np.ndarray], kind: Format) -> None:
     """Noise, scripts, checksums and card."""
-    np.savez(folder / "noise.npz", **noise)
+    _keep(folder / "noise.npz", noise)
     (folder / "run_without_romvae.py").write_text(script(kind), encoding="utf-8")
     (folder / "step_by_step.py").write_text(stepping_script(kind), encoding="utf-8")
     facts["noise"] = {"file": "noise.npz", "trajectories": BLOCK, "seed": 0, "inputs": list(noise)}
     facts["sha256"] = {file.name: file_sha256(file) for file in sorted(folder.iterdir())}
     (folder / "card.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     (folder / "MODEL_CARD.md").write_text(card_text(facts), encoding="utf-8")
+
+
+def _keep(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Arrays by name in a file that is read without pickles."""
+    np.savez(path, **arrays)

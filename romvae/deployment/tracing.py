@@ -74,7 +74,7 @@ def written(program: Program, path: Path, kind: Format) -> None:
                 for node in getattr(getattr(module, "graph", None), "nodes", ()):
                     for trace in _TRACES:
                         node.meta.pop(trace, None)
-            exported.example_inputs = None  # type: ignore[assignment]
+            exported.example_inputs = None
             torch.export.save(exported, path)
             return
         model = torch.onnx.export(exported, (), kwargs=tensors, dynamo=True, verbose=False, opset_version=OPSET)

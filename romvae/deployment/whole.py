@@ -27,6 +27,7 @@ class Forecast(Part):
 
     factor: Tensor
     width: Tensor
+    weights: Tensor
 
     def __init__(self, rom: ROM, plan: Plan) -> None:
         super().__init__(rom)

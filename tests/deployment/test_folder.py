@@ -19,7 +19,7 @@ from romvae.checkpoint import file_sha256
 from romvae.deployment import folder as module
 from romvae.deployment.parts import require_exportable
 from romvae.deployment.tracing import opened
-from romvae.errors import ConfigError, NumericsError, OutputError
+from romvae.errors import ConfigError, FewMembersWarning, NumericsError, OutOfRangeWarning, OutputError
 from romvae.rom import ROM
 from tests.deployment.roms import SIZES, built, snapshots
 
@@ -30,15 +30,16 @@ class Blocked:
         if name.partition(".")[0] in BLOCKED:
             raise ImportError(name + " is blocked")
 sys.meta_path.insert(0, Blocked())
-sys.argv = sys.argv[1:]
-runpy.run_path(sys.argv[0], run_name="__main__")
+for line in sys.argv[1:]:
+    sys.argv = line.split()
+    runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-def _alone(folder, *words, blocked=("romvae",)):
-    """Runs a script of the folder where romvae cannot be imported; what it prints."""
+def _alone(folder, *lines, blocked=("romvae",)):
+    """Runs scripts of the folder, one after the other, where romvae cannot be imported; what they print."""
     code = ALONE.replace("BLOCKED", repr(tuple(blocked)))
-    command = [sys.executable, "-I", "-c", code, *map(str, words)]
+    command = [sys.executable, "-I", "-c", code, *lines]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -207,29 +208,30 @@ def test_an_exported_rom_forecasts_where_there_is_no_romvae(tmp_path, capsys):
     assert cli.main(["export", str(saved), *words]) == 0, capsys.readouterr().err
     out = tmp_path / "out"
     assert "programs, within" in capsys.readouterr().out
-    printed = _alone(out, "run_without_romvae.py", "example.npz", "a.npz")
-    assert "u [m s-1] at the end" in printed
-    truth, found = np.load(out / "example_forecast.npz"), np.load(out / "a.npz")
-    for name in truth:
-        np.testing.assert_allclose(found[name], truth[name], atol=1e-4)
     # Trajectories of one's own, more than the stored noise has; the first have the ROM's own numbers.
     start = data.isel(time=0, trajectory=[*range(12), *range(8)]).assign_coords(trajectory=np.arange(20))
+    start = start.assign_coords(viscosity=2 * start.viscosity)
     fields = np.stack([start[f].values for f in rom.schema.field_names], 1)
-    np.savez(out / "mine.npz", fields=fields, parameters=2 * start.viscosity.values[:, None])
-    printed = _alone(out, "run_without_romvae.py", "mine.npz", "b.npz")
+    np.savez(out / "mine.npz", fields=fields, parameters=start.viscosity.values[:, None])
+    printed = _alone(
+        out,
+        "run_without_romvae.py example.npz a.npz",
+        "run_without_romvae.py mine.npz b.npz",
+        "step_by_step.py 11 example.npz c.npz",
+    )
+    assert "u [m s-1] at the end" in printed
     assert "warning: viscosity lies outside the trained range" in printed
-    wanted = rom.rollout(start.assign_coords(viscosity=2 * start.viscosity), 4, 3)
-    found = np.load(out / "b.npz")
-    assert found["mean"].shape == (20, 5, 2, 16)
-    np.testing.assert_allclose(found["mean"][:16, :, 0], wanted.u.values[:16], atol=1e-4)
-    np.testing.assert_allclose(found["upper"][:16, :, 1], wanted.v_upper.values[:16], atol=1e-4)
-    # Any number of steps.
-    _alone(out, "step_by_step.py", "11", "example.npz", "c.npz")
-    longer = np.load(out / "c.npz")
+    truth, same, other, longer = (np.load(out / f"{n}.npz") for n in ("example_forecast", "a", "b", "c"))
+    for name in truth:
+        np.testing.assert_allclose(same[name], truth[name], atol=1e-4)
+    with pytest.warns(OutOfRangeWarning), pytest.warns(FewMembersWarning):
+        wanted = rom.rollout(start, 4, 3)
+    assert other["mean"].shape == (20, 5, 2, 16)
+    np.testing.assert_allclose(other["mean"][:16, :, 0], wanted.u.values[:16], atol=1e-4)
+    np.testing.assert_allclose(other["upper"][:16, :, 1], wanted.v_upper.values[:16], atol=1e-4)
     np.testing.assert_allclose(longer["std"][:, :5], truth["std"], atol=1e-4)
     assert longer["mean"].shape[1] == 12
-    # What was changed is not run.
-    with (out / "rollout.pt2").open("ab") as file:
+    with (out / "rollout.pt2").open("ab") as file:  # what was changed is not run
         file.write(b"x")
     with pytest.raises(AssertionError, match="damaged or changed"):
         _alone(out, "run_without_romvae.py")
@@ -242,7 +244,7 @@ def test_onnx_models_forecast_without_torch(tmp_path):
     rom, data = built("residual")
     out = romvae.export(rom, tmp_path / "out", format="onnx", steps=1, members=2, data=data)
     assert json.loads((out / "card.json").read_text())["checked"]["largest"] < 2e-4
-    _alone(out, "run_without_romvae.py", "example.npz", "a.npz", blocked=("romvae", "torch"))
+    _alone(out, "run_without_romvae.py example.npz a.npz", blocked=("romvae", "torch"))
     truth, found = np.load(out / "example_forecast.npz"), np.load(out / "a.npz")
     for name in truth:
         np.testing.assert_allclose(found[name], truth[name], atol=1e-4)

@@ -100,10 +100,8 @@ def test_encoder_and_decoder_are_the_roms_in_physical_units():
     np.testing.assert_array_equal(found["start"][-1], found["mean"])  # the last rows are the networks' own
 
 
-@pytest.mark.parametrize("name", ["decoder", pytest.param("encoder", marks=pytest.mark.slow)])
-def test_a_written_program_takes_any_batch_and_holds_no_path_of_this_machine(tmp_path, name):
-    programs = _programs("mask")[-1]
-    program = programs[name]
+def test_a_written_program_takes_any_batch_and_holds_no_path_of_this_machine(tmp_path):
+    program = _programs("mask")[-1]["encoder"]
     written(program, tmp_path / "p.pt2", "torch")
     run, eager = opened(tmp_path / "p.pt2", program.outputs), _eager(program)
     assert b"romvae" not in (tmp_path / "p.pt2").read_bytes()
@@ -116,9 +114,9 @@ def test_a_written_program_takes_any_batch_and_holds_no_path_of_this_machine(tmp
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["gp", "controls, linear", "full posterior", "gaussian transition", "student_t"])
+@pytest.mark.parametrize("kind", ["gp", "full posterior", "gaussian transition"])
 def test_graphs_of_delicate_kinds(tmp_path, kind):
-    """Eigenvalues, index assignments, noise at every step, branches on values: read back from the file, two batches."""
+    """Eigenvalues, index assignments, noise at every step: read back from the file, for two sizes of the batch."""
     rom, plan, example, inputs, _, programs = _programs(kind, steps=2, members=2)
     written(programs["rollout"], tmp_path / "p.pt2", "torch")
     run = opened(tmp_path / "p.pt2", programs["rollout"].outputs)
