@@ -30,9 +30,11 @@ _HOME = {
     "interpolate": "romvae.data.interpolate",
     "open_snapshots": "romvae.data",
     "pack": "romvae.data.pack",
+    "rollout_to": "romvae.studies.on_disk",
     "show_versions": "romvae.environment",
     "simulate": "romvae.solvers",
     "split": "romvae.data",
+    "study": "romvae.studies.study",
     "subset": "romvae.data.subset",
     "suggest_latent": "romvae.training",
     "trust_horizon": "romvae.trust",
@@ -75,10 +77,12 @@ __all__ = [
     "interpolate",
     "open_snapshots",
     "pack",
+    "rollout_to",
     "show_versions",
     "simulate",
     "solvers",
     "split",
+    "study",
     "subset",
     "suggest_latent",
     "trust_horizon",
@@ -104,6 +108,8 @@ if TYPE_CHECKING:
     from romvae.rom import ROM
     from romvae.schema import Schema
     from romvae.solvers import simulate
+    from romvae.studies.on_disk import rollout_to
+    from romvae.studies.study import study
     from romvae.training import fit, suggest_latent
     from romvae.trust import calibrate_trust, trust_horizon
 

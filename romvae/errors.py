@@ -13,6 +13,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "FewMembersWarning",
+    "FewTrajectoriesWarning",
     "NotEnoughMemoryError",
     "NumericsError",
     "OutOfRangeWarning",
@@ -83,6 +84,10 @@ class AssumptionWarning(UserWarning):
 
 class FewMembersWarning(UserWarning):
     """A forecast has too few members for its spread and interval to mean much."""
+
+
+class FewTrajectoriesWarning(UserWarning):
+    """There are too few calibration trajectories for a finite interval, or for a trust horizon."""
 
 
 class OutOfRangeWarning(UserWarning):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,7 +29,7 @@ from romvae.start import check_history, controls_for, history_of, start_time
 if TYPE_CHECKING:
     from romvae.rom import ROM
 
-__all__ = ["KINDS", "Propagation", "Request", "check_names", "forecast"]
+__all__ = ["KINDS", "Inputs", "Propagation", "Request", "check_names", "checked_inputs", "forecast", "together"]
 
 Propagation = Literal["members", "linear", "mean"]
 """How spread reaches the field: by members, each followed on its own, to first order (`linear_moments`), or not at all:
@@ -36,8 +37,8 @@ Propagation = Literal["members", "linear", "mean"]
 
 FEW_MEMBERS = 8
 """With fewer members than this a forecast warns that its spread is not to be trusted."""
-BLOCK = 16
-"""Trajectories rolled out at once; bounds the memory."""
+BLOCK, BLOCK_BYTES = 16, 2**29
+"""Trajectories rolled out at once, fewer where their forecast would take more than that; bounds the memory."""
 KINDS = ("", "_std", "_std_decoder", "_std_dynamics", "_std_posterior", "_std_ensemble", "_lower", "_upper")
 """What is appended to a field's name: mean, total standard deviation, its parts by decoder and dynamics, the latter's
 parts by the posterior of the initial code and by the disagreement of the networks, ends of the interval."""
@@ -45,7 +46,7 @@ parts by the posterior of the initial code and by the disagreement of the networ
 
 @dataclass(frozen=True)
 class Request:
-    """What a forecast is asked for; see `ROM.rollout`."""
+    """What a forecast is asked for; see `ROM.rollout`. `first` is the position of the first trajectory among all."""
 
     steps: int
     members: int = 32
@@ -58,6 +59,7 @@ class Request:
     times: Sequence[float] | None = None
     fields: Sequence[str] | None = None
     region: Mapping[str, Any] | None = None
+    first: int = 0
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -65,12 +67,41 @@ class Request:
         return KINDS[:1] if self.propagation == "mean" else KINDS
 
 
-@torch.no_grad()
-def forecast(rom: ROM, start: xr.Dataset, ask: Request, controls: xr.Dataset | None = None) -> xr.Dataset:
-    """Forecasts every trajectory of `start`, block by block; see `ROM.rollout` for arguments, result and errors."""
+@dataclass(frozen=True)
+class Inputs:
+    """What a forecast starts from in normalised units: fields, parameters, earlier fields and controls, if any."""
+
+    x0: Tensor
+    c: Tensor
+    past: Tensor | None
+    controls: Tensor | None
+
+    def __getitem__(self, rows: slice) -> Inputs:
+        past, controls = (None if each is None else each[rows] for each in (self.past, self.controls))
+        return Inputs(self.x0[rows], self.c[rows], past, controls)
+
+
+def together(rom: ROM, steps: int) -> int:
+    """Trajectories that are rolled out at once: it follows from the sizes alone, as bits depend on it."""
+    schema = rom.schema
+    one = 4 * (steps + 1) * math.prod(schema.grid.shape) * len(schema.fields) * len(KINDS)
+    return max(1, min(BLOCK, 2 ** int(math.log2(max(1, BLOCK_BYTES // one)))))
+
+
+def checked_inputs(rom: ROM, start: xr.Dataset, ask: Request, controls: xr.Dataset | None = None) -> Inputs:
+    """Checks everything that a forecast is given and asked for; arguments and errors as in `ROM.rollout`."""
     _check(start, ask.steps, ask.members, ask.level)
     check_history(rom, start)
     _check_kinds(rom, ask)
+    x, c = rom.normalised(start)
+    _finite(x, rom.schema)
+    return Inputs(x[:, -1], c, history_of(rom, x), controls_for(rom, start, controls, ask.steps))
+
+
+@torch.no_grad()
+def forecast(rom: ROM, start: xr.Dataset, ask: Request, controls: xr.Dataset | None = None) -> xr.Dataset:
+    """Forecasts every trajectory of `start`, block by block; see `ROM.rollout` for arguments, result and errors."""
+    given = checked_inputs(rom, start, ask, controls)
     if ask.propagation != "members":
         ask = replace(ask, members=rom.dynamics.members)
     steps, schema = ask.steps, rom.schema
@@ -78,14 +109,10 @@ def forecast(rom: ROM, start: xr.Dataset, ask: Request, controls: xr.Dataset | N
     part = excerpt_of(schema, t0, steps, ask.times, ask.fields, ask.region)
     decoder = rom.vae.decoder if part.window is None else windowed(rom.vae.decoder, part.window)
     single = TRAJECTORY not in start.dims
-    x, c = rom.normalised(start)
-    _finite(x, rom.schema)
-    past, driven = history_of(rom, x), controls_for(rom, start, controls, steps)
-    pieces = []
-    for i in range(0, len(x), BLOCK):
-        rows = slice(i, i + BLOCK)
-        earlier, beside = None if past is None else past[rows], None if driven is None else driven[rows]
-        pieces.append(_block(rom, x[rows, -1], c[rows], ask, part, decoder, i, earlier, beside))
+    size = together(rom, steps)
+    pieces = [
+        _block(rom, given[i : i + size], ask, part, decoder, ask.first + i) for i in range(0, len(given.x0), size)
+    ]
     dims = (TRAJECTORY, TIME, *schema.grid.names)
     out: dict[str, Any] = {LATENT: ((TRAJECTORY, TIME, LATENT), np.concatenate([p[LATENT] for p in pieces]))}
     for field in (schema.fields[k] for k in part.fields):
@@ -135,17 +162,10 @@ def _space(rom: ROM, part: Excerpt) -> dict[str, Any]:
 
 
 def _block(
-    rom: ROM,
-    x0: Tensor,
-    c: Tensor,
-    ask: Request,
-    part: Excerpt,
-    decoder: Observation,
-    first: int,
-    past: Tensor | None,
-    controls: Tensor | None,
+    rom: ROM, given: Inputs, ask: Request, part: Excerpt, decoder: Observation, first: int
 ) -> dict[str, np.ndarray]:
     """Forecast of a block of trajectories as arrays `(trajectory, time, *space)`, by the name of the variable."""
+    x0, c, past, controls = given.x0, given.c, given.past, given.controls
     shape = (len(part.leads), len(x0), *part.shape(rom.schema.grid.shape))
     names = [rom.schema.field_names[k] for k in part.fields]
     out = {f + kind: np.empty(shape, np.float32) for f in names for kind in ask.kinds}
@@ -241,7 +261,7 @@ def _check(start: xr.Dataset, steps: int, members: int, level: float) -> None:
             f"rollout: {members} members say little about the spread of a forecast, and its interval was "
             "calibrated with 16. Use 16 or more for the uncertainty; the mean is fine.",
             FewMembersWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
 
 

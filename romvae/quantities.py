@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -112,31 +113,22 @@ def _weights(u: xr.DataArray) -> xr.DataArray:
 
 def mean(field: str) -> Quantity:
     """Mean over the domain, `<field>_mean`."""
-
-    def function(u: xr.DataArray) -> xr.DataArray:
-        return u.weighted(_broadcast(u)).mean(_space(u))
-
-    return Quantity(f"{field}_mean", field, function)
+    return Quantity(f"{field}_mean", field, _mean)
 
 
 def l2(field: str) -> Quantity:
     """Root of the mean square over the domain, `<field>_l2`: the L2 norm over the root of the domain's volume."""
-
-    def function(u: xr.DataArray) -> xr.DataArray:
-        root: xr.DataArray = (u**2).weighted(_broadcast(u)).mean(_space(u)) ** 0.5
-        return root
-
-    return Quantity(f"{field}_l2", field, function)
+    return Quantity(f"{field}_l2", field, _l2)
 
 
 def maximum(field: str) -> Quantity:
     """Largest value on the grid, `<field>_maximum`."""
-    return Quantity(f"{field}_maximum", field, lambda u: u.max(_space(u)))
+    return Quantity(f"{field}_maximum", field, _maximum)
 
 
 def minimum(field: str) -> Quantity:
     """Smallest value on the grid, `<field>_minimum`."""
-    return Quantity(f"{field}_minimum", field, lambda u: u.min(_space(u)))
+    return Quantity(f"{field}_minimum", field, _minimum)
 
 
 def probe(field: str, name: str | None = None, **place: float) -> Quantity:
@@ -147,13 +139,33 @@ def probe(field: str, name: str | None = None, **place: float) -> Quantity:
         name: Of the quantity; None is `<field>_probe`, which does for a single one.
         place: A coordinate for every spatial dim.
     """
+    return Quantity(name or f"{field}_probe", field, partial(_at, place=place))
 
-    def function(u: xr.DataArray) -> xr.DataArray:
-        if set(place) != set(_space(u)):
-            raise ConfigError(f"probe: the place has {sorted(place)}, expected {sorted(_space(u))}. Give one of each.")
-        return u.sel(place, method="nearest", drop=True)
 
-    return Quantity(name or f"{field}_probe", field, function)
+# At the top of the module, so that they can be sent to other processes.
+
+
+def _mean(u: xr.DataArray) -> xr.DataArray:
+    return u.weighted(_broadcast(u)).mean(_space(u))
+
+
+def _l2(u: xr.DataArray) -> xr.DataArray:
+    root: xr.DataArray = (u**2).weighted(_broadcast(u)).mean(_space(u)) ** 0.5
+    return root
+
+
+def _maximum(u: xr.DataArray) -> xr.DataArray:
+    return u.max(_space(u))
+
+
+def _minimum(u: xr.DataArray) -> xr.DataArray:
+    return u.min(_space(u))
+
+
+def _at(u: xr.DataArray, place: Mapping[str, float]) -> xr.DataArray:
+    if set(place) != set(_space(u)):
+        raise ConfigError(f"probe: the place has {sorted(place)}, expected {sorted(_space(u))}. Give one of each.")
+    return u.sel(place, method="nearest", drop=True)
 
 
 def standard(schema: Schema) -> tuple[Quantity, ...]:
@@ -185,16 +197,15 @@ def calibrate(
     for quantity in quantities:
         quantity.check(rom.schema)
     data = canonical(data)
-    x, c = rom.normalised(data)
     controls = control_tensor(data, rom.schema, rom.control_scaling)
-    steps = x.shape[1] - 1
+    steps = data.sizes[TIME] - 1
     leads = torch.linspace(0, steps, min(LEADS, steps + 1)).round().long().unique()
     scores: dict[str, list[np.ndarray]] = {quantity.name: [] for quantity in quantities}
-    for first in range(0, len(x), BLOCK):
-        block = x[first : first + BLOCK]
+    for first in range(0, data.sizes[TRAJECTORY], BLOCK):
         rows = slice(first, first + BLOCK)
+        block, c = rom.normalised(data.isel({TRAJECTORY: rows}))
         driven = None if controls is None else controls[rows]
-        path = latent_members(rom.vae, rom.dynamics, block[:, 0], c[rows], steps, members, seed, first, controls=driven)
+        path = latent_members(rom.vae, rom.dynamics, block[:, 0], c, steps, members, seed, first, controls=driven)
         parts: dict[str, list[np.ndarray]] = {quantity.name: [] for quantity in quantities}
         for lead, mean, var in decoded_members(rom.vae, path, leads):
             for name, score in quantity_scores(rom, block[:, lead], mean, var, quantities).items():
@@ -261,7 +272,15 @@ def quantity_forecast(rom: ROM, mean: Tensor, var: Tensor, quantities: Sequence[
 def quantity_variables(
     rom: ROM, quantity: Quantity, pieces: Sequence[Mapping[str, np.ndarray]], level: float, leads: Sequence[int]
 ) -> dict[str, Any]:
-    """Variables of a forecast with dims `(trajectory, time)`: the quantity, `_std`, `_lower` and `_upper`."""
+    """Variables of a forecast with dims `(trajectory, time)`: the quantity, `_std`, `_lower` and `_upper`.
+
+    Arguments:
+        rom: Calibrated for the quantity.
+        quantity: Which one.
+        pieces: What `quantity_forecast` gives, of blocks of trajectories.
+        level: Nominal coverage.
+        leads: Which stored steps the pieces hold.
+    """
     centre, spread = (np.concatenate([p[f"{quantity.name}:{k}"] for p in pieces]) for k in ("centre", "spread"))
     scale, width = rom.calibration.quantities.at(quantity.name, torch.tensor(leads), level)
     half = width.numpy() * spread

@@ -19,11 +19,22 @@ from torch import Tensor, nn
 from romvae.calibration import coverage_law, trajectories_needed
 from romvae.canonical import SPACE, TIME, TRAJECTORY, canonical
 from romvae.errors import ConfigError, DataError
+from romvae.forecast import Request, together
+from romvae.forecast import forecast as rolled_out
 
 if TYPE_CHECKING:
     from romvae.rom import ROM
 
-__all__ = ["TrustScores", "calibrate_trust", "cut", "predicted_error", "promise", "true_error", "trust_horizon"]
+__all__ = [
+    "TrustScores",
+    "calibrate_trust",
+    "cut",
+    "horizon_of",
+    "predicted_error",
+    "promise",
+    "true_error",
+    "trust_horizon",
+]
 
 HORIZON = "trust_horizon"
 _ROUND = 1e-9
@@ -159,11 +170,15 @@ def calibrate_trust(rom: ROM, data: xr.Dataset, members: int = 32, seed: int = 0
     """
     data = canonical(data)
     steps = data.sizes[TIME] - 1
-    controls = data if rom.schema.controls else None
-    forecast = rom.rollout(data.isel({TIME: 0}), steps=steps, members=members, seed=seed, controls=controls)
-    true, predicted = true_error(rom, data, forecast), predicted_error(rom, forecast)
-    lead = torch.arange(steps + 1)
-    rom.trust.keep(lead, *(torch.from_numpy(e.transpose(TRAJECTORY, TIME).values.copy()) for e in (true, predicted)))
+    size = together(rom, steps)
+    errors: list[list[Tensor]] = []
+    for first in range(0, data.sizes[TRAJECTORY], size):  # in the blocks of a rollout of all, with the same bits
+        block = data.isel({TRAJECTORY: slice(first, first + size)})
+        ask = Request(steps=steps, members=members, seed=seed, first=first)
+        made = rolled_out(rom, block.isel({TIME: 0}), ask, block if rom.schema.controls else None)
+        both = true_error(rom, block, made), predicted_error(rom, made)
+        errors.append([torch.from_numpy(e.transpose(TRAJECTORY, TIME).values.copy()) for e in both])
+    rom.trust.keep(torch.arange(steps + 1), *(torch.cat(each) for each in zip(*errors, strict=True)))
     return rom.trust
 
 
@@ -185,13 +200,29 @@ def trust_horizon(rom: ROM, forecast: xr.Dataset, tolerance: float, level: float
         ConfigError: Tolerance or level is out of range.
         DataError: The ROM has no such calibration, or too few trajectories for the level.
     """
+    return horizon_of(rom, predicted_error(rom, forecast), tolerance, level)
+
+
+def horizon_of(rom: ROM, error: xr.DataArray, tolerance: float, level: float = 0.9) -> xr.DataArray:
+    """The trust horizon of forecasts of which only the predicted error is known; see `trust_horizon`.
+
+    Where some stored times were left out, the error may have grown between two of them: the horizon is then the step
+    after the last one at which it was seen to be small.
+
+    Arguments:
+        rom: As in `trust_horizon`.
+        error: From `predicted_error`, with times that begin at the start.
+        tolerance: As in `trust_horizon`.
+        level: As in `trust_horizon`.
+    """
     threshold = rom.trust.threshold(tolerance, level)
-    error = predicted_error(rom, forecast)
-    times = np.asarray(forecast[TIME].values, dtype=np.float64)
+    times = np.asarray(error[TIME].values, dtype=np.float64)
     lead = times - times[0]
     known = xr.DataArray(lead / rom.schema.dt <= rom.trust.last_lead + 1e-6, dims=TIME)
     over = (error >= threshold) | ~known
-    value = xr.where(over.any(TIME), xr.DataArray(lead, dims=TIME)[over.argmax(TIME)], np.inf)
+    gap = np.diff(lead, prepend=lead[0])
+    ends = np.where(gap > rom.schema.dt * (1 + 1e-6), lead - gap + rom.schema.dt, lead)
+    value = xr.where(over.any(TIME), xr.DataArray(ends, dims=TIME)[over.argmax(TIME)], np.inf)
     attrs: dict[str, Any] = {
         "long_name": "first lead time at which the predicted error exceeds the tolerance",
         "units": rom.schema.time_units,

@@ -19,7 +19,7 @@ MODULES = {name: file for file, name in NAMES.items()}
 # What a part may never import, whether at the top of a file, inside a function or for type checking only.
 FORBIDDEN = {
     ("schema", "grid", "boundary", "canonical", "check", "statistics", "errors"): {"torch", "lightning"},
-    ("atomic", "lock", "memory", "processes"): {"torch", "lightning"},
+    ("atomic", "lock", "memory", "processes", "tasks"): {"torch", "lightning"},
     ("solvers", "metrics", "plot", "report", "settings", "settings_file", "progress"): {"torch", "lightning"},
     ("distributions", "nn", "vae", "dynamics", "priors", "objectives", "kinds"): {
         "xarray",
@@ -54,6 +54,7 @@ FORBIDDEN = {
         "symmetry",
         "benchmark",
         "deployment",
+        "studies",
     ): {"lightning"},
     ("cli", "commands", "environment", "selfcheck"): {"lightning"},
     ("trust", "hybrid", "hybrid_run", "assimilation", "acquisition", "campaign"): {"lightning"},

@@ -9,15 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from romvae.commands.options import Members, Out, Overwrite, Reader, Seed
+from romvae.commands.options import Members, Out, Overwrite, Quiet, Reader, Seed
 from romvae.commands.outputs import check_store
+from romvae.commands.planned import DesignOptions, Scheduler, SkipFailed, Workers, named, part, planned
 from romvae.commands.run_folder import RunFolder
+from romvae.environment import available_cpus
 from romvae.errors import AssumptionWarning, ConfigError, OutOfRangeWarning, OutputError
+from romvae.progress import terminal_progress
 
 if TYPE_CHECKING:
-    import xarray as xr
+    from romvae.baselines.model import Model
 
 __all__ = ["rollout"]
+
+_NO_DESIGN = DesignOptions()
 
 
 def rollout(
@@ -37,8 +42,16 @@ def rollout(
     fields: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
     region: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
     overwrite: Overwrite = False,
+    options: DesignOptions = _NO_DESIGN,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
+    skip_failed: SkipFailed = False,
+    quiet: Quiet = False,
 ) -> None:
     """Forecast from the first snapshot of each trajectory, with mean, spread and interval per grid point.
+
+    With --n, --workers or --scheduler for any number of trajectories: memory holds a few of them, finished ones are
+    kept in OUT.partial, and after an interruption or a kill the same command adds the rest.
 
     Arguments:
         run: folder that romvae train wrote.
@@ -54,37 +67,61 @@ def rollout(
         region: part of the grid that is wanted, AXIS=LOW:HIGH for each axis that is cut, such as x=0.2:0.5.
     """
     _check_ranges(steps, members, level)
+    options.check()
     place = region_of(region)
-    check_store(out, overwrite)
+    many = options.n is not None or workers is not None or scheduler is not None
+    check_store(out, overwrite or (many and out.with_name(f"{out.name}.partial").is_dir()))
     if out.resolve() in {path.resolve() for path in start}:
         raise OutputError(f"{out}: is the store to start from, never replaced by its forecast. Choose another --out.")
     folder = RunFolder.open(run)
-    from romvae.data import write_snapshots
+    if not many and (options.fields_used is not None or skip_failed):
+        raise ConfigError("--starts and --skip-failed go with --n, --workers or --scheduler. Add one of those.")
+    if workers is not None and workers < 1:
+        raise ConfigError(f"--workers = {workers}: should be at least 1.")
+    told: dict[str, Any] = {"times": times or None, "fields": fields or None, "region": place}
+    told["propagation"] = "mean" if mean_only else None
+    given: dict[str, Any] = {name: value for name, value in told.items() if value is not None}
+    asked = bool(given)
+    given |= {"steps": steps, "members": members, "seed": seed, "level": level}
+    if many:
+        from romvae.baselines.model import load_model
+        from romvae.studies.on_disk import rollout_to
 
-    snapshots = _part(folder, start, split, reader)
-    from romvae.baselines.model import BaselineModel, load_model
+        rom = load_model(folder.model)
+        _refuse_parts(rom, run, asked)
+        starts = planned(folder, rom.schema, start, split, reader, options, seed)
+        with terminal_progress(quiet) as progress, warnings.catch_warnings():
+            warnings.simplefilter("ignore", AssumptionWarning)
+            given |= {"workers": workers or available_cpus(), "scheduler": scheduler, "skip_failed": skip_failed}
+            rollout_to(out, rom, starts, **given, overwrite=overwrite, progress=progress)
+        trajectories = len(starts.labels)
+    else:
+        from romvae.data import write_snapshots
 
-    rom = load_model(folder.model)
-    rom.schema.check(snapshots, source=_named(start))  # with its times: their step and units have to fit as well
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", OutOfRangeWarning)  # said by the check, with the name of the store
-        driven = snapshots if rom.schema.controls else None
-        told: dict[str, Any] = {"times": times or None, "fields": fields or None, "region": place}
-        if mean_only:
-            told["propagation"] = "mean"
-        given = {name: value for name, value in told.items() if value is not None}
-        if given and isinstance(rom, BaselineModel):
-            raise ConfigError(
-                f"{run}: is a baseline ({rom.name}), which gives whole forecasts. Leave out --mean-only, --times, "
-                "--fields and --region."
-            )
-        forecast = rom.rollout(
-            snapshots.isel(time=0), steps=steps, members=members, seed=seed, level=level, controls=driven, **given
+        snapshots = part(folder, start, split, reader)
+        from romvae.baselines.model import load_model
+
+        rom = load_model(folder.model)
+        _refuse_parts(rom, run, asked)
+        rom.schema.check(snapshots, source=named(start))  # with its times: their step and units have to fit as well
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", OutOfRangeWarning)  # said by the check, with the name of the store
+            driven = snapshots if rom.schema.controls else None
+            forecast = rom.rollout(snapshots.isel(time=0), **given, controls=driven)
+            warnings.simplefilter("ignore", AssumptionWarning)
+            write_snapshots(forecast, out, overwrite=overwrite)
+        trajectories = snapshots.sizes["trajectory"]
+    print(f"{out}: {trajectories} forecasts of {rom.steps if steps is None else steps} steps")
+
+
+def _refuse_parts(rom: Model, run: Path, asked: bool) -> None:
+    from romvae.baselines.model import BaselineModel
+
+    if asked and isinstance(rom, BaselineModel):
+        raise ConfigError(
+            f"{run}: is a baseline ({rom.name}), which gives whole forecasts. Leave out --mean-only, --times, "
+            "--fields and --region."
         )
-        warnings.simplefilter("ignore", AssumptionWarning)
-        write_snapshots(forecast, out, overwrite=overwrite)
-    count = rom.steps if steps is None else steps
-    print(f"{out}: {snapshots.sizes['trajectory']} forecasts of {count} steps")
 
 
 def _check_ranges(steps: int | None, members: int, level: float) -> None:
@@ -113,20 +150,3 @@ def region_of(words: Sequence[str] | None) -> dict[str, tuple[float, float]] | N
             raise ConfigError(f"--region = {word}: expected AXIS=LOW:HIGH, such as x=0.2:0.5.")
         found[axis] = low, high
     return found or None
-
-
-def _named(paths: Sequence[Path]) -> str:
-    return ", ".join(map(str, paths))
-
-
-def _part(run: RunFolder, paths: Sequence[Path], split: str | None, reader: str | None) -> xr.Dataset:
-    snapshots, own = run.opened(paths, reader)
-    if split == "all" or (split is None and not own):
-        return snapshots
-    record = run.data()
-    if own:
-        return record.select(snapshots, split or "test", _named(paths))
-    raise ConfigError(
-        f"--split = {split}: {_named(paths)} is not the data of this run ({_named(record.paths)}), so none of its "
-        "trajectories belong to a part. Use --split all."
-    )

@@ -19,6 +19,7 @@ from romvae.plot.latent import (
     typicality,
 )
 from romvae.plot.skill import coverage_over_time, error_of_runs, error_over_time, reliability, spread_skill
+from romvae.plot.study import study_figure
 from romvae.plot.style import baseline_title, plain, release, svg, webp
 from romvae.plot.training import kl_per_dimension, stage_seconds, training_curves
 
@@ -49,6 +50,7 @@ __all__ = [
     "spectra",
     "spread_skill",
     "stage_seconds",
+    "study_figure",
     "svg",
     "training_curves",
     "traversal",

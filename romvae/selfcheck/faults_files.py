@@ -59,7 +59,7 @@ def _killed_simulation(shop: Workshop) -> str:
         at_call(store, "require_space", 0, kill)
 
     def at_end() -> None:
-        from romvae.solvers.shards import WorkFolder
+        from romvae.tasks.folder import WorkFolder
 
         at_call(WorkFolder, "remove", 0, kill)
 
@@ -88,7 +88,7 @@ def _adds_the_rest(shop: Workshop, out: Path, work: Path, before: dict[str, int]
     seen = shop.new() / "seen.json"
 
     def look() -> None:
-        from romvae.solvers.shards import WorkFolder
+        from romvae.tasks.folder import WorkFolder
 
         def note() -> None:
             after = {path.name: path.stat().st_mtime_ns for path in work.glob("*.shard")}

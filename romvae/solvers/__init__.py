@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from romvae.solvers.advection import Advection1d
     from romvae.solvers.advection_diffusion import AdvectionDiffusion
     from romvae.solvers.base import Case, Draw, Range, Solver, equidistant
-    from romvae.solvers.blocks import FailedTrajectoriesError
     from romvae.solvers.burgers import Burgers1d
     from romvae.solvers.burgers_2d import Burgers2d
     from romvae.solvers.burgers_2d_parametric import BurgersHeld2d
@@ -46,6 +45,7 @@ if TYPE_CHECKING:
     from romvae.solvers.vorticity import velocity
     from romvae.solvers.wave_1d import Wave1d
     from romvae.solvers.wave_2d import Wave2d
+    from romvae.tasks.failures import FailedTrajectoriesError
 
 __all__ = [
     "CASES",

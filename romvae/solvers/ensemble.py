@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -22,17 +22,14 @@ from romvae.solvers.blocks import (
     solve_block,
 )
 from romvae.solvers.cases import get_case
-from romvae.solvers.dask_workers import on_dask
 from romvae.solvers.discretisation import Difference, Doubt, compared, doubts, merged_error, unknown_error
 from romvae.solvers.listing import typical_solver
 from romvae.solvers.sampling import Design
 from romvae.solvers.solved import solved_dataset
-from romvae.solvers.workers import LostWorkerError, on_processes, one_by_one
+from romvae.tasks.shared import shared_out
+from romvae.tasks.workers import LostWorkerError
 
-__all__ = ["SPLIT_PARTS", "ensemble_bytes", "estimated_error", "failures_of", "shared_out", "simulate"]
-
-Task = TypeVar("Task")
-Result = TypeVar("Result")
+__all__ = ["SPLIT_PARTS", "ensemble_bytes", "estimated_error", "failures_of", "simulate"]
 
 
 def simulate(
@@ -109,19 +106,6 @@ def ensemble_bytes(case: Case | str, n: int | None = None) -> int:
     solver = typical_solver(case)
     n = case.n_trajectories if n is None else count("simulate", "n", n, 1)
     return 4 * n * len(case.times) * math.prod(solver.shape)
-
-
-def shared_out(
-    function: Callable[[Task], Result], tasks: Sequence[Task], workers: int, scheduler: str | None = None
-) -> Iterator[tuple[Task, Result | LostWorkerError]]:
-    """`(task, result)` of every task: on a Dask cluster, on processes of this machine, or here."""
-    if not tasks:
-        return iter(())
-    if scheduler is not None:
-        return on_dask(function, tasks, scheduler, workers)
-    if min(workers, len(tasks)) == 1:
-        return one_by_one(function, tasks)
-    return on_processes(function, tasks, workers)
 
 
 def failures_of(block: Block, solved: Solved | LostWorkerError) -> list[Failure]:

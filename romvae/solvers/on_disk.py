@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy
 
 from romvae.atomic import check_target, require_space
 from romvae.data import open_snapshots, write_snapshots
-from romvae.errors import DataError, OutputError
-from romvae.lock import LOCK, locked
+from romvae.errors import DataError
+from romvae.lock import locked
 from romvae.progress import Progress, silent
 from romvae.schema import TRAJECTORY, fields_of
 from romvae.solvers.arguments import count
 from romvae.solvers.base import Case
-from romvae.solvers.blocks import Block, Ensemble, FailedTrajectoriesError, Failure, Row, Solved, solve_block
-from romvae.solvers.ensemble import ensemble_bytes, estimated_error, failures_of, shared_out
+from romvae.solvers.blocks import Block, Ensemble, Row, solve_block
+from romvae.solvers.ensemble import ensemble_bytes, estimated_error, failures_of
 from romvae.solvers.sampling import Design
-from romvae.solvers.shards import DamagedShardError, Shard, ShardArray, WorkFolder, manifest, put_row
 from romvae.solvers.solved import solved_dataset
-from romvae.solvers.workers import RETRIES, LostWorkerError
+from romvae.tasks import ensemble as tasks
+from romvae.tasks import shards
+from romvae.tasks.ensemble import Done, Errand
+from romvae.tasks.folder import WorkFolder
+from romvae.tasks.shards import DamagedShardError, Shard, ShardArray
+from romvae.tasks.shared import shared_out
+from romvae.tasks.workers import LostWorkerError
+from romvae.version import __version__
 
 __all__ = ["simulate_to"]
-
-logger = logging.getLogger("romvae.solvers")
 
 _OTHER_BYTES = 2**20
 
@@ -48,7 +53,7 @@ def simulate_to(
 ) -> Path:
     """Solves a case and writes the store; called again after any end, it adds what is missing.
 
-    Finished trajectories are kept in the folder `OUT.partial` (`romvae.solvers.shards` lists its files) until the
+    Finished trajectories are kept in the folder `OUT.partial` (`romvae.tasks.folder` lists its files) until the
     store is whole. Its values are those of an unbroken run, for any number of workers and bit for bit.
 
     Arguments:
@@ -77,14 +82,14 @@ def simulate_to(
     out, report = Path(out), progress if progress is not None else silent
     ensemble = Ensemble.of(case, n, seed, design)
     workers = 1 if workers is None else count("simulate", "workers", workers, 1)
-    work, facts = WorkFolder(out), manifest(ensemble)
+    work, facts = WorkFolder(out), _manifest(ensemble)
     if work.found() == facts and not overwrite and _is_whole(work, ensemble):  # killed just before its last act
         with locked(work.path, "simulates"):
             work.remove()
         return out
     check_target(out, overwrite)
     require_space(out, 2 * ensemble_bytes(ensemble.case, ensemble.n) - work.kept_bytes() + _OTHER_BYTES)
-    _make_folder(work.path)
+    work.make()
     with locked(work.path, "simulates"):
         try:
             work.begin(facts, overwrite)
@@ -96,35 +101,22 @@ def simulate_to(
     return out
 
 
-@dataclass(frozen=True)
-class _Errand:
-    """A block, and the folder that takes its trajectories, known by what the lock in it says."""
-
-    block: Block
-    folder: str
-    token: str
-
-
-def _solve_to_shards(errand: _Errand) -> tuple[list[int], Solved]:
+def _solve_to_shards(errand: Errand[Block]) -> Done:
     """Solves a block and writes each trajectory at once; what is written is named, and not sent along."""
-    folder, written = Path(errand.folder), list[int]()
+    done = Done()
+    names = [field.name for field in errand.block.case.draw(0).solver.fields]
 
     def keep(row: Row) -> bool:
-        try:
-            if (folder / LOCK).read_text(encoding="utf-8") != errand.token:
-                return False
-        except OSError:  # a worker on another machine that does not share the disk
-            return False
-        put_row(folder, row)
-        written.append(row.index)
+        about = {"parameters": row.parameters, "split": row.split}
+        done.take(errand, shards.Row(row.index, dict(zip(names, row.u, strict=True)), about))
         return True
 
-    solved = solve_block(errand.block, keep)
-    return written, solved
+    done.failures += solve_block(errand.block, keep).failures
+    return done
 
 
 class _Run:
-    """One pass over what is missing, and the store at its end."""
+    """What is missing of an ensemble, and the store at its end."""
 
     def __init__(
         self, ensemble: Ensemble, work: WorkFolder, workers: int, scheduler: str | None, report: Progress
@@ -136,99 +128,32 @@ class _Run:
             scheduler,
             report,
         )
-        self.shards: dict[int, Shard] = {}
-        self.failures: dict[int, Failure] = {}
+        self.all = tasks.Ensemble(
+            ensemble.n,
+            work,
+            "simulate",
+            report,
+            self._shared_out,
+            failures_of,
+            f"{work.out}: {ensemble.where}",
+            "use a smaller step or a higher resolution",
+        )
 
     def complete(self, error_estimate: bool, skip_failed: bool, overwrite: bool) -> None:
-        self._take_up()
-        if skip_failed:
-            self.failures = {f.index: f for f in self.work.failures() if f.index not in self.shards}
-        for _ in range(RETRIES):
-            self._solve_missing()
-            self._judge(skip_failed)
-            try:
-                self._write(error_estimate, overwrite)
-            except DamagedShardError as error:
-                self._discard(error)
-            else:
-                return
-        raise OutputError(f"{self.work.path}: trajectories are damaged as soon as they are written. Check the disk")
+        self.all.complete(lambda: self._write(error_estimate, overwrite), skip_failed)
 
-    def _take_up(self) -> None:
-        """Reads what an earlier process has finished; what is damaged is not kept."""
-        paths = list(self.work.shards())
-        for done, path in enumerate(paths):
-            self.report("kept", done, len(paths))
-            self._audit(path)
-        if paths:
-            self.report("kept", len(paths), len(paths), f"of {self.ensemble.n} trajectories")
-
-    def _audit(self, path: Path) -> None:
-        try:
-            shard = Shard.read(path)
-        except DamagedShardError as error:
-            self._discard(error)
-        else:
-            self.shards[shard.index] = shard
-
-    def _discard(self, error: DamagedShardError) -> None:
-        path = self.work.path / f"{error.index:08d}.shard"
-        logger.warning("%s: %s; it is computed again", self.work.path, error)
-        path.unlink(missing_ok=True)
-        self.shards.pop(error.index, None)
-
-    def _solve_missing(self) -> None:
-        for _ in range(RETRIES):
-            wanted = [i for i in range(self.ensemble.n) if i not in self.shards and i not in self.failures]
-            if not wanted:
-                break
-            self._solve(wanted)
-        self.work.put_failures(list(self.failures.values()))
-
-    def _solve(self, wanted: list[int]) -> None:
-        token = (self.work.path / LOCK).read_text(encoding="utf-8")
-        blocks = self.ensemble.blocks(wanted, self.workers)
-        errands = [_Errand(block, str(self.work.path.absolute()), token) for block in blocks]
-        done = 0
-        self.report("simulate", done, len(wanted))
-        for errand, answer in shared_out(_solve_to_shards, errands, self.workers, self.scheduler):
-            if isinstance(answer, LostWorkerError):
-                failed = failures_of(errand.block, answer)
-            else:
-                written, solved = answer
-                for row in solved.rows:
-                    put_row(self.work.path, row)
-                    written.append(row.index)
-                for index in written:
-                    self._audit(self.work.path / f"{index:08d}.shard")
-                failed = solved.failures
-            if failed:
-                self.failures |= {failure.index: failure for failure in failed}
-                self.work.put_failures(list(self.failures.values()))
-            done += len(errand.block.indices)
-            self.report("simulate", done, len(wanted), f"{len(self.failures)} failed" if self.failures else "")
-
-    def _judge(self, skip_failed: bool) -> None:
-        if not self.failures or (skip_failed and self.shards):
-            return
-        kept = f"The other {len(self.shards)} are kept in {self.work.path}: " if self.shards else ""
-        advice = f"{kept}--skip-failed writes the store without them, the same command tries them again"
-        if not self.shards:
-            advice = f"{self.work.path}/failed.json lists them: use a smaller step or a higher resolution"
-        raise FailedTrajectoriesError(
-            f"{self.work.out}: {self.ensemble.where}", list(self.failures.values()), self.ensemble.n, advice
-        )
+    def _shared_out(self, wanted: list[int]) -> Iterator[tuple[Errand[Block], Done | LostWorkerError]]:
+        errands = [Errand.into(self.work, block) for block in self.ensemble.blocks(wanted, self.workers)]
+        return shared_out(_solve_to_shards, errands, self.workers, self.scheduler)
 
     def _write(self, error_estimate: bool, overwrite: bool) -> None:
-        indices = sorted(self.shards)
-        shards = [self.shards[i] for i in indices]
-        parameters = [shard.parameters for shard in shards]
+        indices = sorted(self.all.shards)
+        found = [self.all.shards[i] for i in indices]
+        parameters = [shard.about["parameters"] for shard in found]
         error = self._error(indices, parameters) if error_estimate else None
-        fields = self.ensemble.draw(0).solver.fields
-        lazy = {field.name: ShardArray(shards, i).lazy for i, field in enumerate(fields)}
-        ds = solved_dataset(
-            self.ensemble, indices, lazy, parameters, [s.split for s in shards], error, sorted(self.failures)
-        )
+        lazy = {field.name: ShardArray(found, field.name).lazy for field in self.ensemble.draw(0).solver.fields}
+        splits = [shard.about["split"] for shard in found]
+        ds = solved_dataset(self.ensemble, indices, lazy, parameters, splits, error, sorted(self.all.failures))
         self.report("write", 0, 1)
         write_snapshots(ds, self.work.out, overwrite=overwrite)
         self.report("write", 1, 1)
@@ -251,6 +176,30 @@ class _Run:
         return error
 
 
+def _manifest(ensemble: Ensemble) -> dict[str, Any]:
+    """Everything that the values follow from; what two of them differ in is what is different."""
+    case, first, last = ensemble.case, ensemble.draw(0), ensemble.draw(ensemble.n - 1)
+    digest = hashlib.sha256(np.array(case.times).tobytes())
+    for draw in (first, last):
+        digest.update(draw.u0.tobytes())
+        digest.update(json.dumps([dict(draw.solver.parameters), dict(draw.parameters), draw.split]).encode())
+    for axis in first.solver.grid.axes:
+        digest.update(np.array(axis.coordinates).tobytes())
+    return {
+        "format": 1,
+        "romvae": __version__,
+        "numpy": np.__version__,
+        "scipy": scipy.__version__,
+        "case": case.name,
+        "n": ensemble.n,
+        "seed": ensemble.seed,
+        "design": ensemble.design,
+        "solver": f"{type(first.solver).__module__}.{type(first.solver).__qualname__}",
+        "solver_settings": json.loads(json.dumps(first.solver.settings)),
+        "digest": digest.hexdigest(),
+    }
+
+
 def _is_whole(work: WorkFolder, ensemble: Ensemble) -> bool:
     """Whether the store is there and holds all trajectories of the work folder, value by value."""
     names = [field.name for field in ensemble.draw(0).solver.fields]
@@ -263,16 +212,8 @@ def _is_whole(work: WorkFolder, ensemble: Ensemble) -> bool:
                 return False
             for path in work.shards():
                 shard, stored = Shard.read(path), ds.sel({TRAJECTORY: int(path.stem)})
-                for i, name in enumerate(names):
-                    if not np.array_equal(stored[name].values, shard.values(i, 0, shard.shape[1])):
-                        return False
+                if not all(np.array_equal(stored[name].values, shard.values(name)) for name in names):
+                    return False
     except (DataError, DamagedShardError):
         return False
     return True
-
-
-def _make_folder(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be made ({error.strerror}). Choose another path") from error

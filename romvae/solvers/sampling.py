@@ -15,7 +15,7 @@ from romvae.errors import ConfigError
 from romvae.solvers.arguments import count
 from romvae.solvers.base import Array, Case, Range
 
-__all__ = ["DESIGNS", "Design", "sampled"]
+__all__ = ["DESIGNS", "Design", "placed", "sampled"]
 
 Design = Literal["random", "grid", "latin_hypercube", "sobol"]
 """`random` draws each trajectory on its own. `grid` has equidistant values with both ends of each range,
@@ -49,16 +49,30 @@ def sampled(case: Case, n: int, seed: int = 0, design: Design = "random") -> lis
         return None
     if not case.ranges:
         raise ConfigError(f"case {case.name}: no parameter varies, so there is nothing to place. Use the design random")
+    return placed(case.ranges, n, seed, design)
+
+
+def placed(ranges: Sequence[Range], n: int, seed: int = 0, design: Design = "sobol") -> list[dict[str, float]]:
+    """`n` points in the box of some ranges; a pure function of its arguments.
+
+    Arguments:
+        ranges: One or more.
+        n: Number of points. Of `random` and `sobol` the first m of n are those of m.
+        seed: Selects the points; a grid does not depend on it.
+        design: How they are placed; `random` draws them independently of each other.
+    """
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_STREAM + DESIGNS.index(design),)))
-    if design == "grid":
-        fractions = _grid(len(case.ranges), n)
+    if design == "random":
+        fractions = rng.random((n, len(ranges)))
+    elif design == "grid":
+        fractions = _grid(len(ranges), n)
     elif design == "latin_hypercube":
-        fractions = qmc.LatinHypercube(len(case.ranges), rng=rng).random(n)
+        fractions = qmc.LatinHypercube(len(ranges), rng=rng).random(n)
     else:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "The balance properties", UserWarning)  # said in the docstring
-            fractions = qmc.Sobol(len(case.ranges), rng=rng).random(n)
-    return [_values(case.ranges, row) for row in fractions]
+            warnings.filterwarnings("ignore", "The balance properties", UserWarning)  # said in `sampled`
+            fractions = qmc.Sobol(len(ranges), rng=rng).random(n)
+    return [_values(ranges, row) for row in fractions]
 
 
 def _values(ranges: Sequence[Range], fractions: Array) -> dict[str, float]:

@@ -61,6 +61,7 @@ class FakeRom:
 
     made: dict[str, object] = {}
     schema = types.SimpleNamespace(check=lambda ds, source: None, controls=())
+    steps = 2
 
     @classmethod
     def for_data(cls, train, **settings):

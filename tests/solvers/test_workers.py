@@ -20,8 +20,8 @@ import pytest
 from romvae.data import open_snapshots
 from romvae.errors import ConfigError, NumericsError
 from romvae.solvers import simulate, simulate_to
-from romvae.solvers.dask_workers import _check_versions, _versions, on_dask
-from romvae.solvers.workers import RETRIES, LostWorkerError, on_processes
+from romvae.tasks.dask_workers import _check_versions, _versions, on_dask
+from romvae.tasks.workers import RETRIES, LostWorkerError, on_processes
 
 from decay import DECAY, FRAGILE  # isort: skip
 
@@ -176,14 +176,14 @@ def test_dask_is_needed_for_a_scheduler(monkeypatch):
 @pytest.mark.slow
 def test_a_scheduler_that_does_not_answer_is_named(monkeypatch):
     pytest.importorskip("distributed")
-    monkeypatch.setattr("romvae.solvers.dask_workers._CONNECT", "1s")
+    monkeypatch.setattr("romvae.tasks.dask_workers._CONNECT", "1s")
     with pytest.raises(ConfigError, match=r"no Dask scheduler answers at 'tcp://127\.0\.0\.1:9'"):
         simulate(DECAY, n=2, scheduler="tcp://127.0.0.1:9")
 
 
 def test_dask_workers_of_other_versions_are_refused():
     def client(answer: Callable[..., str]) -> types.SimpleNamespace:
-        return types.SimpleNamespace(run=lambda function: {"tcp://a:1": function(), "tcp://b:2": answer()})
+        return types.SimpleNamespace(run=lambda function, names: {"tcp://a:1": function(names), "tcp://b:2": answer()})
 
     _check_versions(client(_versions))
     with pytest.raises(
@@ -224,9 +224,8 @@ def test_dask_gives_the_same_bits_and_outlives_a_killed_worker(tmp_path, unbroke
 @pytest.mark.slow
 def test_dask_workers_that_do_not_share_the_disk_send_their_trajectories(tmp_path, monkeypatch):
     pytest.importorskip("distributed")
-    from romvae.solvers import on_disk
+    from romvae.tasks.ensemble import Errand
 
-    errand = on_disk._Errand
-    monkeypatch.setattr(on_disk, "_Errand", lambda block, folder, token: errand(block, "/nonexistent", token))
+    monkeypatch.setattr(Errand, "into", classmethod(lambda cls, folder, block: cls(block, "/nonexistent", "")))
     simulate_to(tmp_path / "a.h5", "heat_1d", 6, workers=2, scheduler="local")
     assert np.array_equal(open_snapshots(tmp_path / "a.h5")["u"], simulate("heat_1d", 6)["u"])

@@ -36,21 +36,22 @@ def one_by_one(function: Callable[[Task], Result], tasks: Sequence[Task]) -> Ite
 
 
 def on_processes(
-    function: Callable[[Task], Result], tasks: Sequence[Task], workers: int
+    function: Callable[[Task], Result], tasks: Sequence[Task], workers: int, what: str = "simulate"
 ) -> Iterator[tuple[Task, Result | LostWorkerError]]:
     """`(task, result)` of every task in the order in which they end, from fresh processes ("spawn").
 
     What the function raises is raised here. Stopping the iteration ends the workers at once.
 
     Arguments:
-        function: Importable by its name.
-        tasks: Picklable.
+        function: Importable by its name, or a `partial` of such a one; it goes to every worker once.
+        tasks: Picklable; each is asked for when a worker is about to take it.
         workers: Processes, at most one per task.
+        what: The command, for messages.
 
     Raises:
         ConfigError: The processes do not even start.
     """
-    crew = _Crew(function, min(workers, len(tasks)))
+    crew = _Crew(function, min(workers, len(tasks)), what)
     try:
         yield from crew.work(tasks)
     finally:
@@ -67,16 +68,16 @@ class _Worker:
 class _Crew:
     """The workers, by the connection over which each is told its task."""
 
-    def __init__(self, function: Callable[[Any], Any], workers: int) -> None:
-        self.function, self.workers = function, workers
+    def __init__(self, function: Callable[[Any], Any], workers: int, what: str) -> None:
+        self.function, self.workers, self.what = function, workers, what
         self.crew: dict[Connection, _Worker] = {}
         self.never_started = 0
 
     def work(self, tasks: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
-        waiting = deque(enumerate(tasks))
+        waiting = deque(range(len(tasks)))
         lost = [0] * len(tasks)
         while waiting or any(worker.job is not None for worker in self.crew.values()):
-            self._fill(waiting)
+            self._fill(waiting, tasks)
             for connection in cast("list[Connection]", wait(list(self.crew))):
                 worker = self.crew[connection]
                 try:
@@ -87,7 +88,7 @@ class _Crew:
                         continue
                     lost[job[0]] += 1
                     if lost[job[0]] <= RETRIES:
-                        waiting.appendleft(job)
+                        waiting.appendleft(job[0])
                     else:
                         yield job[1], LostWorkerError(_how_it_ended(worker.process.exitcode, lost[job[0]]))
                     continue
@@ -101,7 +102,7 @@ class _Crew:
                 if done is not None:
                     yield done[1], result
 
-    def _fill(self, waiting: deque[tuple[int, Any]]) -> None:
+    def _fill(self, waiting: deque[int], tasks: Sequence[Any]) -> None:
         """Starts workers as long as there are tasks for them, and gives a task to everyone who is idle."""
         idle = [c for c, worker in self.crew.items() if worker.job is None]
         while len(self.crew) < self.workers and len(idle) < len(waiting):
@@ -110,7 +111,8 @@ class _Crew:
             if not waiting:
                 return
             if self.crew[connection].ready:
-                job = waiting.popleft()
+                number = waiting.popleft()
+                job = number, tasks[number]
                 self.crew[connection].job = job
                 try:
                     connection.send(job[1])
@@ -118,13 +120,13 @@ class _Crew:
                     pass
                 except Exception as error:
                     raise ConfigError(
-                        f"simulate: the work cannot be sent to another process ({error}). {_SEND}"
+                        f"{self.what}: the work cannot be sent to another process ({error}). {_SEND}"
                     ) from error
 
     def _hire(self) -> Connection:
         spawn = multiprocessing.get_context("spawn")
         here, there = spawn.Pipe()
-        process = spawn.Process(target=_serve, args=(there, self.function), daemon=True)
+        process = spawn.Process(target=_serve, args=(there, self.function, self.what), daemon=True)
         with interrupts_held():
             process.start()
         there.close()  # so that the end of the process is the end of the connection
@@ -139,8 +141,8 @@ class _Crew:
             self.never_started += 1
             if self.never_started > RETRIES:
                 raise ConfigError(
-                    "simulate: worker processes end as they start, for want of memory or because the calling script "
-                    'lacks `if __name__ == "__main__":`. Use workers=1'
+                    f"{self.what}: worker processes end as they start, for want of memory or because the calling "
+                    'script lacks `if __name__ == "__main__":`. Use workers=1'
                 )
         return worker.job
 
@@ -164,7 +166,7 @@ def _how_it_ended(code: int | None, times: int) -> str:
     return f"its worker process was {how}, {times} times. Use fewer workers"
 
 
-def _serve(connection: Connection, function: Callable[[Any], Any]) -> None:
+def _serve(connection: Connection, function: Callable[[Any], Any], what: str) -> None:
     """What a worker does: answers tasks until its parent closes the connection or ends."""
     end_with_parent()
     connection.send(None)
@@ -174,7 +176,7 @@ def _serve(connection: Connection, function: Callable[[Any], Any]) -> None:
         except (EOFError, OSError):
             return
         except Exception as error:  # such as a function that only the parent knows
-            answer = (False, ConfigError(f"simulate: another process cannot do the work ({error}). {_SEND}"))
+            answer = (False, ConfigError(f"{what}: another process cannot do the work ({error}). {_SEND}"))
         try:
             connection.send(answer)
         except OSError:

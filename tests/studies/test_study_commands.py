@@ -1,0 +1,148 @@
+"""`romvae study` and `romvae rollout` with a design or workers, on a run folder."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+from romvae import cli
+from romvae.commands.planned import parsed_ranges
+from romvae.commands.run_folder import DataRecord, RunFolder
+from romvae.data import open_snapshots, write_snapshots
+from romvae.errors import ConfigError
+from romvae.solvers import Range
+from romvae.testing import mock_snapshots
+
+QUICK = ["--steps", "3", "--members", "8", "--workers", "1", "-q"]
+
+
+@pytest.fixture(scope="module")
+def folder(small, tmp_path_factory) -> Path:
+    """A run and its data; the parts that a study looks at are `test` (two trajectories) and `calibration` (12)."""
+    top = tmp_path_factory.mktemp("run")
+    data = mock_snapshots(1, ("u", "v"), trajectories=18, times=6)
+    write_snapshots(data, top / "data.h5")
+    rows = {"train": [0, 3], "variance": [3, 4], "test": [4, 6], "calibration": [6, 18]}
+    parts = SimpleNamespace(**{name: data.isel(trajectory=slice(*ends)) for name, ends in rows.items()})
+    RunFolder(top / "run").path.mkdir()
+    RunFolder(top / "run").begin("seed: 0\n", DataRecord.of(top / "data.h5", parts, 0), "romvae train")
+    small.untouched.save(top / "run" / "model")
+    return top
+
+
+@pytest.fixture
+def run(capsys):
+    def run(*words: object) -> tuple[int, str, str]:
+        code = cli.main([str(word) for word in words])
+        told = capsys.readouterr()
+        return code, told.out, told.err
+
+    return run
+
+
+def test_a_study_of_the_run_s_own_data_in_one_command(small, folder, run, tmp_path):
+    out = tmp_path / "study"
+    words = ["study", folder / "run", "--out", out, "--n", 4, "--design", "grid", "--starts", 2, *QUICK]
+    wanted = ["--quantity", "max:u", "probe:v@x=0.5", "--range", "viscosity=0.2:1.6:log", "--tolerance", 0.5]
+    code, told, err = run(*words, *wanted)
+    assert code == 0, err
+    beyond = 2 * int((np.geomspace(0.2, 1.6, 4) > float(small.start["viscosity"].max())).sum())
+    assert f"8 rollouts to time 0.3, {beyond} out of range" in told
+    assert "v_probe_x0p5" in told
+    assert "outside of the trained range" in err
+    with (out / "table.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    np.testing.assert_allclose([float(row["viscosity"]) for row in rows], np.repeat(np.geomspace(0.2, 1.6, 4), 2))
+    assert [row["initial_field"] for row in rows] == ["4", "5"] * 4  # the test part
+    assert all(float(row["u_maximum_lower"]) < float(row["u_maximum"]) < float(row["u_maximum_upper"]) for row in rows)
+    with xr.open_dataset(out / "study.nc", engine="h5netcdf") as found:
+        assert found["v_probe_x0p5"].attrs["calibration_trajectories"] == 12
+        assert "trust_horizon" in found
+    code, _, err = run(*words, *wanted)
+    assert code == 5
+    assert "exists already" in err
+
+
+def test_without_the_run_s_data_only_what_is_calibrated_can_be_studied(folder, run, tmp_path):
+    moved = tmp_path / "moved"
+    shutil.copytree(folder / "run", moved)
+    record = (moved / "data.json").read_text().replace("data.h5", "gone.h5")
+    (moved / "data.json").write_text(record)
+    words = ["study", moved, "--out", tmp_path / "s", *QUICK]
+    code, _, err = run(*words)
+    assert code == 3
+    assert "gone.h5: the data of this run are not there any more. Give initial fields with --start" in err
+    given = ["--start", folder / "data.h5", "--starts", 1]
+    code, _, err = run(*words, *given, "--quantity", "probe:u@x=0.5")
+    assert code == 3
+    assert "quantity u_probe_x0p5, the trust horizon is to be calibrated first, but" in err
+    code, _, err = run(*words, *given)
+    assert code == 0, err
+    assert "warning: study: no trust horizon" in err
+
+
+@pytest.mark.slow
+def test_many_rollouts_by_a_command_are_those_of_python(small, folder, run, tmp_path):
+    out = tmp_path / "a.h5"
+    words = ["rollout", folder / "run", "--start", folder / "data.h5", "--split", "all", "--out", out, *QUICK]
+    code, told, err = run(*words)
+    assert code == 0, err
+    assert f"{out}: 18 forecasts of 3 steps" in told
+    assert torch.get_num_threads() == 1
+    start = mock_snapshots(1, ("u", "v"), trajectories=18, times=6).isel(time=0)
+    expected = small.rom.rollout(start, steps=3, members=8)
+    assert np.array_equal(open_snapshots(out)["v_upper"], expected["v_upper"])
+
+
+def test_a_range_is_a_name_and_an_interval_or_a_value():
+    assert parsed_ranges(["a=1:2", "b=1e-3:1:log", "c=-4"]) == [
+        Range("a", 1, 2),
+        Range("b", 1e-3, 1, "log"),
+        Range("c", -4, -4),
+    ]
+    for word in ("a", "a=", "=1:2", "a=1:2:3", "a=1:2:lin", "a=x:y"):
+        with pytest.raises(ConfigError, match=f"--range {word}: expected NAME=LOW:HIGH"):
+            parsed_ranges([word])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--range", "viscosity=1:2"], "--n is missing"),
+        (["--n", "0"], "--n = 0: should be at least 1"),
+        (["--n", "2", "--from-case"], "the data do not say which case"),
+        (["--n", "2", "--from-case", "--starts", "1"], "--starts goes with given initial fields"),
+        (["--starts", "9"], "--starts = 9: there are 2 initial fields"),
+        (["--every", "0"], "--every = 0: should be at least 1"),
+        (["--level", "90"], "--level = 90"),
+        (["--quantity", "maxi:u"], "kind is 'maxi'"),
+    ],
+)
+def test_a_command_that_makes_no_sense_is_one_line_and_code_2(folder, run, tmp_path, words, message):
+    code, _, err = run("study", folder / "run", "--out", tmp_path / "s", *words, "-q")
+    assert code == 2
+    assert message in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_goes_with_many_rollouts_only_is_said(folder, run, tmp_path):
+    words = ["rollout", folder / "run", "--start", folder / "data.h5", "--out", tmp_path / "a.h5"]
+    code, _, err = run(*words, "--skip-failed")
+    assert code == 2
+    assert "--starts and --skip-failed go with --n, --workers or --scheduler" in err
+
+
+def test_a_parameter_that_shapes_the_initial_field_is_not_varied_without_it():
+    from romvae.commands.planned import _refuse_shaping
+
+    data = xr.Dataset(attrs={"case": "burgers_1d_parametric"})
+    _refuse_shaping(data, [{"a": 1.0, "w": 2.0}, {"a": 1.0, "w": 2.0}])
+    with pytest.raises(ConfigError, match=r"a, w: shapes the initial field .* Use --from-case"):
+        _refuse_shaping(data, [{"a": 1.0, "w": 2.0}, {"a": 2.0, "w": 1.0}])
