@@ -161,6 +161,6 @@ def _summary(found: xr.Dataset, out: Path) -> None:
     )
     last = found.isel(time=-1)
     for name in quantities_of(found):
-        low, high = (float(last[name + end].median()) for end in ("_lower", "_upper"))
+        half = 0.5 * float((last[f"{name}_upper"] - last[f"{name}_lower"]).median())
         span = f"{float(last[name].min()):.4g} to {float(last[name].max()):.4g}"
-        print(f"  {name:<24} {span}, median interval {low:.4g} to {high:.4g}")
+        print(f"  {name:<24} {span}, median half-width of the interval {half:.4g}")
