@@ -20,7 +20,8 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts import ValidationError as FlagError
 from pydantic import ValidationError
 
-from romvae.errors import RomvaeError
+from romvae.errors import RankLostError, RomvaeError
+from romvae.supervision import supervised, this_command
 from romvae.version import __version__
 
 __all__ = ["COMMANDS", "main", "run"]
@@ -41,6 +42,7 @@ COMMANDS = {
     "benchmark": "Run every case by its recipe and write one page of all results.",
     "config": "Show, check or complete a settings file.",
     "bench-io": "Measure how fast snapshots are read, beside a plain copy of memory.",
+    "bench-train": "Measure a training step, beside a bare loop and in several processes.",
     "selfcheck": "Try what is promised about faults, bad input and exact continuation, here.",
 }
 
@@ -49,7 +51,8 @@ _EPILOGUE = """\
 Every command takes `--debug`, which shows the traceback of an error.
 
 Exit codes: 0 done; 1 internal error; 2 command line or settings; 3 bad data or model; 4 numerical failure;
-5 output, disk or memory; 6 a quality bound was missed; 130 interrupted; 143 terminated.
+5 output, disk or memory; 6 a quality bound was missed; 7 another process of a training was lost;
+130 interrupted; 143 terminated.
 """
 
 
@@ -72,6 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if debug:
         words.remove("--debug")
     _set_up(debug)
+    called = this_command.set((*words, "--debug") if debug else tuple(words))
     try:
         _app()(words, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
@@ -87,6 +91,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if message:
             _say(f"error: {' '.join(message.split())}")
         return code
+    finally:
+        this_command.reset(called)
     return 0
 
 
@@ -124,6 +130,8 @@ def _app() -> App:
 def _outcome(error: BaseException) -> tuple[int, str]:
     """Exit code and message of what ended a command."""
     match error:
+        case RankLostError() if supervised():  # the supervisor knows what became of the other
+            return error.exit_code, ""
         case RomvaeError():
             return error.exit_code, str(error)
         case FlagError() if isinstance(error.__cause__, ValidationError):

@@ -19,6 +19,7 @@ __all__ = [
     "OutOfRangeWarning",
     "OutputError",
     "QualityError",
+    "RankLostError",
     "RomvaeError",
     "SchemaError",
     "TrainingStoppedError",
@@ -76,6 +77,12 @@ class QualityError(RomvaeError):
     """A result is worse than the bound that the user asked for."""
 
     exit_code = 6
+
+
+class RankLostError(RomvaeError):
+    """Another process of the same training has ended, or cannot be reached."""
+
+    exit_code = 7
 
 
 class AssumptionWarning(UserWarning):

@@ -19,6 +19,7 @@ __all__ = [
     "OdeSolver",
     "PhysicsKind",
     "PosteriorKind",
+    "Precision",
     "PriorKind",
     "Schedule",
     "TransitionKind",
@@ -55,6 +56,9 @@ VarianceRule = Literal["staged", "global", "faithful", "joint", "beta_nll", "stu
 `global`: one per field; `faithful`, `joint`, `beta_nll`: a local one with the mean on the training trajectories;
 `fixed`: given as `noise_std`.
 """
+
+Precision = Literal["float32", "bf16"]
+"""In which digits the convolutions of a training step compute; everything else is float32."""
 
 PosteriorKind = Literal["diagonal", "full", "flow"]
 """Distribution of the code of a snapshot: Gaussian with a diagonal or a full covariance, or a normalising flow."""

@@ -26,7 +26,8 @@ class Objective(ABC):
         """Penalty of a batch, a scalar.
 
         Arguments:
-            kl: Divergences `(batch, latent)`, or `(batch, 1)` where the latents are not independent.
+            kl: Divergences `(batch, latent)`, or `(batch, 1)` where the latents are not independent. Of the batch, only
+                its mean may count: where several processes share a batch, that takes its place, as a batch of one.
             progress: Share of the training that is done, 0 to 1.
         """
 

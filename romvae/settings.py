@@ -31,6 +31,7 @@ from romvae.kinds import (
     OdeSolver,
     PhysicsKind,
     PosteriorKind,
+    Precision,
     PriorKind,
     Schedule,
     TransitionKind,
@@ -168,6 +169,16 @@ class TrainingSettings(Settings):
     )
     augment: Literal["auto", "none"] = Field("auto", description="symmetric copies where grid and boundary allow")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU where there is one")
+    devices: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="processes on each machine that share every batch: GPUs, or shares of its cores",
+    )
+    nodes: int | None = Field(
+        None, ge=1, le=100000, description="machines; more than one are started by srun or torchrun"
+    )
+    precision: Precision = Field("float32", description="of the convolutions of a training step; the rest is float32")
     threads: int | None = Field(None, ge=1, le=1024, description="CPU threads; another number gives other weights")
     memory_budget: float | None = Field(
         None, gt=0, le=1e6, description="GB that the training data may take; larger data are read in blocks"

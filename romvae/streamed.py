@@ -23,19 +23,20 @@ _OTHER_BYTES = 2**27  # networks, their optimiser, libraries
 _COPIES = 3  # of the training data in memory: the tensor, and what is computed from it
 
 
-def streaming_budget(ds: xr.Dataset, schema: Schema, budget: float | None) -> int | None:
+def streaming_budget(ds: xr.Dataset, schema: Schema, budget: float | None, processes: int = 1) -> int | None:
     """Bytes that the data may take where they have to be streamed; None where they fit into memory.
 
     Arguments:
         ds: Snapshots.
         schema: Their fields.
         budget: Memory for the data in GB; None takes half of what is available.
+        processes: Those on this machine that each hold the data.
     """
     nbytes = 4 * sum(ds[name].size for name in schema.field_names)
     if budget is not None:
         return int(budget * 1e9) if nbytes > budget * 1e9 else None
     available = available_bytes()
-    if available is None or 2 * _COPIES * nbytes <= available:
+    if available is None or 2 * _COPIES * nbytes * processes <= available:
         return None
     require_memory(
         f"{nbytes / 1e6:,.0f} MB of training data, even read in parts",

@@ -19,9 +19,9 @@ MODULES = {name: file for file, name in NAMES.items()}
 # What a part may never import, whether at the top of a file, inside a function or for type checking only.
 FORBIDDEN = {
     ("schema", "grid", "boundary", "canonical", "check", "statistics", "errors"): {"torch", "lightning"},
-    ("atomic", "lock", "memory", "processes", "tasks"): {"torch", "lightning"},
+    ("atomic", "lock", "memory", "processes", "tasks", "launch", "supervision"): {"torch", "lightning"},
     ("solvers", "metrics", "plot", "report", "settings", "settings_file", "progress"): {"torch", "lightning"},
-    ("distributions", "nn", "vae", "dynamics", "priors", "objectives", "kinds"): {
+    ("distributions", "nn", "vae", "dynamics", "priors", "objectives", "kinds", "ranks"): {
         "xarray",
         "lightning",
         "h5py",
@@ -70,6 +70,8 @@ TORCH_FREE = (
     "progress",
     "atomic",
     "cli",
+    "launch",
+    "supervision",
 )
 # Installed under another name than they are imported by.
 DISTRIBUTIONS = {"yaml": "pyyaml", "PIL": "pillow", "google_crc32c": "google-crc32c"}

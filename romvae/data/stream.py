@@ -70,6 +70,13 @@ class BlockOrder:
         chosen = np.sort(_blocks(self.seed, epoch, self._count)[p * self.blocks : (p + 1) * self.blocks])
         return [(int(k) * self.block, min(self.snapshots, (int(k) + 1) * self.block)) for k in chosen]
 
+    def begin(self, number: int) -> int:
+        """Place of a pool's first snapshot in the endless sequence: the inverse of `locate`."""
+        epoch, p = divmod(number, self.pools)
+        lacking = self._count * self.block - self.snapshots
+        later = p > _pool_of_last(self.seed, epoch, self._count, self.blocks)
+        return epoch * self.snapshots + p * self.blocks * self.block - (lacking if later else 0)
+
     def locate(self, place: int) -> tuple[int, int]:
         """Pool, and place within it, of a place in the endless sequence of snapshots."""
         epoch, offset = divmod(place, self.snapshots)

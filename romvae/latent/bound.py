@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from romvae.distributions import analytic, divergence, reparameterise
 from romvae.nn.observation import FixedGaussian, LocalGaussian, SharedGaussian
+from romvae.ranks import ALONE, Ranks
 from romvae.vae import VAE
 
 __all__ = ["HeldOutBound", "held_out_bound"]
@@ -44,17 +45,21 @@ class HeldOutBound:
     _profiled: bool = True
 
     @torch.no_grad()
-    def add(self, vae: VAE, x: Tensor, generator: torch.Generator | None = None) -> None:
+    def add(self, vae: VAE, x: Tensor, generator: torch.Generator | None = None, ranks: Ranks = ALONE) -> None:
         """Counts snapshots `(batch, channel, *space)` in.
 
         Arguments:
             vae: The model.
             x: Normalised.
             generator: Source of one code per snapshot, on the CPU; None uses torch's own.
+            ranks: Processes that share the snapshots; this one counts its share, and `merged` all of them.
         """
-        decoder = vae.decoder
+        decoder, rows = vae.decoder, ranks.part(len(x))
+        noise = torch.randn(len(x), vae.latent, generator=generator, dtype=x.dtype)[rows.start : rows.stop].to(x.device)
+        x = x[rows.start : rows.stop]
+        if not len(x):
+            return
         q, p = vae.encoder(x), vae.prior()
-        noise = torch.randn(len(x), vae.latent, generator=generator, dtype=x.dtype).to(x.device)
         z = reparameterise(q, noise)
         shared = isinstance(decoder, SharedGaussian) and not isinstance(decoder, FixedGaussian)
         self._profiled = shared and not (isinstance(decoder, LocalGaussian) and decoder.rule != "profiled")
@@ -69,6 +74,19 @@ class HeldOutBound:
             self.kl += float(kl.double().sum())
         self.snapshots += len(x)
         self.points, self.floor = decoder.points, decoder.floor
+
+    def merged(self, ranks: Ranks) -> HeldOutBound:
+        """The bound on the snapshots of all processes, each counted once."""
+        if ranks.size == 1:
+            return self
+        parts = [part for part in ranks.gathered(self) if part.snapshots]
+        found = replace(parts[0])
+        for part in parts[1:]:
+            found.squares = found.squares + part.squares
+            found.likelihood += part.likelihood
+            found.kl += part.kl
+            found.snapshots += part.snapshots
+        return found
 
     @property
     def divergence(self) -> float:

@@ -51,7 +51,9 @@ class Conv(nn.Module):
 class ChannelDropout(nn.Module):
     """Leaves out whole channels at random in training, and scales the others up so that the mean stays.
 
-    Randomness is given: without a `generator` nothing is dropped, so that no global random state is read.
+    Randomness is given: without a `generator` nothing is dropped, so that no global random state is read. Where the
+    samples are the share of a larger batch, `among` is its size and which of it they are: numbers are drawn for the
+    whole. A multiple of the share is several samples of each code, one after the other.
 
     Arguments:
         share: Probability with which a channel of a sample is left out.
@@ -64,13 +66,22 @@ class ChannelDropout(nn.Module):
         super().__init__()
         self.share = share
         self.generator: torch.Generator | None = None
+        self.among: tuple[int, slice] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.generator is None:
             return x
-        kept = torch.rand(x.shape[:2], generator=self.generator) >= self.share
+        kept = self._drawn(*x.shape[:2]) >= self.share
         factor = kept.to(x.dtype) / (1 - self.share)
         return x * factor.to(x.device).reshape(*x.shape[:2], *[1] * (x.ndim - 2))
+
+    def _drawn(self, samples: int, channels: int) -> Tensor:
+        if self.among is None:
+            return torch.rand(samples, channels, generator=self.generator)
+        whole, rows = self.among
+        repeats = samples // (rows.stop - rows.start)
+        drawn = torch.rand(repeats * whole, channels, generator=self.generator)
+        return drawn.unflatten(0, (repeats, whole))[:, rows].flatten(0, 1)
 
 
 class ResidualBlock(nn.Module):

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from romvae.nn.conv import Conv, ResidualBlock
 from romvae.nn.layout import Layout
+from romvae.nn.precision import MixedPrecision
 
 __all__ = ["FieldDecoder", "patches_to_grid"]
 
@@ -35,7 +36,7 @@ def patches_to_grid(x: Tensor, patch: int, shape: tuple[int, ...]) -> Tensor:
     return x
 
 
-class FieldDecoder(nn.Module):
+class FieldDecoder(MixedPrecision):
     """z -> linear path + patches of a convolutional trunk + a small smoothing correction at full resolution.
 
     The convolutional part starts at zero. With `linear`, the linear path starts as the POD reconstruction
@@ -80,11 +81,15 @@ class FieldDecoder(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         """Decodes latents of shape `(batch, latent)` to `(batch, channel, *space)`."""
         layout = self.layout
-        x = patches_to_grid(self.head(self.trunk(z)), layout.patch, layout.shape)
+        with self.reducing(z):
+            x = patches_to_grid(self.head(self.trunk(z)), layout.patch, layout.shape)
+        x = x.to(z.dtype)
         if self.linear is not None:
             x = x + self.linear(z).reshape(z.shape[0], layout.fields, *layout.shape)
         if self.smooth is not None:
-            x = x + self.smooth(x)
+            with self.reducing(z):
+                correction = self.smooth(x)
+            x = x + correction.to(z.dtype)
         return x
 
     def trunk(self, z: Tensor) -> Tensor:

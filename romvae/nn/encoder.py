@@ -12,11 +12,12 @@ from romvae.kinds import PosteriorKind
 from romvae.nn.conv import Conv, ResidualBlock
 from romvae.nn.layout import Layout
 from romvae.nn.posterior import POSTERIORS
+from romvae.nn.precision import MixedPrecision
 
 __all__ = ["Encoder"]
 
 
-class Encoder(nn.Module):
+class Encoder(MixedPrecision):
     """q(z | x) = N(L (x - m) + f(x), diag exp(g(x))), or another posterior around the same linear path.
 
     The linear path L starts as the whitened POD projection (`start_from_pod`) and the convolutional correction f at
@@ -67,7 +68,9 @@ class Encoder(nn.Module):
         Returns:
             A distribution with batch shape `(batch,)` and event shape `(latent,)`.
         """
-        values = self.head(self.trunk(x))
+        with self.reducing(x):
+            features = self.trunk(x)
+        values = self.head(features.to(x.dtype))
         return self.posterior(values, 0.0 if self.linear is None else self.linear(x.flatten(1)))
 
     @torch.no_grad()

@@ -1,4 +1,7 @@
-"""Batches from tensors in memory; which samples, in which order, is a pure function of (seed, step)."""
+"""Batches from tensors in memory; which samples, in which order, is a pure function of (seed, step).
+
+Where several processes train, each draws the random numbers of the whole batch, and fetches its share of the samples.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from romvae.ranks import ALONE, Ranks
 from romvae.symmetry import Symmetry
 
 __all__ = ["SnapshotBatches", "StepSeeds", "WindowBatches", "step_generator"]
@@ -36,13 +40,24 @@ class StepSeeds:
         steps: Number of training steps in all.
         seed: Seed of the order.
         start: First step, for resuming.
+
+    Attributes:
+        batch_size: Samples of a whole batch.
+        ranks: Processes that share every batch.
     """
 
+    batch_size: int
     stream: ClassVar[str] = "steps"
     """Name of the random numbers that a source draws."""
 
     def __init__(self, steps: int, seed: int, start: int = 0) -> None:
         self.steps, self.seed, self.start = steps, seed, start
+        self.ranks: Ranks = ALONE
+
+    @property
+    def rows(self) -> slice:
+        """Which samples of a batch are given out: those of this process."""
+        return self.ranks.share(self.batch_size)
 
     def __len__(self) -> int:
         return self.steps - self.start
@@ -114,24 +129,26 @@ class SnapshotBatches(StepSeeds):
         return torch.cat(parts)
 
     def fetch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Numbers and values of the snapshots of a step."""
-        index = self._take(step * self.batch_size)
+        """Numbers and values of this process's snapshots of a step."""
+        index = self._take(step * self.batch_size)[self.rows]
         if self.numbers is not None:
             index = self.numbers[index]
         return index, self.x[index]
 
     def batch(self, generator: torch.Generator, step: int) -> dict[str, Tensor]:
         index, x = self.fetch(step)
+        whole, rows = (self.batch_size, *x.shape[1:]), self.rows
+        moves = [drawn[rows] for drawn in self.symmetry.draw(whole, generator)]
         out = {"trajectory": index // self.group}
         if self.neighbour:
             pair = torch.cat([x, self._beside(index)], 1)  # as channels, so that both are moved alike
-            out["x"], out["neighbour"] = self.symmetry.random(pair, generator).chunk(2, 1)
+            out["x"], out["neighbour"] = self.symmetry.apply(pair, moves).chunk(2, 1)
         else:
-            out["x"] = self.symmetry.random(x, generator)
+            out["x"] = self.symmetry.apply(x, moves)
         if self.noise:
-            out["noise"] = torch.randn(len(x), *self.noise, generator=generator)
+            out["noise"] = torch.randn(self.batch_size, *self.noise, generator=generator)[rows]
         if self.input_noise:
-            out["input_noise"] = self.input_noise * torch.randn(x.shape, generator=generator)
+            out["input_noise"] = self.input_noise * torch.randn(whole, generator=generator)[rows]
         return out
 
     def _beside(self, index: Tensor) -> Tensor:
@@ -224,6 +241,8 @@ class WindowBatches(StepSeeds):
         begin = torch.where(torch.rand(shape, generator=generator) < self.early, squeezed, begin)
         begin = begin + earlier * self.stride
         noise = torch.randn(*shape, latent, generator=generator)
+        part = torch.randint(1, self.stride, (*shape, horizon), generator=generator) if self.stride > 1 else None
+        copy, trajectory, begin, noise = (drawn[:, self.rows] for drawn in (copy, trajectory, begin, noise))
         steps = torch.arange(1, horizon + 1) * self.stride
         pick = (copy[..., None], trajectory[..., None])
         out = {
@@ -232,10 +251,9 @@ class WindowBatches(StepSeeds):
             "c": self.c[trajectory],
             "target": self.mean[(*pick, begin[..., None] + steps)],
         }
-        if self.stride > 1:
-            part = torch.randint(1, self.stride, (*shape, horizon), generator=generator)
-            out["part"] = part
-            out["between"] = self.mean[(*pick, begin[..., None] + steps - self.stride + part)]
+        if part is not None:
+            out["part"] = part[:, self.rows]
+            out["between"] = self.mean[(*pick, begin[..., None] + steps - self.stride + out["part"])]
         if earlier:
             back = torch.arange(-earlier, 0) * self.stride
             out["past"] = self.mean[(*pick, begin[..., None] + back)]
@@ -243,7 +261,8 @@ class WindowBatches(StepSeeds):
             along = torch.arange(horizon + 1) * self.stride
             out["controls"] = self.controls[trajectory[..., None], begin[..., None] + along]
         if self.samples:
-            out["noise"] = torch.randn(self.samples, horizon, *shape, latent, generator=generator)
+            drawn = torch.randn(self.samples, horizon, *shape, latent, generator=generator)
+            out["noise"] = drawn[:, :, :, self.rows]
         return out
 
     def _earlier(self, step: int, most: int) -> int:

@@ -16,6 +16,7 @@ from romvae.distributions import mixture_moments
 from romvae.errors import DataError
 from romvae.memory import release_freed
 from romvae.quantities import keep_scores, quantity_scores, standard
+from romvae.ranks import ALONE, Ranks
 from romvae.rollout import decoded_members, latent_members
 from romvae.rom import ROM
 from romvae.streamed import Trajectories
@@ -41,6 +42,7 @@ def calibrate(
     report: Callable[..., None],
     controls: Tensor | None = None,
     kept: Tensor | None = None,
+    ranks: Ranks = ALONE,
 ) -> None:
     """Fits `rom.calibration` to forecasts of trajectories that nothing else was fitted on.
 
@@ -57,6 +59,7 @@ def calibrate(
         report: Progress callable.
         controls: Normalised controls `(trajectory, time, control)`.
         kept: Which snapshots there are, boolean `(trajectory, time)`; None for all.
+        ranks: Processes among which the trajectories are divided; all get the result of all.
 
     Raises:
         DataError: Too few trajectories have a second time.
@@ -74,8 +77,9 @@ def calibrate(
     scores: dict[str, list[np.ndarray]] = {quantity.name: [] for quantity in watched}
     ratios, largest = [], []
     reached = None if kept is None else kept[:, leads].T
-    size = x.block if isinstance(x, Trajectories) else BLOCK
-    for first in range(0, len(x), size):
+    size = min(x.block if isinstance(x, Trajectories) else BLOCK, -(-len(x) // ranks.size))
+    blocks = range(0, len(x), size)
+    for first in (blocks[k] for k in ranks.part(len(blocks))):
         report("calibration", first, len(x))
         if isinstance(x, Trajectories):
             release_freed()
@@ -94,12 +98,15 @@ def calibrate(
             chunks.append(quantity_scores(rom, truth, mean, var, watched))
         ratios.append(torch.cat(parts).transpose(1, 2))
         largest.append(torch.cat(tops).transpose(1, 2))
-        for name, blocks in scores.items():
-            blocks.append(np.concatenate([chunk[name] for chunk in chunks], 1))
+        for name, found in scores.items():
+            found.append(np.concatenate([chunk[name] for chunk in chunks], 1))
+    every = ranks.gathered((ratios, largest, scores))
+    ratios, largest = [part for its, _, _ in every for part in its], [part for _, its, _ in every for part in its]
+    scores = {name: [part for _, _, its in every for part in its[name]] for name in scores}
     rom.calibration.fit(leads, torch.cat(ratios, 2), torch.cat(largest, 2), reached)
     if reached is not None:  # quantities rest on the trajectories that reach the last lead time
         to_the_end = reached.all(0).numpy()
-        scores = {name: [np.concatenate(blocks)[to_the_end]] for name, blocks in scores.items()}
+        scores = {name: [np.concatenate(found)[to_the_end]] for name, found in scores.items()}
     keep_scores(rom, leads, scores)
     report("calibration", len(x), len(x))
 

@@ -13,7 +13,9 @@ from torch import Tensor
 from romvae.assembly import LINEAR_COMPRESSION
 from romvae.kinds import LOSS_DEFAULTS
 from romvae.latent.activity import Activity, activity_of, advice_of, reconstruction_error, warnings_of
+from romvae.launch import place_of, require_place
 from romvae.objectives import Objective, objective_of
+from romvae.ranks import join
 from romvae.rom import ROM
 from romvae.streamed import Trajectories, streaming_budget
 from romvae.symmetry import Symmetry
@@ -195,6 +197,10 @@ def fit_compression(
         size = largest_batch(rom.vae, int(size), terms["samples"])
     stage, batches = mean_training(rom, x, terms, int(steps), float(rate), int(size), symmetry, seed, kept)
     accelerator = "gpu" if told.get("device") != "cpu" and torch.cuda.is_available() else "cpu"
-    run_stage(stage, batches, rom, Session(None, {}), accelerator, progress or (lambda *args: None))
+    devices, nodes = told.get("devices"), told.get("nodes")
+    ranks = join(require_place(place_of(devices, nodes), devices, nodes), accelerator == "gpu")
+    stage.digits = told.get("precision", "float32")
+    report = progress if progress is not None and ranks.first else lambda *args: None
+    run_stage(stage, batches, rom, Session(None, {}, ranks=ranks), accelerator, report, ranks=ranks)
     rom.eval()
     return rom

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor
 from romvae.distributions import moments
 from romvae.dynamics.base import EnsembleDynamics, condition
 from romvae.ragged import even_part
+from romvae.ranks import ALONE, Ranks
 from romvae.training.batches import StepSeeds, WindowBatches, step_generator
 from romvae.training.stages import Stage
 from romvae.vae import VAE
@@ -169,7 +171,7 @@ class DynamicsStage(Stage):
         loss = total / horizon
         for vae in self._frozen:
             loss = loss + self.consistency * self._inconsistency(vae, path[-1])
-        return torch.log(loss + 1e-2).sum()
+        return torch.log(self.ranks.pooled(loss, batch["z0"].shape[1]) + 1e-2).sum()
 
     def _error(self, difference: Tensor) -> Tensor:
         return (difference.square() * self.precision).mean((1, 2))
@@ -194,7 +196,7 @@ class DynamicsStage(Stage):
             error = _norm((z - batch["target"][:, None, :, k]) * weight).mean((1, 2))
             spread = _norm((z[:, :, None] - z[:, None]) * weight).sum((1, 2)).mean(-1) / (samples * (samples - 1))
             total = total + (error - 0.5 * spread).sum()
-        return total / horizon
+        return self.ranks.pooled(total / horizon, batch["z0"].shape[1])
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
@@ -257,7 +259,9 @@ def _norm(difference: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def forecast_score(dynamics: EnsembleDynamics, held: Codes, precision: Tensor, seed: int = 0) -> ForecastScore:
+def forecast_score(
+    dynamics: EnsembleDynamics, held: Codes, precision: Tensor, seed: int = 0, ranks: Ranks = ALONE
+) -> ForecastScore:
     """Scores forecasts of whole held-out trajectories from their first code, every latent weighed by its precision.
 
     Arguments:
@@ -265,25 +269,48 @@ def forecast_score(dynamics: EnsembleDynamics, held: Codes, precision: Tensor, s
         held: Codes of trajectories that it was not trained on; the first copy is used.
         precision: As in `DynamicsStage`.
         seed: Seed of the noise of a stochastic transition.
+        ranks: Processes among which the trajectories are divided, each counted once; all get the score of all.
     """
-    device = dynamics.dt.device
+    device, part = dynamics.dt.device, ranks.part(held.mean.shape[1])
+    rows = slice(part.start, part.stop)
     truth, weight = held.mean[0].transpose(0, 1).to(device), precision.to(device).sqrt()
     steps, noise = len(truth) - 1, None
     if dynamics.stochastic:
         shape = (steps // dynamics.stride, dynamics.members, truth.shape[1], truth.shape[2])
-        noise = torch.randn(shape, generator=step_generator(seed, "validation noise", 0)).to(device)
-    controls = None if held.controls is None else held.controls.to(device)
-    path = dynamics.rollout(truth[0], held.c.to(device), float(dynamics.dt), steps, controls=controls, noise=noise)
-    if not bool(path.isfinite().all()):
+        drawn = torch.randn(shape, generator=step_generator(seed, "validation noise", 0))
+        noise = drawn[:, :, rows].to(device)
+    weighed = truth * weight
+    centre = weighed.mean((0, 1))
+    sums = torch.zeros(4, dtype=torch.float64, device=device)  # of squares and distances: of errors, of the codes
+    if len(part):
+        here = Codes(held.mean[:, rows], held.std[:, rows], held.c[rows], _some(held.controls, rows))
+        path = _forecast(dynamics, here, steps, noise) * weight
+        sums = _score_sums(path, weighed[:, rows], centre)
+    error, crps, spread, distance = ranks.summed(sums).tolist()
+    if not math.isfinite(error + crps):
         return ForecastScore(float("inf"), float("inf"))
-    path, truth = path * weight, truth * weight
-    centre = truth.mean((0, 1))
-    error = (path.mean(1) - truth).square().mean().sqrt() / (truth - centre).square().mean().sqrt()
+    return ForecastScore(math.sqrt(error / spread), crps / distance)
+
+
+def _some(values: Tensor | None, rows: slice) -> Tensor | None:
+    return None if values is None else values[rows]
+
+
+def _forecast(dynamics: EnsembleDynamics, held: Codes, steps: int, noise: Tensor | None) -> Tensor:
+    device = dynamics.dt.device
+    controls = None if held.controls is None else held.controls.to(device)
+    start, c = held.mean[0, :, 0].to(device), held.c.to(device)
+    return dynamics.rollout(start, c, float(dynamics.dt), steps, controls=controls, noise=noise)
+
+
+def _score_sums(path: Tensor, truth: Tensor, centre: Tensor) -> Tensor:
+    """Sums of squared errors, of scores, of squared and of absolute distances from the mean code."""
     members = path.shape[1]
-    rank = torch.arange(1 - members, members, 2, device=device).to(path).reshape(-1, 1, 1)
-    spread = 2 * (rank * path.sort(1).values).mean(1).mean() / members  # mean distance of all pairs of members
-    crps = (path - truth.unsqueeze(1)).abs().mean() - 0.5 * spread
-    return ForecastScore(float(error), float(crps / (truth - centre).abs().mean()))
+    rank = torch.arange(1 - members, members, 2, device=path.device).to(path).reshape(-1, 1, 1)
+    pairs = 2 * (rank * path.sort(1).values).mean(1) / members  # mean distance of all pairs of members
+    score = (path - truth.unsqueeze(1)).abs().mean(1) - 0.5 * pairs
+    found = ((path.mean(1) - truth).square(), score, (truth - centre).square(), (truth - centre).abs())
+    return torch.stack([values.double().sum() for values in found])
 
 
 def train_dynamics(
@@ -297,6 +324,7 @@ def train_dynamics(
     vae: VAE | None = None,
     started: bool = False,
     name: str = DynamicsStage.name,
+    ranks: Ranks = ALONE,
 ) -> None:
     """Fits the dynamics to codes: in closed form, and by gradient steps where the kind has more to learn.
 
@@ -310,11 +338,12 @@ def train_dynamics(
         vae: For a latent consistency.
         started: Whether the closed-form start is there already, because a training is continued.
         name: What the stage is called.
+        ranks: Processes among which the forecasts for a patience are divided.
     """
     if not started:
         codes.start(dynamics)
     if not dynamics.closed_form:
-        judge = None if held is None else lambda model: forecast_score(model, held, precision, plan.seed).crps
+        judge = None if held is None else lambda model: forecast_score(model, held, precision, plan.seed, ranks).crps
         stage = DynamicsStage(
             dynamics,
             precision,

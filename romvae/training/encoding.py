@@ -10,6 +10,7 @@ from torch import Tensor
 
 from romvae.distributions import moments
 from romvae.memory import release_freed, snapshots_at_once
+from romvae.ranks import ALONE, Ranks
 from romvae.streamed import Trajectories
 from romvae.symmetry import Symmetry
 from romvae.training.batches import step_generator
@@ -71,8 +72,11 @@ def encoded_copies(
     seed: int,
     report: Callable[..., None],
     kept: Tensor | None = None,
+    ranks: Ranks = ALONE,
 ) -> tuple[Tensor, Tensor]:
     """Encodes the trajectories and their moved copies.
+
+    Several processes share the trajectories, and all get all codes.
 
     Arguments:
         vae: Whose encoder is used.
@@ -82,12 +86,13 @@ def encoded_copies(
         seed: Of the moves.
         report: Progress callable.
         kept: Which snapshots there are, as in `encode`; trajectories on disk know it themselves.
+        ranks: Those processes.
 
     Returns:
         Means and standard deviations `(copy, trajectory, time, latent)`; NaN beyond the end of a trajectory.
     """
-    if isinstance(x, Trajectories):
-        return _streamed_copies(vae, x, copies, symmetry, seed, report)
+    if isinstance(x, Trajectories) or ranks.size > 1:
+        return _copies_in_blocks(vae, x, copies, symmetry, seed, report, kept, ranks)
     means, stds = [], []
     for k in range(copies):
         report("encode", k, copies)
@@ -98,25 +103,38 @@ def encoded_copies(
     return torch.stack(means), torch.stack(stds)
 
 
-def _streamed_copies(
-    vae: VAE, x: Trajectories, copies: int, symmetry: Symmetry, seed: int, report: Callable[..., None]
+def _copies_in_blocks(
+    vae: VAE,
+    x: Tensor | Trajectories,
+    copies: int,
+    symmetry: Symmetry,
+    seed: int,
+    report: Callable[..., None],
+    kept: Tensor | None,
+    ranks: Ranks,
 ) -> tuple[Tensor, Tensor]:
-    """The same for trajectories on disk: each is read once and moved as it would be in memory."""
+    """The same for trajectories on disk, or shared among processes: each is read once and moved as it would be."""
+    on_disk = isinstance(x, Trajectories)
+    if isinstance(x, Trajectories):
+        kept = None if x.kept is None else torch.from_numpy(x.kept)
     flat = (len(x), x.shape[1] * x.shape[2], *x.shape[3:])
     drawn = [symmetry.draw(flat, step_generator(seed, "dynamics shifts", k)) for k in range(copies)]
-    mean = torch.empty(copies, *x.shape[:2], vae.latent)
+    mine, size = ranks.part(len(x)), x.block if isinstance(x, Trajectories) else len(x)
+    mean = torch.empty(copies, len(mine), x.shape[1], vae.latent)
     std = torch.empty_like(mean)
-    for first in range(0, len(x), x.block):
+    for first in range(mine.start, mine.stop, size):
         report("encode", first, len(x))
-        release_freed()
-        rows = slice(first, first + x.block)
-        block = x[rows]
-        there = None if x.kept is None else torch.from_numpy(x.kept[rows])
+        if on_disk:
+            release_freed()
+        rows = slice(first, min(first + size, mine.stop))
+        here = slice(rows.start - mine.start, rows.stop - mine.start)
+        block, there = x[rows], None if kept is None else kept[rows]
         for k in range(copies):
             moved = symmetry.apply(block.flatten(1, 2), [numbers[rows] for numbers in drawn[k]]).reshape(block.shape)
-            mean[k, rows], std[k, rows] = encode(vae, moved, there)
+            mean[k, here], std[k, here] = encode(vae, moved, there)
     report("encode", len(x), len(x))
-    return mean, std
+    means, stds = zip(*ranks.gathered((mean, std)), strict=True)
+    return torch.cat(means, 1), torch.cat(stds, 1)
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from romvae.errors import ConfigError
 from romvae.physics.penalty import Penalty, PhysicsFunction
 from romvae.physics.residual import Conserved, Residual, conserved_of, residual_of
 from romvae.ragged import even_snapshots
+from romvae.ranks import ALONE, Ranks
 from romvae.schema import TRAJECTORY
 from romvae.streamed import Trajectories
 from romvae.symmetry import Symmetry
@@ -131,6 +133,7 @@ def fine_tune(
     symmetry: Symmetry,
     run: Callable[[Stage, StepSeeds], None],
     notes: dict[str, Any],
+    ranks: Ranks = ALONE,
 ) -> dict[str, Any]:
     """Fine-tunes dynamics, and on request the decoder; the result is kept where held-out forecasts do not suffer.
 
@@ -145,6 +148,7 @@ def fine_tune(
         symmetry: What windows are moved by.
         run: Runs the stage.
         notes: Those of the run; what the start was is kept there for a continuation.
+        ranks: Processes that train; the first one scores, and all go by it.
 
     Returns:
         Notes: forecast scores before and after, the penalty's size, and whether the result was kept.
@@ -175,9 +179,9 @@ def fine_tune(
     held = _held(rom, parts, tensors, plan.seed)
     begun = dict(notes.get("finetune", {}))
     if "before" not in begun:
-        begun["before"] = held()
+        begun["before"] = ranks.once(held)
         if penalty is not None:
-            begun["physics_scale"] = _scale(rom, plan, batches, penalty)
+            begun["physics_scale"] = ranks.once(partial(_scale, rom, plan, batches, penalty))
         notes["finetune"] = begun
     if penalty is not None:
         penalty = replace(penalty, scale=begun["physics_scale"])
@@ -192,11 +196,11 @@ def fine_tune(
         weight=plan.weight,
     )
     run(stage, batches)
-    after = held()
+    after = ranks.once(held)
     slack = 1.0 if penalty is None else WORSE
     kept = after["crps"] <= slack * begun["before"]["crps"]
     if penalty is not None:
-        begun["physics_after"] = _scale(rom, plan, batches, penalty)
+        begun["physics_after"] = ranks.once(partial(_scale, rom, plan, batches, penalty))
     if not kept:
         stage.undo()
         logger.warning("fine-tuning made forecasts of new trajectories worse; the weights before it are kept")

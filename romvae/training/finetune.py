@@ -99,10 +99,13 @@ class FieldWindows(StepSeeds):
         begin = torch.randint(last + 1, (self.batch_size,), generator=generator)
         squeezed = (0.2 * last * torch.rand(self.batch_size, generator=generator) ** 2).long()
         begin = torch.where(torch.rand(self.batch_size, generator=generator) < 0.5, squeezed, begin)
+        trajectory, begin = trajectory[self.rows], begin[self.rows]
         at = begin[:, None] + torch.cat([torch.zeros(1, dtype=torch.long), leads])
         fields = self._fields(trajectory[:, None].expand_as(at), at)
-        fields = self.symmetry.random(fields.flatten(1, 2), generator).reshape(fields.shape)
-        shape = (self.networks, self.rounds * self.batch_size, self.latent)
+        whole = (self.batch_size, fields[0, :, 0].numel(), *fields.shape[3:])
+        moves = [drawn[self.rows] for drawn in self.symmetry.draw(whole, generator)]
+        fields = self.symmetry.apply(fields.flatten(1, 2), moves).reshape(fields.shape)
+        noise = torch.randn(self.networks, self.rounds * self.batch_size, self.latent, generator=generator)
         out = {
             "trajectory": trajectory,
             "x0": fields[:, 0],
@@ -110,13 +113,17 @@ class FieldWindows(StepSeeds):
             "leads": leads,
             "c": self.c[trajectory],
             "parameters": self.parameters[trajectory],
-            "noise": torch.randn(shape, generator=generator),
+            "noise": self._here(noise),
         }
         if self.controls is not None:
             out["controls"] = self.controls[trajectory[:, None], begin[:, None] + torch.arange(longest + 1)]
         if self.stochastic:
-            out["step_noise"] = torch.randn(longest // self.stride, *shape, generator=generator)
+            out["step_noise"] = self._here(torch.randn(longest // self.stride, *noise.shape, generator=generator))
         return out
+
+    def _here(self, noise: Tensor) -> Tensor:
+        """Of numbers `(..., round * batch, latent)` those of this process's share of the batch."""
+        return noise.unflatten(-2, (self.rounds, self.batch_size))[..., self.rows, :].flatten(-3, -2)
 
     def _fields(self, trajectory: Tensor, time: Tensor) -> Tensor:
         if isinstance(self.x, Tensor):
@@ -196,6 +203,9 @@ class FinetuneStage(Stage):
         parts = [self.dynamics, *([self.vae.decoder.mean] if self.decoder else [])]
         return [p for part in parts for p in part.parameters() if p.requires_grad]
 
+    def networks(self) -> list[torch.nn.Module]:
+        return [self.vae.encoder, self.vae.decoder]  # latents are rolled out in float32: their errors accumulate
+
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
         mean, var = forecast_members(self.vae, self.dynamics, batch)
         value = self._scored(mean, var, batch["target"])
@@ -205,7 +215,7 @@ class FinetuneStage(Stage):
 
     def penalty_of(self, penalty: Penalty, mean: Tensor, batch: dict[str, Tensor]) -> Tensor:
         """The penalty of decoded members, a scalar in units of its scale."""
-        squares = self.squares_of(penalty, mean, batch)
+        squares = self.ranks.pooled(self.squares_of(penalty, mean, batch), len(batch["x0"]))
         return penalty.weighed(squares)
 
     def squares_of(self, penalty: Penalty, mean: Tensor, batch: dict[str, Tensor]) -> Tensor:
@@ -230,8 +240,9 @@ class FinetuneStage(Stage):
         return torch.log(self._inside(crps) + 1e-6)
 
     def _inside(self, values: Tensor) -> Tensor:
+        """Mean of values `(lead, batch, channel, *space)` of all ranks over the points inside the domain."""
         mask = self.vae.decoder.mask
-        return values.mean() if mask is None else values[..., mask].mean()
+        return self.ranks.pooled(values.mean() if mask is None else values[..., mask].mean(), values.shape[1])
 
     def optimiser_state(self) -> dict[str, Any]:
         return {**super().optimiser_state(), "begin": self.begin}

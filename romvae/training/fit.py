@@ -17,8 +17,10 @@ from romvae.assembly import LINEAR_COMPRESSION
 from romvae.canonical import did_you_mean
 from romvae.data.unchanged import Stamp
 from romvae.errors import ConfigError, DataError, NotEnoughMemoryError, OutOfRangeWarning
-from romvae.kinds import LOSS_DEFAULTS, LossChoices
+from romvae.kinds import LOSS_DEFAULTS, LossChoices, Precision
+from romvae.launch import place_of, require_place
 from romvae.ragged import ragged_lengths, thinned
+from romvae.ranks import Ranks, join
 from romvae.streamed import Trajectories, streaming_budget
 from romvae.symmetry import Symmetry
 from romvae.tensors import (
@@ -67,6 +69,9 @@ def fit(
     horizon: int | None = None,
     augment: Literal["auto", "none"] = "auto",
     device: Literal["auto", "cpu", "cuda"] = "auto",
+    devices: int | None = None,
+    nodes: int | None = None,
+    precision: Precision = "float32",
     threads: int | None = None,
     memory_budget: float | None = None,
     checkpoint: str | Path | None = None,
@@ -102,6 +107,12 @@ def fit(
         augment: `auto` adds copies moved by the symmetries of the data: shifts along periodic axes where the data look
             invariant, and the reflections and quarter turns that the data declare; `none` never.
         device: Where to train; `auto` takes a GPU where there is one.
+        devices: Processes on each machine, one per GPU, or each with its share of the cores. They have been started by
+            torchrun or SLURM, and each calls this with the same arguments: they share every batch and follow the
+            training of one to rounding. None is this process alone.
+        nodes: Machines.
+        precision: `bf16` computes the convolutions of a training step in bfloat16. Weights, likelihood, divergence,
+            latent rollouts, statistics and calibration are float32 all the same.
         threads: CPU threads; another number gives other weights.
         memory_budget: GB that the data of a part may take; a larger part is read from its file in blocks. None streams
             what would take more than half of the memory that is available. Streamed batches come in another order.
@@ -122,13 +133,15 @@ def fit(
         CheckpointError: The state is damaged.
         NumericsError: The loss stopped being finite, with stage and step.
         TrainingStoppedError: A signal asked for a stop; the state is on disk.
+        RankLostError: Another process of this training has ended.
     """
     _check_parts(rom, parts)
     if threads is not None:
         torch.set_num_threads(threads)
     accelerator = _accelerator(device)
+    ranks = join(require_place(place_of(devices, nodes), devices, nodes), accelerator == "gpu")
     rate = _positive("learning_rate", learning_rate, 2e-3)
-    budget = _budget(rom, parts, memory_budget, checkpoint)
+    budget = ranks.once(lambda: _budget(rom, parts, memory_budget, checkpoint, ranks.local_size))
     windows = int(_positive("batch_size", batch_size, 128))
     steps = {
         "vae": int(_positive("vae_steps", vae_steps, 2000)),
@@ -151,20 +164,23 @@ def fit(
         "augment": augment,
         "model": rom.description(),
         "threads": torch.get_num_threads(),
+        "ranks": ranks.size,
+        "precision": precision,
     }
     if budget is not None and terms["consistency"]:
         raise ConfigError(
             "fit: consistency pairs every snapshot with its neighbour in time, so the data have to be in memory. "
             "Raise memory_budget, or leave consistency out."
         )
-    session = Session(
-        None if checkpoint is None else Path(checkpoint), {**settings, "memory_budget": budget}, checkpoint_every
-    )
-    report = session.watched(progress if progress is not None else lambda *args: None)
+    path = None if checkpoint is None else Path(checkpoint)
+    session = Session(path, {**settings, "memory_budget": budget}, checkpoint_every, ranks)
+    told = progress if progress is not None and ranks.first else lambda *args: None
+    report = session.watched(told)
+    stepping = report if ranks.size == 1 else told  # several processes stop after the same step
     stamp = Stamp.of(parts.train, parts.variance, parts.calibration)
     x, c = _data(rom, parts.train, budget)
     kept = existing_tensor(parts.train)
-    symmetry = data_symmetry(rom, x, kept) if augment == "auto" else Symmetry()
+    symmetry = ranks.once(lambda: data_symmetry(rom, x, kept)) if augment == "auto" else Symmetry()
     notes: dict[str, Any] = {
         "shifted_axes": [rom.schema.grid.names[a] for a in symmetry.axes],
         "operations": [one.name for one in symmetry.operations],
@@ -180,7 +196,8 @@ def fit(
             begun = session.within(stage.name)
             start = 0 if begun is None else begun.step
             options = None if watch is None else watch.options(stage, rom, parts.variance, start)
-            run_stage(stage, batches, rom, session, accelerator, report, options)
+            stage.digits = precision
+            run_stage(stage, batches, rom, session, accelerator, stepping, options, ranks)
         except torch.OutOfMemoryError as error:
             raise NotEnoughMemoryError(
                 f"stage {stage.name}: not enough GPU memory for batch_size {size} ({str(error).splitlines()[0]}). "
@@ -201,31 +218,31 @@ def fit(
         part = _thinned(rom, parts.variance, budget)
         new, _ = _tensors(rom, part)
         there = existing_tensor(part)
-        found = fit_variance(rom.vae, new, symmetry, steps["variance"], 2 * rate, seed, run, there, size)
+        found = fit_variance(rom.vae, new, symmetry, steps["variance"], 2 * rate, seed, run, there, size, ranks)
         session.history.notes.update(found)
 
     def dynamics_stage() -> None:
         copies = _copies(rom, x, symmetry)
-        mean, std = encoded_copies(rom.vae, x, copies, symmetry, seed, report, kept)
+        mean, std = encoded_copies(rom.vae, x, copies, symmetry, seed, report, kept, ranks)
         codes, started = Codes(mean, std, c, _controls(rom, parts.train), kept), session.within("dynamics") is not None
         if not rom.vae.variational or rom.choices["compression"] == "pod":
             std = sensitivity(rom.vae, mean).rsqrt().expand_as(std)
-        precision = 1 / (std.square().mean((0, 1, 2)) if kept is None else std[:, kept].square().mean((0, 1)))
+        weights = 1 / (std.square().mean((0, 1, 2)) if kept is None else std[:, kept].square().mean((0, 1)))
         own = ("ema", "patience", "latent_consistency")
         plan = DynamicsPlan(steps["dynamics"], 2 * rate, windows, large, seed, **{name: terms[name] for name in own})
         held = None
         if plan.patience or rom.choices["dynamics"] == "auto":
             new, beside = _data(rom, parts.variance, budget)
             there = existing_tensor(parts.variance)
-            encoded = encoded_copies(rom.vae, new, 1, Symmetry(), seed, report, there)
+            encoded = encoded_copies(rom.vae, new, 1, Symmetry(), seed, report, there, ranks)
             held = Codes(*encoded, beside, _controls(rom, parts.variance), there).even()
             if rom.choices["dynamics"] == "auto":
-                found = choose_dynamics(rom, codes, held, precision, plan, passing)
+                found = choose_dynamics(rom, codes, held, weights, plan, passing, ranks)
                 session.history.notes["dynamics"] = found
-        train_dynamics(rom.dynamics, codes, precision, plan, run, held=held, vae=rom.vae, started=started)
+        train_dynamics(rom.dynamics, codes, weights, plan, run, held=held, vae=rom.vae, started=started, ranks=ranks)
 
     def passing(stage: Stage, batches: StepSeeds) -> None:
-        run_stage(stage, batches, rom, Session(None, {}), accelerator, report)
+        run_stage(stage, batches, rom, Session(None, {}), accelerator, stepping, ranks=ranks)
 
     def finetune_stage() -> None:
         def tensors(ds: xr.Dataset) -> tuple[Tensor | Trajectories, Tensor, Tensor | None]:
@@ -233,14 +250,14 @@ def fit(
 
         if tuning is not None:
             notes = session.history.notes
-            notes.update(fine_tune(rom, parts, tuning, tensors, symmetry, run, notes))
+            notes.update(fine_tune(rom, parts, tuning, tensors, symmetry, run, notes, ranks))
 
     def calibration_stage() -> None:
         part = parts.calibration
-        calibrate(rom, *_data(rom, part, budget), seed, report, _controls(rom, part), existing_tensor(part))
+        calibrate(rom, *_data(rom, part, budget), seed, report, _controls(rom, part), existing_tensor(part), ranks)
 
-    with session.signals():
-        _begin(session, rom)
+    with session.signals(), ranks.guarded():
+        _begin(session, rom, ranks)
         stages = (mean_stage, variance_stage, dynamics_stage, finetune_stage, calibration_stage)
         todo = [pair for pair in zip(STAGES, stages, strict=True) if tuning is not None or pair[0] != "finetune"]
         for k, (name, stage) in enumerate(todo):
@@ -257,9 +274,11 @@ def fit(
     return session.history
 
 
-def _begin(session: Session, rom: ROM) -> None:
-    """Takes up the state that was found, or writes the first one."""
+def _begin(session: Session, rom: ROM, ranks: Ranks) -> None:
+    """Takes up the state that was found, or writes the first one; all processes begin with the same weights."""
     if session.found is None:
+        if ranks.size > 1:
+            rom.load_state_dict(ranks.once(rom.state_dict))
         session.save(STAGES[0], 0, rom.state_dict(), {})
         return
     chosen = session.history.notes.get("dynamics", {}).get("kind")
@@ -325,14 +344,16 @@ def _controls(rom: ROM, ds: xr.Dataset) -> Tensor | None:
     return control_tensor(ds, rom.schema, rom.control_scaling)
 
 
-def _budget(rom: ROM, parts: Parts, budget: float | None, checkpoint: str | Path | None) -> float | None:
+def _budget(
+    rom: ROM, parts: Parts, budget: float | None, checkpoint: str | Path | None, processes: int
+) -> float | None:
     """GB for streamed data; None where they fit into memory. A training that is continued keeps what it began with."""
     if budget is not None and not budget > 0:
         raise ConfigError(f"fit: memory_budget is {budget} GB, expected a positive number. Leave it out, or raise it.")
     if budget is None and checkpoint is not None and Path(checkpoint).exists():
         kept: float | None = read_state(Path(checkpoint)).settings.get("memory_budget")
         return kept
-    found = streaming_budget(parts.train, rom.schema, budget)
+    found = streaming_budget(parts.train, rom.schema, budget, processes)
     return None if found is None else found / 1e9
 
 

@@ -68,27 +68,36 @@ class MeanStage(Stage):
 
     def trained(self) -> list[torch.nn.Parameter]:
         decoder = self.vae.decoder
-        parameters = [*self.vae.encoder.parameters(), *decoder.mean.parameters(), *self.vae.prior.parameters()]
+        parameters = [*self.vae.encoder.parameters(), *decoder.mean.parameters()]
+        if self.vae.variational:  # else nothing depends on the prior
+            parameters += list(self.vae.prior.parameters())
         if isinstance(decoder, LocalGaussian) and decoder.rule != "profiled":
             parameters += list(decoder.log_var.parameters())
         return parameters
+
+    def networks(self) -> list[torch.nn.Module]:
+        return [self.vae.encoder, self.vae.decoder]
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
         x, decoder = batch["x"], self.vae.decoder
         for layer in self._dropouts:
             layer.generator = step_generator(self.seed, "dropout", self.done)
+            layer.among = self.among
         if self.done == 0 and isinstance(decoder, SharedGaussian):
             decoder.restart()
         q, p = self.vae.encoder(x + batch["input_noise"] if "input_noise" in batch else x), self.vae.prior()
         noise = (batch["noise"] if "noise" in batch else self._noise(x)).transpose(0, 1)  # (sample, batch, latent)
         z = reparameterise(q, noise)
         repeated = x if len(z) == 1 else x.repeat(len(z), *[1] * (x.ndim - 1))
-        loss = -decoder.log_likelihood(repeated, z.flatten(0, 1))
+        loss = -decoder.log_likelihood(repeated, z.flatten(0, 1), self.ranks)
         if self.vae.variational:
             kl = divergence(q, p) if analytic(q, p) else divergence(q, p, z).mean(0)
+            if self.ranks.size > 1:  # every objective is one of the mean divergences
+                kl = self.ranks.pooled(kl.mean(0, keepdim=True), len(x))
             loss = self.objective(kl, self.done / max(1, self.steps)) + loss
         if self.consistency:
-            loss = loss + self.consistency * kl_divergence(q, self.vae.encoder(batch["neighbour"])).mean()
+            between = kl_divergence(q, self.vae.encoder(batch["neighbour"])).mean()
+            loss = loss + self.consistency * self.ranks.pooled(between, len(x))
         return loss
 
     def _noise(self, x: Tensor) -> Tensor:
@@ -100,12 +109,17 @@ class MeanStage(Stage):
         if self.look is not None:
             self.look(self.done, self.steps, self.objective)
 
+    def finish(self) -> None:
+        """Ends the dropout: the stages to come look at what has been trained."""
+        for layer in self._dropouts:
+            layer.generator = layer.among = None
+
     def on_validation_epoch_start(self) -> None:
         self._held, self._generator = HeldOutBound(), step_generator(self.seed, "validation", 0)
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        self._held.add(self.vae, batch["x"], self._generator)
+        self._held.add(self.vae, batch["x"], self._generator, self.ranks)
 
     def on_validation_epoch_end(self) -> None:
-        held = self._held
+        held = self._held.merged(self.ranks)
         self.log_dict({"val_elbo": held.value, "val_kl": held.divergence, "val_error": held.error}, prog_bar=True)

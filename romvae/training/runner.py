@@ -10,12 +10,13 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
-from lightning.pytorch.plugins.environments import LightningEnvironment
 from torch import nn
 
+from romvae.ranks import ALONE, Ranks
 from romvae.training.batches import StepSeeds
 from romvae.training.session import Session
 from romvae.training.stages import Stage
+from romvae.training.strategy import frozen, trainer_options
 
 __all__ = ["StageOptions", "run_stage"]
 
@@ -48,6 +49,9 @@ class _Keeper(Callback):
     def __init__(self, stage: Stage, model: nn.Module, session: Session, report: Callable[..., None]) -> None:
         self.stage, self.model, self.session, self.report = stage, model, session, report
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.session.take_signals()  # Lightning's own handlers would end the process a step too early
+
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
         stage, done = self.stage, self.stage.done
         if done % 20 == 0 or done == stage.steps:
@@ -55,7 +59,8 @@ class _Keeper(Callback):
         if self.session.due and done < stage.steps:
             self.session.history.curves[stage.name] = stage.history
             self.session.save(stage.name, done, self.model.state_dict(), stage.optimiser_state())
-            self.session.stop_if_asked(saved=True)
+            if self.session.asked:
+                self.session.stop_if_asked(saved=True)
 
 
 def run_stage(
@@ -66,8 +71,11 @@ def run_stage(
     accelerator: str,
     report: Callable[..., None],
     options: StageOptions | None = None,
+    ranks: Ranks = ALONE,
 ) -> None:
     """Trains one stage; files, logs and checkpoints of Lightning's own are switched off.
+
+    Where several processes train, each calls it with the same arguments.
 
     Arguments:
         stage: What to optimise.
@@ -77,6 +85,7 @@ def run_stage(
         accelerator: As Lightning calls it.
         report: Progress callable.
         options: What to record of it; None records nothing.
+        ranks: Processes that share every batch.
 
     Raises:
         NumericsError: A loss or gradient is not finite.
@@ -89,14 +98,16 @@ def run_stage(
     lightning = logging.getLogger("lightning.pytorch")
     level = lightning.level
     if batches.start < stage.steps and not stage.stopped:
-        with warnings.catch_warnings():
+        stage.ranks = batches.ranks = ranks
+        stage.whole = getattr(batches, "batch_size", None)
+        with warnings.catch_warnings(), frozen(stage, stage.trained()):
             warnings.filterwarnings("ignore", module="lightning")
             lightning.setLevel(logging.ERROR)
             trainer = Trainer(
                 max_steps=stage.steps - batches.start,
                 max_epochs=1,
                 accelerator=accelerator,
-                devices=1,
+                **trainer_options(ranks, accelerator),
                 logger=options.logger if options is not None else False,
                 enable_checkpointing=options is not None and options.checkpoints,
                 enable_progress_bar=False,
@@ -105,14 +116,13 @@ def run_stage(
                 callbacks=[_Keeper(stage, model, session, report), *(options.callbacks if options is not None else ())],
                 num_sanity_val_steps=0,
                 **(options.trainer if options is not None else {}),
-                # Signals are the session's business, in a batch system too.
-                plugins=[LightningEnvironment()],
             )
             try:
                 held = options.validation if options is not None else None
                 trainer.fit(stage, train_dataloaders=batches, val_dataloaders=held)
             finally:
                 lightning.setLevel(level)
+                stage.ranks = batches.ranks = ALONE
     stage.finish()
     stage.to("cpu")
     session.history.curves[stage.name] = stage.history

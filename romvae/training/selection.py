@@ -11,6 +11,7 @@ from torch import Tensor
 
 from romvae.assembly import DYNAMICS_SIZES, dynamics_of
 from romvae.dynamics.base import EnsembleDynamics
+from romvae.ranks import ALONE, Ranks
 from romvae.training.batches import StepSeeds
 from romvae.training.dynamics import Codes, DynamicsPlan, forecast_score, train_dynamics
 from romvae.training.stages import Stage
@@ -48,6 +49,7 @@ def choose_dynamics(
     precision: Tensor,
     plan: DynamicsPlan,
     run: Callable[[Stage, StepSeeds], None],
+    ranks: Ranks = ALONE,
 ) -> dict[str, Any]:
     """Trains each candidate for a fifth of the steps, and installs the kind with the best forecasts, untrained.
 
@@ -62,6 +64,7 @@ def choose_dynamics(
         precision: As in `DynamicsStage`.
         plan: That of the whole training.
         run: Runs a stage without keeping its state.
+        ranks: Processes that train; all choose the same.
 
     Returns:
         Notes: the kind, and every candidate's scores.
@@ -73,9 +76,9 @@ def choose_dynamics(
             continue
         dynamics = trial(rom, kind)
         train_dynamics(dynamics, codes, precision, short, run, vae=rom.vae, name=f"dynamics: {kind}")
-        scores[kind] = forecast_score(dynamics, held, precision, plan.seed)
+        scores[kind] = forecast_score(dynamics, held, precision, plan.seed, ranks)
         logger.info("dynamics %s: error %.4f, crps %.4f on held-out trajectories", kind, *vars(scores[kind]).values())
-    best = min(scores, key=lambda kind: scores[kind].crps)
+    best = ranks.once(lambda: min(scores, key=lambda kind: scores[kind].crps))
     logger.info("dynamics: %s is used", best)
     install_dynamics(rom, best)
     return {"kind": best, "scores": {kind: vars(score) for kind, score in scores.items()}, "steps": short.steps}

@@ -19,8 +19,9 @@ from typing import Any
 import torch
 
 from romvae.atomic import atomic_file
-from romvae.errors import CheckpointError, ConfigError, TrainingStoppedError
+from romvae.errors import CheckpointError, ConfigError, RankLostError, TrainingStoppedError
 from romvae.kinds import LOSS_DEFAULTS
+from romvae.ranks import ALONE, Ranks
 
 __all__ = ["STAGES", "History", "Session", "TrainingState", "read_state", "write_state"]
 
@@ -31,6 +32,13 @@ STAGES = ("vae", "variance", "dynamics", "finetune", "calibration")
 FORMAT = 1
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 """For each older format, what turns its fields into those of the next one. The first format is the present one."""
+
+_OLDER: dict[str, Any] = {**LOSS_DEFAULTS, "precision": "float32", "ranks": 1}
+"""What older states, which lack these, were trained with."""
+_ROUNDING = {"threads": "threads", "ranks": "processes"}
+"""Settings on which the last bits of the result depend, and nothing else."""
+
+_SIGNALS: list[int] = [signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else [])]
 
 _MAGIC = b"romvae-training-state\n"
 _DIGEST = 64
@@ -150,34 +158,47 @@ class Session:
         path: File of the training state; None keeps none.
         settings: What the result depends on; compared with those of the state that is continued.
         every: Seconds between two writes within a stage.
+        ranks: Processes that train together: the first one reads and writes the state, and all stop at the same step.
 
     Raises:
         ConfigError: The state was made with other settings.
         CheckpointError: The state is there but cannot be used.
     """
 
-    def __init__(self, path: Path | None, settings: Mapping[str, Any], every: float = 30.0) -> None:
-        self.path, self.settings, self.every = path, dict(settings), every
+    def __init__(
+        self, path: Path | None, settings: Mapping[str, Any], every: float = 30.0, ranks: Ranks = ALONE
+    ) -> None:
+        self.path, self.settings, self.every, self.ranks = path, dict(settings), every, ranks
         self.history = History()
         self.found: TrainingState | None = None
         self._signal: int | None = None
+        self._listening = False
         self._clock: tuple[str, float, float] | None = None
         self._written = time.monotonic()
-        if path is not None and (path.exists() or _previous(path).exists()):
-            self.found = read_state(path)
-            self._agree(path, self.found.settings)
+        if path is not None:
+            self.found = ranks.once(lambda: self._read(path))
+        if self.found is not None:
             self.history = History.from_dict(self.found.history)
+
+    def _read(self, path: Path) -> TrainingState | None:
+        if not path.exists() and not _previous(path).exists():
+            return None
+        found = read_state(path)
+        self._agree(path, found.settings)
+        return found
 
     def _agree(self, path: Path, before: Mapping[str, Any]) -> None:
         for name, value in self.settings.items():
-            if name == "threads":
-                if before.get(name) != value:
+            earlier = before.get(name, _OLDER.get(name))  # older states lack newer choices
+            if name in _ROUNDING:
+                if earlier != value:
                     logger.warning(
-                        "continuing with %s threads what was begun with %s: the result will differ in the last bits",
+                        "continuing with %s %s what was begun with %s: the result will differ in the last bits",
                         value,
-                        before.get(name),
+                        _ROUNDING[name],
+                        earlier,
                     )
-            elif before.get(name, LOSS_DEFAULTS.get(name)) != value:  # older states lack newer choices
+            elif earlier != value:
                 raise ConfigError(
                     f"{path}: was trained with {name} = {before.get(name)!r}, now it is {value!r}. "
                     "Continue with the same settings, or train anew in another folder."
@@ -203,8 +224,8 @@ class Session:
         return state if state is not None and state.stage == stage and state.step > 0 else None
 
     def save(self, stage: str, step: int, model: Mapping[str, torch.Tensor], optimiser: Mapping[str, Any]) -> None:
-        """Writes the state now."""
-        if self.path is None:
+        """Writes the state now; only the first process does."""
+        if self.path is None or not self.ranks.first:
             return
         self.tick()
         tensors = {name: value.detach().cpu().clone() for name, value in model.items()}
@@ -214,12 +235,17 @@ class Session:
 
     @property
     def due(self) -> bool:
-        """Whether the state should be written at the next step."""
-        late = time.monotonic() - self._written >= self.every
-        return self.path is not None and (late or self._signal is not None)
+        """Whether the state should be written after the present step."""
+        late = self.ranks.first and time.monotonic() - self._written >= self.every
+        return self.path is not None and (late or self.asked)
+
+    @property
+    def asked(self) -> bool:
+        """Whether a stop was asked for, as all processes know since the same step."""
+        return self._signal is not None if self.ranks.size == 1 else self.ranks.called
 
     def stop_if_asked(self, saved: bool) -> None:
-        """Ends the run if a signal asked for it.
+        """Ends the run if a signal asked for it, to whichever process it came; all of them call this together.
 
         Arguments:
             saved: Whether the state on disk is the present one.
@@ -227,8 +253,10 @@ class Session:
         Raises:
             TrainingStoppedError: A signal came in.
         """
-        if self._signal is not None:
-            raise TrainingStoppedError(self._signal, self.path if saved else None)
+        # Also a meeting: none ends before the first one has written the state.
+        signals = [number for number in self.ranks.gathered(self._signal) if number is not None]
+        if signals:
+            raise TrainingStoppedError(signals[0], self.path if saved else None)
 
     @contextmanager
     def signals(self) -> Iterator[None]:
@@ -236,27 +264,37 @@ class Session:
         if self.path is None or threading.current_thread() is not threading.main_thread():
             yield
             return
-        before: dict[int, Any] = {}
-
-        def ask(signum: int, frame: FrameType | None) -> None:
-            if self._signal is not None and signum == signal.SIGINT:
-                raise KeyboardInterrupt
-            self._signal = signum
-
-        names: list[int] = [signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else [])]
-        for number in names:
-            before[number] = signal.signal(number, ask)
+        before: dict[int, Any] = {number: signal.getsignal(number) for number in _SIGNALS}
+        self._listening = True
+        self.take_signals()
         try:
             yield
+        except RankLostError:
+            if self._signal is not None:  # the other process got it too, and was quicker
+                raise TrainingStoppedError(self._signal, self.path) from None
+            raise
         finally:
+            self._listening = False
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def take_signals(self) -> None:
+        """Puts its handlers in the place of others that were set meanwhile; without effect outside of `signals`."""
+        if self._listening:
+            for number in _SIGNALS:
+                signal.signal(number, self._ask)
+
+    def _ask(self, signum: int, frame: FrameType | None) -> None:
+        if self._signal is not None and signum == signal.SIGINT:
+            raise KeyboardInterrupt
+        self._signal, self.ranks.calling = signum, True
 
     def watched(self, report: Callable[..., None]) -> Callable[..., None]:
         """`report`, which also ends the run between two units of a stage that has no steps of its own."""
 
         def reporting(*args: Any) -> None:
             report(*args)
-            self.stop_if_asked(saved=self.path is not None)
+            if self._signal is not None:  # a process by itself: the others may have more or less to report
+                raise TrainingStoppedError(self._signal, self.path)
 
         return reporting

@@ -10,7 +10,10 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from romvae.errors import NumericsError
+from romvae.kinds import Precision
 from romvae.nn.observation import LocalGaussian
+from romvae.nn.precision import in_precision
+from romvae.ranks import ALONE, Ranks
 
 __all__ = ["Stage", "VarianceStage"]
 
@@ -27,6 +30,11 @@ class Stage(LightningModule):
         learning_rate: Peak rate.
         clip: Bound on the norm of the gradient.
         weight_decay: Decoupled weight decay.
+
+    Attributes:
+        ranks: Processes that share every batch; the loss is that of all of it, the same on each.
+        whole: Samples of the whole batch, where it is shared.
+        digits: Those of the convolutions in `loss`; everything else, and all weights, are float32.
     """
 
     name = "stage"
@@ -39,11 +47,19 @@ class Stage(LightningModule):
         self._state: dict[str, Any] = {}
         self._batch: dict[str, Tensor] = {}
         self.stopped = False
+        self.ranks: Ranks = ALONE
+        self.whole: int | None = None
+        self.digits: Precision = "float32"
 
     @property
     def done(self) -> int:
         """Steps that are done, those before an interruption included."""
         return self.offset + self.global_step
+
+    @property
+    def among(self) -> tuple[int, slice] | None:
+        """Size of the whole batch and which of it is here, where several processes share it."""
+        return None if self.ranks.size == 1 or self.whole is None else (self.whole, self.ranks.share(self.whole))
 
     def continue_from(self, step: int, optimiser: dict[str, Any], history: dict[str, list[float]] | None) -> None:
         """Goes on after `step` steps, with the optimiser's state of that moment."""
@@ -63,13 +79,18 @@ class Stage(LightningModule):
         """The parameters that this stage changes."""
         return [p for p in self.parameters() if p.requires_grad]
 
+    def networks(self) -> list[torch.nn.Module]:
+        """What of it may compute in fewer digits."""
+        return []
+
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
         """Loss of a batch, a scalar."""
         raise TypeError(f"{type(self).__name__} has no loss; define loss(batch).")
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         self._batch = batch
-        loss = self.loss(batch)
+        with in_precision(self.networks(), self.digits):
+            loss = self.loss(batch)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise self._failed(f"the loss is {value}")
@@ -85,7 +106,8 @@ class Stage(LightningModule):
     def _failed(self, what: str) -> NumericsError:
         where = ""
         if "trajectory" in self._batch:
-            numbers = self._batch["trajectory"].flatten().unique().tolist()
+            here = self._batch["trajectory"].flatten().unique().tolist()
+            numbers = sorted({number for part in self.ranks.gathered(here) for number in part})  # all ranks come here
             shown = ", ".join(str(n) for n in numbers[:8]) + (", ..." if len(numbers) > 8 else "")
             where = f" (batch of the training part's trajectories {shown})"
         return NumericsError(
@@ -139,5 +161,8 @@ class VarianceStage(Stage):
     def trained(self) -> list[torch.nn.Parameter]:
         return self.head.head_parameters()
 
+    def networks(self) -> list[torch.nn.Module]:
+        return [self.head.log_var]
+
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
-        return self.head.variance_loss(batch["z"], batch["squared"])
+        return self.ranks.pooled(self.head.variance_loss(batch["z"], batch["squared"]), len(batch["z"]))

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from romvae.memory import snapshots_at_once
 from romvae.nn.observation import LocalGaussian, SharedGaussian
+from romvae.ranks import ALONE, Ranks
 from romvae.symmetry import Symmetry
 from romvae.training.batches import StepSeeds
 from romvae.training.encoding import block_of, encode, moved_copy
@@ -37,6 +38,7 @@ def fit_variance(
     run: Callable[[Stage, StepSeeds], None],
     kept: Tensor | None = None,
     batch_size: int = 128,
+    ranks: Ranks = ALONE,
 ) -> dict[str, Any]:
     """Fits the variance to the errors on new trajectories.
 
@@ -53,6 +55,7 @@ def fit_variance(
         run: Runs the stage.
         kept: Which snapshots there are, boolean `(trajectory, time)`; None for all.
         batch_size: Snapshots per step; 128 at most.
+        ranks: Processes among which the trajectories are divided; all get the errors on all.
 
     Returns:
         Notes: whether the local variance was kept, and the negative log-likelihoods it was judged by.
@@ -63,7 +66,7 @@ def fit_variance(
     aside = max(1, len(x) // 5) if len(x) > 1 else 0
     every = max(1, x.shape[1] // TIMES)
     kept = None if kept is None else kept[:, ::every]
-    z, squared = _errors(vae, x[:, ::every], symmetry, seed, kept)
+    z, squared = _errors(vae, x[:, ::every], symmetry, seed, kept, ranks)
 
     def used(values: Tensor, rows: slice) -> Tensor:
         """Of some trajectories, the snapshots that there are, in a row."""
@@ -92,18 +95,24 @@ def fit_variance(
 
 
 @torch.no_grad()
-def _errors(vae: VAE, x: Tensor, symmetry: Symmetry, seed: int, kept: Tensor | None) -> tuple[Tensor, Tensor]:
+def _errors(
+    vae: VAE, x: Tensor, symmetry: Symmetry, seed: int, kept: Tensor | None, ranks: Ranks
+) -> tuple[Tensor, Tensor]:
     """Codes `(trajectory, copy, time, latent)` and squared errors of the mean `(trajectory, copy, time, *field)`."""
-    there = torch.ones(x.shape[:2], dtype=torch.bool) if kept is None else kept
+    mine = ranks.part(len(x))
+    own = slice(mine.start, mine.stop)
+    kept = None if kept is None else kept[own]
+    there = torch.ones(len(mine), x.shape[1], dtype=torch.bool) if kept is None else kept
     copies = symmetry.copies(COPIES)
-    codes, squares = [], x.new_full((len(x), copies, *x.shape[1:]), torch.nan)
+    codes, squares = [], x.new_full((len(mine), copies, *x.shape[1:]), torch.nan)
     for k in range(copies):
-        shifted = moved_copy(x, symmetry, seed, "variance shifts", k)
+        shifted = moved_copy(x, symmetry, seed, "variance shifts", k)[own]
         z, _ = encode(vae, shifted, kept)
         for rows, times in zip(*(part.split(block_of(shifted)) for part in there.nonzero().T), strict=True):
             squares[rows, k, times] = (shifted[rows, times] - vae.decoder(z[rows, times]).mean).square()
         codes.append(z)
-    return torch.stack(codes, 1), squares
+    parts = ranks.gathered((torch.stack(codes, 1), squares))
+    return torch.cat([part for part, _ in parts]), torch.cat([part for _, part in parts])
 
 
 @torch.no_grad()
@@ -124,8 +133,8 @@ class _Pairs(StepSeeds):
 
     def __init__(self, z: Tensor, squared: Tensor, batch_size: int, steps: int, seed: int) -> None:
         super().__init__(steps, seed)
-        self.z, self.squared, self.batch_size = z, squared, batch_size
+        self.z, self.squared, self.batch_size = z, squared, min(batch_size, len(z))
 
     def batch(self, generator: torch.Generator, step: int) -> dict[str, Tensor]:
-        index = torch.randint(len(self.z), (min(self.batch_size, len(self.z)),), generator=generator)
+        index = torch.randint(len(self.z), (self.batch_size,), generator=generator)[self.rows]
         return {"z": self.z[index], "squared": self.squared[index]}

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from romvae.distributions import Fields
 from romvae.nn.linear import MeanDecoder
+from romvae.ranks import ALONE, Ranks
 
 __all__ = ["Observation"]
 
@@ -45,8 +46,14 @@ class Observation(nn.Module, ABC):
         """Distribution of the snapshot given latents `(batch, latent)`; event `(channel, *space)`."""
 
     @abstractmethod
-    def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
-        """Log-likelihood per snapshot that encoder and mean are trained on, a scalar for the batch."""
+    def log_likelihood(self, x: Tensor, z: Tensor, ranks: Ranks = ALONE) -> Tensor:
+        """Log-likelihood per snapshot that encoder and mean are trained on, a scalar for the batch.
+
+        Arguments:
+            x: Normalised snapshots `(batch, channel, *space)`; where several processes train, the share of this one.
+            z: Codes `(batch, latent)`.
+            ranks: Those processes; the result is that of the whole batch.
+        """
 
     def mean_of(self, z: Tensor) -> Tensor:
         """Mean of p(x | z) alone, `(batch, channel, *space)`, at the cost of no variance."""

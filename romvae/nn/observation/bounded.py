@@ -10,6 +10,7 @@ from romvae.distributions import ContinuousBernoulli, Fields
 from romvae.distributions.continuous_bernoulli import logit_of_mean
 from romvae.nn.linear import MeanDecoder
 from romvae.nn.observation.base import Observation
+from romvae.ranks import ALONE, Ranks
 
 __all__ = ["BernoulliFields", "ContinuousBernoulliFields"]
 
@@ -33,8 +34,8 @@ class BernoulliFields(Observation):
         base = Bernoulli(logits=self.decoded(z), validate_args=False)
         return Fields(base, self.event_dims, self.mask)
 
-    def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
-        return self(z).log_prob(x).mean()
+    def log_likelihood(self, x: Tensor, z: Tensor, ranks: Ranks = ALONE) -> Tensor:
+        return ranks.pooled(self(z).log_prob(x).mean(), len(x))
 
     def link(self, x: Tensor) -> Tensor:
         return torch.logit(x, eps=EDGE)
@@ -58,8 +59,8 @@ class ContinuousBernoulliFields(Observation):
     def forward(self, z: Tensor) -> Fields:
         return Fields(ContinuousBernoulli(self.decoded(z)), self.event_dims, self.mask)
 
-    def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
-        return self(z).log_prob(x).mean()
+    def log_likelihood(self, x: Tensor, z: Tensor, ranks: Ranks = ALONE) -> Tensor:
+        return ranks.pooled(self(z).log_prob(x).mean(), len(x))
 
     def link(self, x: Tensor) -> Tensor:
         return logit_of_mean(x.clamp(EDGE, 1 - EDGE))

@@ -14,6 +14,7 @@ from romvae.nn.decoder import FieldDecoder
 from romvae.nn.linear import MeanDecoder
 from romvae.nn.observation.base import Observation
 from romvae.nn.observation.rules import RULES, MeanRule
+from romvae.ranks import ALONE, Ranks
 
 __all__ = ["FixedGaussian", "LocalGaussian", "SharedGaussian", "profiled_log_likelihood"]
 
@@ -22,7 +23,9 @@ MEMORY = 0.02
 """Weight of the newest batch in the running shared variance."""
 
 
-def profiled_log_likelihood(residual: Tensor, floor: float, points: int | None = None) -> tuple[Tensor, Tensor]:
+def profiled_log_likelihood(
+    residual: Tensor, floor: float, points: int | None = None, ranks: Ranks = ALONE
+) -> tuple[Tensor, Tensor]:
     r"""Log-likelihood per snapshot at the optimal shared variance of each field.
 
     For residuals r the variance that maximises the Gaussian likelihood is the mean square; put back, the
@@ -33,6 +36,7 @@ def profiled_log_likelihood(residual: Tensor, floor: float, points: int | None =
         residual: x - mu(z), shape `(batch, channel, *space)`; zero at points outside the domain.
         floor: Smallest standard deviation, normalised units.
         points: Grid points inside the domain; None takes all.
+        ranks: Processes that share the batch; the variance is that of all residuals.
 
     Returns:
         The log-likelihood per snapshot (a scalar) and the optimal variances, shape `(channel,)`.
@@ -42,7 +46,7 @@ def profiled_log_likelihood(residual: Tensor, floor: float, points: int | None =
     """
     dims = [0, *range(2, residual.ndim)]
     everywhere = residual[0, 0].numel()
-    var = residual.square().mean(dims)
+    var = ranks.pooled(residual.square().mean(dims), len(residual))
     if points is not None and points != everywhere:
         var = var * (everywhere / points)
     var = var + floor**2
@@ -96,12 +100,12 @@ class SharedGaussian(Observation):
     def mean_of(self, z: Tensor) -> Tensor:
         return self.decoded(z)
 
-    def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
-        return self.profiled(x - self.decoded(z))
+    def log_likelihood(self, x: Tensor, z: Tensor, ranks: Ranks = ALONE) -> Tensor:
+        return self.profiled(x - self.decoded(z), ranks)
 
-    def profiled(self, residual: Tensor) -> Tensor:
+    def profiled(self, residual: Tensor, ranks: Ranks = ALONE) -> Tensor:
         """The likelihood at the optimal shared variances, which the buffer follows; see `profiled_log_likelihood`."""
-        value, var = profiled_log_likelihood(residual, self.floor, self.points)
+        value, var = profiled_log_likelihood(residual, self.floor, self.points, ranks)
         self.follow(var.detach())
         return value
 
@@ -159,8 +163,8 @@ class FixedGaussian(Observation):
     def mean_of(self, z: Tensor) -> Tensor:
         return self.decoded(z)
 
-    def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
-        return self(z).log_prob(x).mean()
+    def log_likelihood(self, x: Tensor, z: Tensor, ranks: Ranks = ALONE) -> Tensor:
+        return ranks.pooled(self(z).log_prob(x).mean(), len(x))
 
 
 class LocalGaussian(SharedGaussian):
@@ -211,8 +215,8 @@ class LocalGaussian(SharedGaussian):
         """Log-density of each value, zero outside the domain; shape `(batch, channel, *space)`."""
         return self.inside(-0.5 * (log_var + residual.square() * torch.exp(-log_var) + LOG_2PI))
 
-    def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
-        return RULES[self.rule](self, x, z)
+    def log_likelihood(self, x: Tensor, z: Tensor, ranks: Ranks = ALONE) -> Tensor:
+        return RULES[self.rule](self, x, z, ranks)
 
     def head_parameters(self) -> list[nn.Parameter]:
         """What is fitted after the mean, on trajectories of its own."""
