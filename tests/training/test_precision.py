@@ -84,7 +84,7 @@ def test_convolutions_round_and_likelihood_and_divergence_do_not(parts, monkeypa
     stage, seen = MeanStage(rom.vae, 10), {}
     stage.digits = "bf16"
     conv = next(m for m in rom.vae.encoder.trunk.modules() if isinstance(m, torch.nn.Conv1d))
-    conv.register_forward_hook(lambda m, args, out: seen.setdefault("conv", out.dtype))
+    conv.register_forward_hook(lambda m, args, out: seen.update(conv=out.dtype))
     original = SharedGaussian.profiled
 
     def profiled(self, residual, *args):
