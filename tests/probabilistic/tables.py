@@ -80,6 +80,23 @@ def planted(seed: int) -> tuple[Parts, Callable[[xr.Dataset], tuple[np.ndarray, 
     return parts, lambda part: _truth(np.stack([part["z1"].values, part["z2"].values], -1), x)
 
 
+def noisy_burgers(seed: int) -> tuple[Parts, Callable[[xr.Dataset], tuple[np.ndarray, np.ndarray]]]:
+    """Solutions of viscous Burgers with Gaussian noise that is larger where the field is; their truth as in `planted`.
+
+    sigma = s (0.04 + 0.16 / (1 + exp(-3 u / s))) with the standard deviation s of the solutions: 4 to 20 % of it.
+    """
+    ds = simulate("burgers_1d", 400, seed=seed).isel(x=slice(None, None, 4), time=slice(20, None, 8))
+    clean = ds["u"].values.astype(np.float64)
+    scale = clean.std()
+    std = scale * (0.04 + 0.16 / (1 + np.exp(-3 * clean / scale)))
+    dims = ds["u"].dims
+    noisy = clean + std * np.random.default_rng(seed).standard_normal(clean.shape)
+    ds = ds.assign(u=ds["u"].copy(data=noisy.astype(np.float32)))
+    ds = ds.assign_coords(clean=(dims, clean), std=(dims, std))
+    parts = split(ds, seed=seed, fractions={"train": 0.6, "variance": 0.2, "calibration": 0.05, "test": 0.15})
+    return parts, lambda part: (part["clean"].values, part["std"].values)
+
+
 def _truth(z: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     one, two, phase = z[..., :1], z[..., 1:], 2 * np.pi * x
     mean = one * np.sin(phase) + two * np.cos(phase) + 0.3 * one * two * np.sin(2 * phase)

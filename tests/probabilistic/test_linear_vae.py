@@ -101,6 +101,42 @@ def test_training_the_linear_vae_reaches_the_likelihood_of_ppca():
         assert float((gram - gram.diag().diag()).abs().max()) < 1e-3  # aligned with the principal axes
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_stochastic_bound_comes_near_the_likelihood_of_ppca(seed):
+    """Adam on sampled codes and batches, with the variance profiled per batch: short of the optimum, and not by much."""
+    x, latent = _snapshots(), 3
+    d = x.shape[1]
+    layout = Layout(1, (d,), (("periodic", "periodic"),), latent, 4, (4,), 0)
+    encoder, decoder = LinearEncoder(layout).double(), SharedGaussian(LinearDecoder(layout), floor=1e-9).double()
+    log_std = torch.zeros(latent, requires_grad=True)
+    g = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for each in (*encoder.parameters(), *decoder.parameters()):
+            each.copy_(0.3 * torch.randn(each.shape, generator=g))
+    weights = [*encoder.parameters(), *decoder.parameters(), log_std]
+    optimiser = torch.optim.Adam(weights, lr=1e-2)
+    steps = 4000
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    for _ in range(steps):
+        batch = x[torch.randint(len(x), (128,), generator=g)]
+        mean = encoder(batch[:, None]).mean
+        z = mean + log_std.exp() * torch.randn(mean.shape, generator=g)
+        divergence = kl_standard_normal(mean, log_std.exp().expand_as(mean)).sum(-1).mean()
+        loss = divergence - decoder.log_likelihood(batch[:, None], z)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+    with torch.no_grad():
+        mean = encoder(x[:, None]).mean
+        w = decoder.mean.linear.weight
+        residual = (x - decoder.mean(mean)[:, 0]).square().sum(1).mean() + (w.square() * (2 * log_std).exp()).sum()
+        likelihood = -0.5 * d * (math.log(2 * math.pi) + torch.log(residual / d) + 1)
+        bound = likelihood - kl_standard_normal(mean, log_std.exp().expand_as(mean)).sum(-1).mean()
+    assert _exact_log_likelihood(latent) - 0.2 <= float(bound) <= _exact_log_likelihood(latent) + 1e-9
+
+
 @pytest.mark.parametrize("noise", [0.11, 0.45, 1.0, 3.0, 5.0])
 def test_with_a_fixed_variance_the_active_latents_are_the_eigenvalues_above_it(noise):
     """The optimal W is U (Lambda - s^2)^(1/2) with negative entries cut: the others collapse exactly."""
