@@ -104,7 +104,7 @@ def test_training_the_linear_vae_reaches_the_likelihood_of_ppca():
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_stochastic_bound_comes_near_the_likelihood_of_ppca(seed):
-    """Adam on sampled codes and batches, with the variance profiled per batch: short of the optimum, and not by much."""
+    """Adam on sampled codes and batches, with the variance profiled per batch: not far short of the optimum."""
     x, latent = _snapshots(), 3
     d = x.shape[1]
     layout = Layout(1, (d,), (("periodic", "periodic"),), latent, 4, (4,), 0)
