@@ -15,12 +15,8 @@ from __future__ import annotations
 
 import argparse
 import functools
-import json
-import logging
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,6 +41,7 @@ from romvae.training.runner import run_stage
 from romvae.training.session import Session
 from romvae.training.variance import fit_variance
 from tests.probabilistic.effects import EFFECTS, codes_of_burgers, effect, latent_answer
+from tests.tabulate import tabulate
 
 RULES = ("staged", "global", "faithful", "joint", "beta_nll", "student_t", "crps", "fixed")
 SEEDS = (0, 1, 2)
@@ -305,51 +302,13 @@ def _seed_row(case: str, seed: int, steps: int) -> dict[str, Any]:
     }
 
 
-def show(found: dict[str, dict[str, Any]]) -> str:
-    """The rows as Markdown, seeds side by side."""
-    lines, tables = [], sorted({key.split("/")[0] for key in found})
-    for table in tables:
-        keys = [key for key in found if key.startswith(f"{table}/")]
-        columns = list(dict.fromkeys(column for key in keys for column in found[key]))
-        lines += ["", f"| {table} | " + " | ".join(columns) + " |", "|---" * (1 + len(columns)) + "|"]
-        groups: dict[str, list[dict[str, Any]]] = {}
-        for key in keys:
-            name = key.split("/", 1)[1]
-            groups.setdefault(name if table in UNSEEDED else name.rsplit("/", 1)[0], []).append(found[key])
-        for name, some in groups.items():
-            cells = [" ".join(_cell(row.get(column)) for row in some) for column in columns]
-            lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.3g}"
-    return "" if value is None else " ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Computes what is missing of a table, or shows the file."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("table", choices=[*TABLES, "show"])
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--only", default="", help="rows whose name holds this")
-    parser.add_argument("--quick", action="store_true", help="a few steps: to see that it runs")
-    told = parser.parse_args(arguments)
-    found = json.loads(told.out.read_text(encoding="utf-8")) if told.out.exists() else {}
-    if told.table == "show":
-        print(show(found))
-        return 0
-    logging.getLogger("romvae").setLevel(logging.ERROR)
-    warnings.simplefilter("ignore")
-    for name, compute in rows(told.table, told.quick):
-        if name in found or told.only not in name:
-            continue
-        begin = time.perf_counter()
-        found[name] = compute()
-        told.out.write_text(json.dumps(found, indent=1), encoding="utf-8")
-        print(f"{name}: {time.perf_counter() - begin:.0f} s {json.dumps(found[name])}", flush=True)
-    return 0
+
+    def more(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--quick", action="store_true", help="a few steps: to see that it runs")
+
+    return tabulate(__doc__, TABLES, lambda told: rows(told.table, told.quick), arguments, more, UNSEEDED)
 
 
 if __name__ == "__main__":

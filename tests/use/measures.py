@@ -13,10 +13,6 @@ trained are taken from there, and others are trained and kept there.
 from __future__ import annotations
 
 import argparse
-import json
-import logging
-import time
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -39,6 +35,7 @@ from romvae.rom import ROM
 from romvae.solvers import get_case
 from romvae.solvers.base import Case
 from romvae.trust import true_error
+from tests.tabulate import tabulate
 
 SEEDS = (0, 1, 2)
 HYBRID = ("burgers_1d", "wave_1d", "fisher_1d", "kuramoto_sivashinsky_1d")
@@ -194,41 +191,14 @@ def rows(table: str, folder: Path) -> Iterator[tuple[str, Callable[[], dict[str,
                     yield f"physics/{name}, {n} trajectories/{seed}", lambda n=n, c=name, s=seed: physics(c, s, n)
 
 
-def show(found: dict[str, dict[str, Any]]) -> str:
-    """The rows as Markdown."""
-    lines = []
-    for table in sorted({key.split("/")[0] for key in found}):
-        some = {key.split("/", 1)[1]: row for key, row in found.items() if key.startswith(f"{table}/")}
-        columns = [c for c, v in next(iter(some.values())).items() if not isinstance(v, list)]
-        lines += ["", f"| {table}, seed | " + " | ".join(columns) + " |", "|---" * (1 + len(columns)) + "|"]
-        for name, row in some.items():
-            cells = [f"{row[c]:.3g}" if isinstance(row.get(c), float) else str(row.get(c, "")) for c in columns]
-            lines.append(f"| {name.replace('/', ', ')} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Computes what is missing of a table, or shows the file."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("table", choices=["assimilation", "hybrid", "acquisition", "physics", "show"])
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--data", type=Path, default=Path("benchmark"), help="folder for benchmark data and models")
-    parser.add_argument("--only", default="", help="rows whose name holds this")
-    told = parser.parse_args(arguments)
-    found = json.loads(told.out.read_text(encoding="utf-8")) if told.out.exists() else {}
-    if told.table == "show":
-        print(show(found))
-        return 0
-    logging.getLogger("romvae").setLevel(logging.ERROR)
-    warnings.simplefilter("ignore")
-    for name, compute in rows(told.table, told.data):
-        if name in found or told.only not in name:
-            continue
-        begin = time.perf_counter()
-        found[name] = compute()
-        told.out.write_text(json.dumps(found, indent=1), encoding="utf-8")
-        print(f"{name}: {time.perf_counter() - begin:.0f} s {json.dumps(found[name])}", flush=True)
-    return 0
+
+    def more(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--data", type=Path, default=Path("benchmark"), help="folder for benchmark data and models")
+
+    tables = ("assimilation", "hybrid", "acquisition", "physics")
+    return tabulate(__doc__, tables, lambda told: rows(told.table, told.data), arguments, more)
 
 
 if __name__ == "__main__":
