@@ -164,7 +164,8 @@ def machines_table(groups: Sequence[Group]) -> str:
         for r in results:
             here, versions = r.content["machine"], r.content["versions"]
             gpu = here.get("gpu") or "none"
-            where = f"{here.get('processor')}, {here.get('cpus')} cores, {here.get('threads')} threads, GPU: {gpu}"
+            threads = "1 thread" if here.get("threads") == 1 else f"{here.get('threads')} threads"
+            where = f"{here.get('processor')}, {here.get('cpus')} cores, {threads}, GPU: {gpu}"
             names = ("romvae", "python", "torch", "numpy", "scipy")
             what = ", ".join(f"{name} {versions[name]}" for name in names if name in versions)
             command = f"`{r.content.get('command', '')}`".replace(f" --seeds {r.seed}", "")

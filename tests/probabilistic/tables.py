@@ -40,8 +40,8 @@ from romvae.training.compression import fit_compression
 from romvae.training.runner import run_stage
 from romvae.training.session import Session
 from romvae.training.variance import fit_variance
+from tests.long_tables import tabulate
 from tests.probabilistic.effects import EFFECTS, codes_of_burgers, effect, latent_answer
-from tests.tabulate import tabulate
 
 RULES = ("staged", "global", "faithful", "joint", "beta_nll", "student_t", "crps", "fixed")
 SEEDS = (0, 1, 2)

@@ -35,7 +35,7 @@ from romvae.rom import ROM
 from romvae.solvers import get_case
 from romvae.solvers.base import Case
 from romvae.trust import true_error
-from tests.tabulate import tabulate
+from tests.long_tables import tabulate
 
 SEEDS = (0, 1, 2)
 HYBRID = ("burgers_1d", "wave_1d", "fisher_1d", "kuramoto_sivashinsky_1d")
