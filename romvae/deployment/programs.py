@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import StudentT
 
 from romvae.calibration import Interval
-from romvae.distributions import Fields, moments, reparameterise
+from romvae.distributions import moments, reparameterise
 from romvae.dynamics.base import condition
 from romvae.dynamics.least_squares import stabilised
 from romvae.dynamics.linear_ensemble import LinearEnsemble
@@ -24,7 +23,7 @@ from romvae.dynamics.linear_ensemble import LinearEnsemble
 if TYPE_CHECKING:
     from romvae.rom import ROM
 
-__all__ = ["Decoding", "Encoding", "Part", "Plan", "Stepping", "frozen", "observed"]
+__all__ = ["Decoding", "Encoding", "Part", "Plan", "Stepping", "frozen"]
 
 
 @dataclass(frozen=True)
@@ -155,14 +154,5 @@ class Decoding(Part):
     """Codes `(batch, latent)` to the fields' `mean` and the decoder's own `std`, `(batch, field, *space)`."""
 
     def forward(self, latents: Tensor) -> dict[str, Tensor]:
-        mean, var = observed(self.vae.decoder(latents))
+        mean, var = self.vae.decoder.moments_of(latents)
         return {"mean": self.normaliser.inverse(mean), "std": self.normaliser.inverse_std(var.sqrt())}
-
-
-def observed(p: Fields) -> tuple[Tensor, Tensor]:
-    """Mean and variance of what a decoder says, without the branches on values that torch's Student t has."""
-    base = p.base_dist
-    if not isinstance(base, StudentT):
-        return p.mean, p.variance
-    var = base.scale.square() * base.df / (base.df - 2)  # its degrees of freedom are 3 or more
-    return base.loc, var if p.mask is None else torch.where(p.mask, var, torch.zeros_like(var))

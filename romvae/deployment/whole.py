@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from romvae.deployment.programs import Encoding, Part, Plan, Stepping, observed
+from romvae.deployment.programs import Encoding, Part, Plan, Stepping
 from romvae.distributions import mixture_moments, moments
 from romvae.memory import snapshots_at_once
 
@@ -69,7 +69,7 @@ class Forecast(Part):
         """Means and variances `(lead, row, batch, field, *space)`."""
         layout = self.vae.encoder.layout
         shape = (*latents.shape[:3], layout.fields, *layout.shape)
-        mean, var = observed(self.vae.decoder(latents.reshape(-1, latents.shape[-1])))
+        mean, var = self.vae.decoder.moments_of(latents.reshape(-1, latents.shape[-1]))
         return mean.reshape(shape), var.reshape(shape)
 
     def _ensemble(self, centres: Tensor, like: Tensor) -> Tensor:

@@ -59,6 +59,11 @@ class Observation(nn.Module, ABC):
         """Mean of p(x | z) alone, `(batch, channel, *space)`, at the cost of no variance."""
         return self(z).mean
 
+    def moments_of(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance of p(x | z), each `(batch, channel, *space)`, zero outside the domain."""
+        p = self(z)
+        return p.mean, p.variance
+
     def link(self, x: Tensor) -> Tensor:
         """What `mean` has to put out for the distribution to have the mean `x`."""
         return x

@@ -52,6 +52,12 @@ class LocalStudentT(LocalGaussian):
         base = StudentT(self.freedom.expand_as(mean), mean, scale, validate_args=False)
         return Fields(base, self.event_dims, self.mask)
 
+    def moments_of(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        # The local head is the logarithm of the variance itself, and torch's Student t branches on values.
+        mean = self.decoded(z)
+        log_var = self.variance_parameters(z) if bool(self.local) else self.shared_log_var(mean)
+        return mean, self.inside(torch.exp(log_var))
+
     def head_parameters(self) -> list[nn.Parameter]:
         return [*super().head_parameters(), self.tail]
 
