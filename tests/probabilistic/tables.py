@@ -235,7 +235,7 @@ def rows(table: str, quick: bool) -> Iterator[tuple[str, Callable[[], dict[str, 
             for name, choices in MODELS.items():
                 yield f"models/burgers_{dims}d/{name}", lambda d=dims, c=choices: _model_row(d, c, steps // 3)
     elif table == "seeds":
-        for case in SMALL:
+        for case in CASES:
             for seed in range(10):
                 yield f"seeds/{case}/{seed}", lambda case=case, seed=seed: _seed_row(case, seed, max(40, steps // 15))
     elif table == "effects":
@@ -275,17 +275,13 @@ def _model_row(dims: int, choices: dict[str, Any], steps: int) -> dict[str, Any]
     return {"elbo": bound(rom, parts.test), **skill(rom, parts.test), "seconds_per_epoch": epoch}
 
 
-SMALL = tuple(name for name, case in CASES.items() if len(case.solver().grid.shape) < 3)
-"""Cases in one and two dimensions."""
-
-
 @functools.lru_cache(maxsize=1)
 def _sixteen(case: str) -> xr.Dataset:
-    """A few trajectories of a case at about twelve times; in two dimensions at six, and at every second point."""
-    flat = len(CASES[case].solver().grid.shape) == 2
-    every = {"time": slice(None, None, max(1, len(CASES[case].times) // (6 if flat else 12)))}
-    if flat:
-        every |= {axis: slice(None, None, 2) for axis in ("y", "x")}
+    """A few trajectories of a case at about twelve times; beyond one dimension at six, and at every second point."""
+    grid = CASES[case].solver().grid
+    every = {"time": slice(None, None, max(1, len(CASES[case].times) // (12 if grid.ndim == 1 else 6)))}
+    if grid.ndim > 1:
+        every |= {axis: slice(None, None, 2) for axis in grid.names}
     ds = simulate(case, 16, seed=0).isel(every).drop_vars("split", errors="ignore")
     ds.attrs.pop("symmetries", None)  # every second point may not be the same seen from the other end
     return ds
