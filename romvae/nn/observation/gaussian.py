@@ -203,12 +203,16 @@ class LocalGaussian(SharedGaussian):
         local = self.log_var(z)
         return self._bounded(local + self.shared_log_var(local))
 
+    def log_variance(self, z: Tensor, like: Tensor) -> Tensor:
+        """The local log-variance where it is in use, the shared one in the shape of `like` elsewhere."""
+        return self.variance_parameters(z) if bool(self.local) else self.shared_log_var(like)
+
     def _bounded(self, log_var: Tensor) -> Tensor:
         return soft_clamp(log_var, 2 * math.log(self.floor), math.log(4.0))
 
     def forward(self, z: Tensor) -> Fields:
         mean = self.decoded(z)
-        log_var = self.variance_parameters(z) if bool(self.local) else self.shared_log_var(mean)
+        log_var = self.log_variance(z, mean)
         return gaussian(mean, log_var, self.event_dims, self.mask)
 
     def density(self, residual: Tensor, log_var: Tensor) -> Tensor:

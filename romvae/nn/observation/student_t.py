@@ -47,7 +47,7 @@ class LocalStudentT(LocalGaussian):
 
     def forward(self, z: Tensor) -> Fields:
         mean = self.decoded(z)
-        log_var = self.variance_parameters(z) if bool(self.local) else self.shared_log_var(mean)
+        log_var = self.log_variance(z, mean)
         scale = torch.exp(0.5 * log_var) * torch.sqrt((self.freedom - 2) / self.freedom)
         base = StudentT(self.freedom.expand_as(mean), mean, scale, validate_args=False)
         return Fields(base, self.event_dims, self.mask)
@@ -55,7 +55,7 @@ class LocalStudentT(LocalGaussian):
     def moments_of(self, z: Tensor) -> tuple[Tensor, Tensor]:
         # The local head is the logarithm of the variance itself, and torch's Student t branches on values.
         mean = self.decoded(z)
-        log_var = self.variance_parameters(z) if bool(self.local) else self.shared_log_var(mean)
+        log_var = self.log_variance(z, mean)
         return mean, self.inside(torch.exp(log_var))
 
     def head_parameters(self) -> list[nn.Parameter]:
