@@ -31,9 +31,9 @@ def _eager(program):
 
 
 def _programs(kind, steps=7, members=5, data=True):
-    rom, snapshots = built(kind)
     if "flow" in kind:
         pytest.importorskip("zuko")
+    rom, snapshots = built(kind)
     plan = Plan(steps, members)
     example = example_of(rom, snapshots if data else None, plan)
     inputs = example.inputs(rom, plan)

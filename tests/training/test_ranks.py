@@ -243,6 +243,8 @@ def test_dropout_of_a_share_is_that_of_the_whole_batch():
 )
 def test_every_trained_weight_has_a_gradient_in_every_step(monkeypatch, kinds, told):
     """What averages gradients over processes waits for all of them."""
+    if "flow" in kinds.values():
+        pytest.importorskip("zuko")
     lacking = []
     original = Stage.configure_gradient_clipping
 
