@@ -23,6 +23,8 @@ from romvae.training.session import History
 STEPS = {"vae_steps": 5, "variance_steps": 3, "dynamics_steps": 5, "batch_size": 5}
 """Five samples do not divide by two: the shares are of unequal size."""
 
+PRIOR = "flow" if importlib.util.find_spec("zuko") else "normal"
+
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "residual": ({}, {"ema": 0.9, "patience": 9, "finetune": "crps", "finetune_steps": 3, "finetune_decoder": True}),
     "gru": (
@@ -30,7 +32,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"samples": 2, "objective": "free_bits", "consistency": 0.1, "patience": 9},
     ),
     "full": (
-        {"variance": "faithful", "posterior": "full", "prior": "flow" if importlib.util.find_spec("zuko") else "normal"},
+        {"variance": "faithful", "posterior": "full", "prior": PRIOR},
         {"objective": "capacity", "latent_consistency": 0.1, "finetune": "likelihood", "finetune_steps": 2},
     ),
     "student": (
