@@ -22,7 +22,15 @@ from romvae.nn.observation import Observation
 from romvae.nn.window import windowed
 from romvae.propagation import between_networks, linear_moments, network_paths
 from romvae.quantities import Quantity, quantity_forecast, quantity_variables
-from romvae.rollout import Moments, calibrated, check_finite, decoded_means, decoded_members, latent_members
+from romvae.rollout import (
+    Moments,
+    calibrated,
+    check_finite,
+    decoded_means,
+    decoded_members,
+    forecast_moments,
+    latent_members,
+)
 from romvae.schema import LATENT, TIME, TRAJECTORY, Schema
 from romvae.start import check_history, controls_for, history_of, start_time
 
@@ -207,11 +215,18 @@ def _sampled(
     scalars: dict[str, list[np.ndarray]],
 ) -> Iterator[Moments]:
     """Moments of the members; what the quantities are goes into `scalars`, arrays `(trajectory, lead)` by name."""
+
+    def disagreement(lead: Tensor) -> Tensor:
+        return between_networks(rom.vae, centres, lead, ask.members, decoder)
+
+    if not ask.quantities:
+        for moments in forecast_moments(rom.vae, path, leads, decoder=decoder):
+            yield replace(moments, ensemble_var=disagreement(moments.lead))
+        return
     for lead, mean, var in decoded_members(rom.vae, path, leads, decoder=decoder):
         for name, values in quantity_forecast(rom, mean, var, ask.quantities).items():
             scalars.setdefault(name, []).append(values)
-        ensemble = between_networks(rom.vae, centres, lead, ask.members, decoder)
-        yield Moments(lead, *mixture_moments(mean, var, dim=1), ensemble)
+        yield Moments(lead, *mixture_moments(mean, var, dim=1), disagreement(lead))
 
 
 def _fill(rom: ROM, moments: Moments, ask: Request, part: Excerpt, out: dict[str, np.ndarray]) -> None:

@@ -14,7 +14,7 @@ from romvae.errors import NotEnoughMemoryError
 __all__ = ["available_bytes", "release_freed", "require_memory", "snapshots_at_once"]
 
 _CGROUP = Path("/sys/fs/cgroup")
-_SNAPSHOTS, _POINTS = 1024, 2**19
+_SNAPSHOTS, _POINTS = 1024, 2**18
 
 
 def available_bytes() -> int | None:

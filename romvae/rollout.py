@@ -154,10 +154,46 @@ def step_noise(dynamics: EnsembleDynamics, steps: int, rounds: int, n: int, seed
     return out.flatten(2, 3)
 
 
-def forecast_moments(vae: VAE, path: Tensor, leads: Tensor, frames: int = 1024) -> Iterator[Moments]:
-    """Decodes latent members and yields the moments in chunks of lead times; arguments as in `decoded_members`."""
-    for lead, mean, var in decoded_members(vae, path, leads, frames):
-        yield Moments(lead, *mixture_moments(mean, var, dim=1))
+@torch.no_grad()
+def forecast_moments(
+    vae: VAE, path: Tensor, leads: Tensor, frames: int = 1024, decoder: Observation | None = None
+) -> Iterator[Moments]:
+    """Decodes latent members and yields their moments in chunks of lead times; arguments as in `decoded_members`.
+
+    Members are added up where they are decoded, a few trajectories at a time, so that they stay in the cache and the
+    memory does not grow with their number.
+    """
+    _, members, n, latent = path.shape
+    decoder = vae.decoder if decoder is None else decoder
+    shape = (decoder.mean.layout.fields, *decoder.mean.layout.shape)
+    at_once = min(frames, snapshots_at_once(math.prod(shape[1:])))
+    for lead in leads.split(max(1, frames // (members * n))):
+        codes = path[lead].transpose(1, 2).reshape(-1, members, latent)
+        parts = [_pooled(decoder, group, at_once) for group in codes.split(max(1, at_once // members))]
+        mean, within, between = (torch.cat(each).reshape(len(lead), n, *shape) for each in zip(*parts, strict=True))
+        yield Moments(lead, mean, within, between)
+
+
+def _pooled(decoder: Observation, codes: Tensor, at_once: int) -> tuple[Tensor, Tensor, Tensor]:
+    """`mixture_moments` of codes `(forecast, member, latent)`, each `(forecast, channel, *space)`.
+
+    Members that are too many to be decoded at once are decoded in turn; their squares are added up about the mean so
+    far (Chan, Golub and LeVeque, 1979, Updating formulae and a pairwise algorithm for computing sample variances).
+    """
+    forecasts, members, _ = codes.shape
+    if forecasts * members <= at_once:
+        mean, var = decoder.moments_of(codes.flatten(0, 1))
+        return mixture_moments(mean.unflatten(0, codes.shape[:2]), var.unflatten(0, codes.shape[:2]), dim=1)
+    done = 0
+    centre = within = squares = torch.zeros(())
+    for part in codes.split(max(1, at_once // forecasts), dim=1):
+        mean, var = (each.unflatten(0, part.shape[:2]) for each in decoder.moments_of(part.flatten(0, 1)))
+        count = part.shape[1]
+        own, step = mean.mean(1), count / (done + count)
+        shift = own - centre
+        squares = squares + (mean - own[:, None]).square().sum(1) + shift.square() * (done * step)
+        centre, within, done = centre + shift * step, within + (var.mean(1) - within) * step, done + count
+    return centre, within, squares / (members - 1)
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from romvae.calibration import Calibration
 from romvae.distributions import mixture_moments, moments
 from romvae.errors import ConfigError, DataError
 from romvae.propagation import between_networks, linear_moments, network_paths
-from romvae.rollout import Moments, calibrated, decoded_members, latent_members
+from romvae.rollout import Moments, calibrated, decoded_members, forecast_moments, latent_members
 from romvae.rom import ROM
 from romvae.testing import mock_snapshots
 
@@ -151,6 +151,20 @@ def test_members_and_first_order_agree_where_the_spread_is_small():
     # 2000 samples: 3.2 % per independent direction.
     ratio = total[0].flatten(1).mean(1) / first.dynamics_var[0].flatten(1).mean(1)
     torch.testing.assert_close(ratio, torch.ones_like(ratio), rtol=0, atol=0.13)
+
+
+@pytest.mark.parametrize("members", [1, 2, 7, 64])
+@pytest.mark.parametrize("frames", [3, 20, 10_000])
+def test_moments_are_those_of_all_members_however_few_are_decoded_at_once(members, frames):
+    rom, x0, c = _curved_rom()
+    path = latent_members(rom.vae, rom.dynamics, x0, c, STEPS, members, seed=0)
+    leads = torch.tensor([0, 2, STEPS])
+    whole = [mixture_moments(mean, var, dim=1) for _, mean, var in decoded_members(rom.vae, path, leads)]
+    parts = list(forecast_moments(rom.vae, path, leads, frames))
+    torch.testing.assert_close(torch.cat([part.lead for part in parts]), leads)
+    for k, name in enumerate(("mean", "decoder_var", "dynamics_var")):
+        found = torch.cat([getattr(part, name) for part in parts])
+        torch.testing.assert_close(found, torch.cat([each[k] for each in whole]), rtol=1e-9, atol=1e-12)
 
 
 @pytest.fixture(scope="module")
