@@ -101,7 +101,17 @@ def networks(schema: Schema, normaliser: Normaliser, config: dict[str, Any]) -> 
     values = _boundary_values(schema, normaliser)
     skip, dropout = config["skip"], config["dropout"]
     layout = Layout.for_grid(
-        fields, shape, sides, latent, config["patch"], config["channels"], config["blocks"], values, skip, dropout
+        fields,
+        shape,
+        sides,
+        latent,
+        config["patch"],
+        config["channels"],
+        config["blocks"],
+        values,
+        skip,
+        dropout,
+        config["expand"],
     )
     with torch.random.fork_rng():
         torch.manual_seed(config["seed"])
@@ -171,7 +181,15 @@ def _local_head(layout: Layout) -> FieldDecoder:
     """A decoder of half the width, for the local variance."""
     thin, blocks = max(4, layout.channels[0] // 2), min(1, layout.blocks)
     small = Layout.for_grid(
-        layout.fields, layout.shape, layout.sides, layout.latent, layout.patch, thin, blocks, layout.values
+        layout.fields,
+        layout.shape,
+        layout.sides,
+        layout.latent,
+        layout.patch,
+        thin,
+        blocks,
+        layout.values,
+        expand=layout.expand // 2,
     )
     return FieldDecoder(small, linear=False, smooth=0)
 

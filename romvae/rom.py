@@ -87,6 +87,7 @@ class ROM(nn.Module):
         patch: int | None = None,
         channels: int | None = None,
         blocks: int | None = None,
+        expand: int | None = None,
         hidden: int | None = None,
         depth: int | None = None,
         members: int = 4,
@@ -102,8 +103,11 @@ class ROM(nn.Module):
             latent: Latent dimension; None takes the number of POD modes that hold 99.9 % of the variance, between 4
                 and 32.
             patch: Grid points per axis in a patch; None follows from the grid.
-            channels: Channels at the finest level; None chooses 32 (1-D and 2-D) or 24 (3-D).
+            channels: Channels at the finest level; None chooses 32 (1-D and 2-D; 64 in 2-D where it is the only level)
+                or 24 (3-D).
             blocks: Residual blocks per level; None chooses 1.
+            expand: Width of two fully connected layers of the decoder between the code and the convolutional trunk;
+                None chooses 8 times the channels in 2-D and none in 1-D and 3-D, zero leaves them out.
             hidden: Width of the dynamics; None chooses by its kind, 192 for the default one.
             depth: Hidden layers of the dynamics; None chooses by its kind, 3 for the default one.
             members: Networks in the dynamics ensemble.
@@ -152,6 +156,7 @@ class ROM(nn.Module):
             "patch": patch,
             "channels": channels,
             "blocks": 1 if blocks is None else blocks,
+            "expand": expand,
             "hidden": width if hidden is None else hidden,
             "depth": layers if depth is None else depth,
             "members": members,
@@ -177,6 +182,7 @@ class ROM(nn.Module):
             "patch": layout.patch,
             "channels": layout.channels[0],
             "blocks": layout.blocks,
+            "expand": layout.expand,
             "hidden": dynamics.hidden,
             "depth": dynamics.depth,
             "members": dynamics.members,
@@ -416,7 +422,7 @@ class ROM(nn.Module):
     def from_description(cls, text: str) -> ROM:
         """An untrained ROM of the described sizes; the inverse of `description`."""
         content = json.loads(text)
-        content["model"] = {**DEFAULTS, **content["model"]}  # kinds that came later, as they were before
+        content["model"] = {**DEFAULTS, "expand": 0, **content["model"]}  # what came later, as it was before
         schema = Schema.from_json(json.dumps(content["schema"]))
         n, count = len(schema.fields), len(schema.parameters)
         return _assembled(

@@ -89,6 +89,9 @@ class ModelSettings(Settings):
     patch: int | None = Field(None, ge=1, le=64, description="grid points per axis that the stem merges into one")
     channels: int | None = Field(None, ge=1, le=4096, description="channels of the convolutional trunk")
     blocks: int | None = Field(None, ge=0, le=64, description="residual blocks per level")
+    expand: int | None = Field(
+        None, ge=0, le=16384, description="width of the fully connected layers behind the code; 0 leaves them out"
+    )
     hidden: int | None = Field(None, ge=1, le=16384, description="width of the latent dynamics")
     depth: int | None = Field(None, ge=1, le=64, description="hidden layers of the latent dynamics")
     members: int = Field(4, ge=1, le=64, description="networks in the ensemble of latent dynamics")

@@ -237,3 +237,12 @@ def test_training_twice_gives_the_same_weights():
     two, _ = _trained()
     for (name, a), b in zip(one.state_dict().items(), two.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
+
+
+def test_a_model_of_a_version_without_fully_connected_layers_still_loads():
+    rom = ROM.for_data(mock_snapshots(2, ("u",), trajectories=12, times=8), expand=0, **TINY)
+    told = json.loads(rom.description())
+    assert told["model"].pop("expand") == 0
+    again = ROM.from_description(json.dumps(told))
+    assert again.config["expand"] == 0
+    assert {k: v.shape for k, v in again.state_dict().items()} == {k: v.shape for k, v in rom.state_dict().items()}

@@ -54,7 +54,7 @@ class FieldDecoder(MixedPrecision):
         super().__init__()
         self.layout = layout
         sides = layout.sides
-        self.dense = nn.Linear(layout.latent, layout.flat)
+        self.dense = _fully_connected(layout)
         self.levels = nn.ModuleList()
         widths = layout.channels[::-1]
         for level, channels in enumerate(widths):
@@ -118,6 +118,19 @@ class FieldDecoder(MixedPrecision):
         self.linear.weight.mul_(1e-3)
         self.linear.weight[:, : modes.shape[0]] = (modes * std[:, None]).T.to(self.linear.weight.dtype)
         self.linear.bias.copy_(mean)
+
+
+def _fully_connected(layout: Layout) -> nn.Module:
+    """From the code to the features of the coarsest level."""
+    if not layout.expand:
+        return nn.Linear(layout.latent, layout.flat)
+    return nn.Sequential(
+        nn.Linear(layout.latent, layout.expand),
+        nn.SiLU(),
+        nn.Linear(layout.expand, layout.expand),
+        nn.SiLU(),
+        nn.Linear(layout.expand, layout.flat),
+    )
 
 
 def _upsample(x: Tensor, size: tuple[int, ...]) -> Tensor:

@@ -32,6 +32,8 @@ class Layout:
             empty where no side is.
         skip: Whether the code enters every level of the decoder, and not the coarsest alone.
         dropout: Share of channels that residual blocks leave out at random in training.
+        expand: Width of two fully connected hidden layers between the code and the coarsest level of the decoder; zero
+            leaves them out, and the features there are linear in the code.
     """
 
     fields: int
@@ -44,6 +46,7 @@ class Layout:
     values: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...] = ()
     skip: bool = False
     dropout: float = 0.0
+    expand: int = 0
 
     @property
     def given(self) -> Tensor | None:
@@ -86,27 +89,34 @@ class Layout:
         values: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...] = (),
         skip: bool = False,
         dropout: float = 0.0,
+        expand: int | None = 0,
     ) -> Layout:
         """Chooses patch and levels for a grid so that a step on a CPU stays cheap.
 
-        The patch is the largest of a short list that leaves at least 16 positions along the shortest axis that can
-        afford it, preferring one that divides every axis; levels are added until about 8 positions per axis remain.
+        The patch is the largest of a short list that leaves at least 8 positions along the shortest axis (32 in one
+        dimension), preferring one that divides every axis; levels are added until about 8 positions per axis remain.
+        In two dimensions a grid that needs no second level has 64 channels, and an `expand` of None is 8 times the
+        channels: fully connected layers cost a CPU a fraction of convolutions on fine patches and place fronts better.
         """
         if patch is None:
             patch = _patch(shape)
-        if channels is None:
-            channels = {1: 32, 2: 32, 3: 24}[len(shape)]
         size = [-(-n // patch) for n in shape]
+        if channels is None:
+            channels = {1: 32, 2: 32 if max(size) > 8 else 64, 3: 24}[len(shape)]
+        if expand is None:
+            expand = 8 * channels if len(shape) == 2 else 0
         widths = [channels]
         while max(size) > 8 and len(widths) < 6:
             size = [-(-n // 2) for n in size]
             widths.append(min(widths[-1] * 2, 4 * channels))
-        return cls(fields, tuple(shape), tuple(sides), latent, patch, tuple(widths), blocks, values, skip, dropout)
+        return cls(
+            fields, tuple(shape), tuple(sides), latent, patch, tuple(widths), blocks, values, skip, dropout, expand
+        )
 
 
 def _patch(shape: tuple[int, ...]) -> int:
     candidates = {1: range(4, 17), 2: range(2, 9), 3: range(2, 5)}[len(shape)]
-    positions = {1: 32, 2: 16, 3: 8}[len(shape)]
+    positions = {1: 32, 2: 8, 3: 8}[len(shape)]
     fitting = [p for p in candidates if min(shape) >= p * positions] or [min(candidates)]
     dividing = [p for p in fitting if all(n % p == 0 for n in shape)]
     return max(dividing) if dividing else max(fitting)

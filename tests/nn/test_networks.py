@@ -25,9 +25,9 @@ def _layout(shape, sides, fields=2, latent=5, **kwargs) -> Layout:
 
 @pytest.mark.parametrize(("shape", "sides"), GRIDS)
 @pytest.mark.parametrize("linear", [True, False])
-@pytest.mark.parametrize("patch", [None, 3])
-def test_any_grid_and_boundary_gives_distributions_of_the_right_shape(shape, sides, linear, patch):
-    layout = _layout(shape, sides, patch=patch)
+@pytest.mark.parametrize(("patch", "expand"), [(None, None), (3, 0), (3, 6)])
+def test_any_grid_and_boundary_gives_distributions_of_the_right_shape(shape, sides, linear, patch, expand):
+    layout = _layout(shape, sides, patch=patch, expand=expand)
     encoder, mean = Encoder(layout, linear), FieldDecoder(layout, linear)
     decoder = LocalGaussian(mean, FieldDecoder(layout, linear=False, smooth=0))
     x = torch.randn(3, 2, *shape)
@@ -42,8 +42,9 @@ def test_any_grid_and_boundary_gives_distributions_of_the_right_shape(shape, sid
 
 
 @pytest.mark.parametrize(("shape", "sides"), GRIDS)
-def test_encoder_and_decoder_start_as_pod(shape, sides):
-    layout = _layout(shape, sides)
+@pytest.mark.parametrize("expand", [0, 6])
+def test_encoder_and_decoder_start_as_pod(shape, sides, expand):
+    layout = _layout(shape, sides, expand=expand)
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(40, 2, *shape, generator=generator) + 1.0
     mean, modes, std = pod(x, 5)
@@ -105,6 +106,23 @@ def test_local_variance_stays_between_floor_and_ceiling_and_starts_shared():
     std = decoder(z).stddev.detach()
     assert float(std.min()) >= 1e-2 * (1 - 1e-6)
     assert float(std.max()) <= 2.0 * (1 + 2e-5)  # softplus leaves exp(low - high) at the top
+
+
+@pytest.mark.parametrize("expand", [0, 6])
+def test_the_features_are_linear_in_the_code_without_fully_connected_layers_and_not_with_them(expand):
+    dense = FieldDecoder(_layout((24, 30), GRIDS[2][1], expand=expand)).double().dense
+    z = torch.randn(9, 5, generator=torch.Generator().manual_seed(0)).double()
+    curvature = (dense(2 * z) - 2 * dense(z) + dense(torch.zeros_like(z))).abs().max()
+    assert (float(curvature) < 1e-12) == (expand == 0)
+
+
+def test_small_planes_have_one_level_of_coarse_patches():
+    sides = (("periodic", "periodic"), ("wall", "wall"))
+    for shape, patch, levels in (((32, 32), 4, 1), ((64, 64), 8, 1), ((48, 64), 4, 2), ((256, 256), 8, 3)):
+        layout = Layout.for_grid(1, shape, sides, 4, expand=None)
+        assert (layout.patch, len(layout.channels)) == (patch, levels)
+        assert layout.expand == 8 * layout.channels[0]
+        assert layout.channels[0] == (64 if levels == 1 else 32)
 
 
 def test_layout_prefers_patches_that_divide_the_grid():
