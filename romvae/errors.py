@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib
 import signal
+import sys
 from pathlib import Path
-from types import ModuleType
+from types import FrameType, ModuleType
 
 __all__ = [
     "AssumptionWarning",
@@ -23,6 +24,7 @@ __all__ = [
     "RomvaeError",
     "SchemaError",
     "TrainingStoppedError",
+    "caller_level",
     "optional_import",
 ]
 
@@ -133,3 +135,20 @@ def optional_import(module: str, extra: str, what: str) -> ModuleType:
         if (error.name or "").split(".")[0] != module.split(".")[0]:
             raise
         raise ConfigError(f"{what} needs {module}, which is not installed. Run pip install 'romvae[{extra}]'") from None
+
+
+def caller_level() -> int:
+    """`stacklevel` for a warning that is to name the first line outside of romvae, and not one of its own.
+
+    Between the two stand the frames of torch's decorators.
+    """
+    own = str(Path(__file__).parent)
+    files: list[str] = []
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        files.append(frame.f_code.co_filename)
+        frame = frame.f_back
+    level = max(i for i, file in enumerate(files) if file.startswith(own)) + 1
+    while level < len(files) - 1 and Path(files[level]).parts[-3:] == ("torch", "utils", "_contextlib.py"):
+        level += 1
+    return level + 1

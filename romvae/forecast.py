@@ -16,7 +16,7 @@ from torch import Tensor
 from romvae.calibration import Interval
 from romvae.canonical import MASK, MASK_ATTRS
 from romvae.distributions import mixture_moments
-from romvae.errors import ConfigError, DataError, FewMembersWarning, SchemaError
+from romvae.errors import ConfigError, DataError, FewMembersWarning, SchemaError, caller_level
 from romvae.excerpt import Excerpt, excerpt_of
 from romvae.nn.observation import Observation
 from romvae.nn.window import windowed
@@ -276,7 +276,7 @@ def _check(start: xr.Dataset, steps: int, members: int, level: float) -> None:
             f"rollout: {members} members say little about the spread of a forecast, and its interval was "
             "calibrated with 16. Use 16 or more for the uncertainty; the mean is fine.",
             FewMembersWarning,
-            stacklevel=5,
+            stacklevel=caller_level(),
         )
 
 

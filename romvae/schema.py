@@ -31,7 +31,7 @@ from romvae.canonical import (
     space_of,
 )
 from romvae.check import check_snapshots, uniform_step
-from romvae.errors import OutOfRangeWarning, SchemaError
+from romvae.errors import OutOfRangeWarning, SchemaError, caller_level
 from romvae.grid import Axis, Grid
 from romvae.ragged import existing, ragged_lengths
 
@@ -346,7 +346,7 @@ def _warn_outside(what: str, known: Parameter, values: np.ndarray, where: str) -
             f"{where}{what} {known.name!r} is {values.flat[np.argmax(excess)]:.10g}, outside the trained "
             f"range {known.low:.10g} to {known.high:.10g}: the ROM extrapolates",
             OutOfRangeWarning,
-            stacklevel=4,
+            stacklevel=caller_level(),
         )
 
 

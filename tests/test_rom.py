@@ -192,8 +192,13 @@ def test_refusals_name_what_was_found_and_what_to_do(trained):
 def test_few_members_give_a_mean_and_a_warning(trained):
     rom, data = trained
     start = data.isel(time=0, trajectory=[0])
-    with pytest.warns(FewMembersWarning, match="2 members say little"):
+    with pytest.warns(FewMembersWarning, match="2 members say little") as seen:
         rom.rollout(start, steps=2, members=2)
+    assert {each.filename for each in seen if each.category is FewMembersWarning} == {__file__}
+    outside = start.assign_coords({name: start[name] + 1e3 for name in rom.schema.parameter_names})
+    with pytest.warns(OutOfRangeWarning) as seen:
+        rom.rollout(outside, steps=2, members=8)
+    assert {each.filename for each in seen} == {__file__}  # the line that a user can change
     with warnings.catch_warnings():
         warnings.simplefilter("error", FewMembersWarning)
         rom.rollout(start, steps=2, members=8)

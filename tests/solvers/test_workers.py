@@ -147,7 +147,12 @@ def test_a_killed_command_continues_where_it_was(tmp_path, unbroken, number, cod
     out = tmp_path / "a.h5"
     partial = tmp_path / "a.h5.partial"
     words = _simulate(out, "--workers", "2", "--no-error-estimate")
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+
+    # A shell that starts the tests in the background has Ctrl-C ignored by all of them.
+    def heard() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, preexec_fn=heard)
     while process.poll() is None and len(list(partial.glob("*.shard"))) < 16:
         time.sleep(0.005)
     process.send_signal(number)
