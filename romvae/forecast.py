@@ -15,29 +15,29 @@ from torch import Tensor
 
 from romvae.calibration import Interval
 from romvae.canonical import MASK, MASK_ATTRS
-from romvae.distributions import mixture_moments
 from romvae.errors import ConfigError, DataError, FewMembersWarning, SchemaError, caller_level
 from romvae.excerpt import Excerpt, excerpt_of
 from romvae.nn.observation import Observation
 from romvae.nn.window import windowed
-from romvae.propagation import between_networks, linear_moments, network_paths
-from romvae.quantities import Quantity, quantity_forecast, quantity_variables
-from romvae.rollout import (
-    Moments,
-    calibrated,
-    check_finite,
-    decoded_means,
-    decoded_members,
-    forecast_moments,
-    latent_members,
-)
+from romvae.pieces import Outside, Piece, pieces
+from romvae.quantities import Quantity, quantity_variables
 from romvae.schema import LATENT, TIME, TRAJECTORY, Schema
 from romvae.start import check_history, controls_for, history_of, start_time
 
 if TYPE_CHECKING:
     from romvae.rom import ROM
 
-__all__ = ["KINDS", "Inputs", "Propagation", "Request", "check_names", "checked_inputs", "forecast", "together"]
+__all__ = [
+    "KINDS",
+    "Course",
+    "Inputs",
+    "Propagation",
+    "Request",
+    "check_names",
+    "checked_inputs",
+    "forecast",
+    "together",
+]
 
 Propagation = Literal["members", "linear", "mean"]
 """How spread reaches the field: by members, each followed on its own, to first order (`linear_moments`), or not at all:
@@ -45,8 +45,10 @@ Propagation = Literal["members", "linear", "mean"]
 
 FEW_MEMBERS = 8
 """With fewer members than this a forecast warns that its spread is not to be trusted."""
-BLOCK, BLOCK_BYTES = 16, 2**29
-"""Trajectories rolled out at once, fewer where their forecast would take more than that; bounds the memory."""
+BLOCK, BLOCK_BYTES = 16, 2**25
+"""Trajectories rolled out at once; fewer where their latents, or their fields at one time, would take more bytes."""
+_PATHS = 4
+"""What latents take on their way, in units of themselves: steps, all times, members in their order, checks."""
 KINDS = ("", "_std", "_std_decoder", "_std_dynamics", "_std_posterior", "_std_ensemble", "_lower", "_upper")
 """What is appended to a field's name: mean, total standard deviation, its parts by decoder and dynamics, the latter's
 parts by the posterior of the initial code and by the disagreement of the networks, ends of the interval."""
@@ -89,11 +91,17 @@ class Inputs:
         return Inputs(self.x0[rows], self.c[rows], past, controls)
 
 
-def together(rom: ROM, steps: int) -> int:
-    """Trajectories that are rolled out at once: it follows from the sizes alone, as bits depend on it."""
-    schema = rom.schema
-    one = 4 * (steps + 1) * math.prod(schema.grid.shape) * len(schema.fields) * len(KINDS)
-    return max(1, min(BLOCK, 2 ** int(math.log2(max(1, BLOCK_BYTES // one)))))
+def together(rom: ROM, ask: Request) -> int:
+    """Trajectories that are rolled out at once: it follows from the sizes alone, as bits depend on it.
+
+    Fewer than `BLOCK` where their latents at all times, or their fields at one of them, would take too much memory.
+    """
+    members = ask.members
+    if ask.propagation != "members":
+        members = rom.dynamics.members * (1 + rom.vae.latent if ask.propagation == "linear" else 1)
+    latents = _PATHS * 4 * (ask.steps + 1) * members * rom.vae.latent
+    fields = 4 * math.prod(rom.schema.grid.shape) * len(rom.schema.fields) * len(KINDS)
+    return max(1, min(BLOCK, 2 ** int(math.log2(max(1, BLOCK_BYTES // max(latents, fields))))))
 
 
 def checked_inputs(rom: ROM, start: xr.Dataset, ask: Request, controls: xr.Dataset | None = None) -> Inputs:
@@ -106,35 +114,92 @@ def checked_inputs(rom: ROM, start: xr.Dataset, ask: Request, controls: xr.Datas
     return Inputs(x[:, -1], c, history_of(rom, x), controls_for(rom, start, controls, ask.steps))
 
 
+@dataclass(frozen=True)
+class Course:
+    """A forecast that has been checked and not yet computed.
+
+    Arguments:
+        rom: Trained.
+        given: Where it starts.
+        ask: What is wanted, with the number of members that there will be.
+        part: Which times, fields and region that means.
+        decoder: Of the ROM, or a window of it.
+        outside: Points outside of the domain, if there are any.
+    """
+
+    rom: ROM
+    given: Inputs
+    ask: Request
+    part: Excerpt
+    decoder: Observation
+    outside: Outside | None
+
+    @classmethod
+    def of(cls, rom: ROM, start: xr.Dataset, ask: Request, controls: xr.Dataset | None = None) -> Course:
+        """Arguments and errors as in `ROM.rollout`."""
+        given = checked_inputs(rom, start, ask, controls)
+        if ask.propagation != "members":
+            ask = replace(ask, members=rom.dynamics.members)
+        part = excerpt_of(rom.schema, start_time(start), ask.steps, ask.times, ask.fields, ask.region)
+        decoder = rom.vae.decoder if part.window is None else windowed(rom.vae.decoder, part.window)
+        mask = rom.mask
+        outside = None if mask is None else Outside.of(start, rom, mask, part)
+        return cls(rom, given, ask, part, decoder, outside)
+
+    @property
+    def trajectories(self) -> int:
+        """Their number."""
+        return len(self.given.x0)
+
+    def pieces(self) -> Iterator[tuple[slice, Piece]]:
+        """Which trajectories, and some of their times: block after block, each in the order of time."""
+        size = together(self.rom, self.ask)
+        for first in range(0, self.trajectories, size):
+            rows = slice(first, min(first + size, self.trajectories))
+            outside = None if self.outside is None else self.outside[rows]
+            block = (self.given[rows], self.ask, self.part, self.decoder, self.ask.first + first, outside)
+            for piece in pieces(self.rom, *block):
+                yield rows, piece
+
+
 @torch.no_grad()
 def forecast(rom: ROM, start: xr.Dataset, ask: Request, controls: xr.Dataset | None = None) -> xr.Dataset:
     """Forecasts every trajectory of `start`, block by block; see `ROM.rollout` for arguments, result and errors."""
-    given = checked_inputs(rom, start, ask, controls)
-    if ask.propagation != "members":
-        ask = replace(ask, members=rom.dynamics.members)
-    steps, schema = ask.steps, rom.schema
-    t0 = start_time(start)
-    part = excerpt_of(schema, t0, steps, ask.times, ask.fields, ask.region)
-    decoder = rom.vae.decoder if part.window is None else windowed(rom.vae.decoder, part.window)
+    course = Course.of(rom, start, ask, controls)
+    ask, part, schema = course.ask, course.part, rom.schema
     single = TRAJECTORY not in start.dims
-    size = together(rom, steps)
-    pieces = [
-        _block(rom, given[i : i + size], ask, part, decoder, ask.first + i) for i in range(0, len(given.x0), size)
-    ]
+    whole: dict[str, np.ndarray] = {}
+    numbers: dict[str, np.ndarray] = {}
+    for rows, piece in course.pieces():
+        for found, values in ((whole, piece.values), (numbers, piece.numbers)):
+            for name, each in values.items():
+                if name not in found:
+                    found[name] = np.empty((course.trajectories, len(part.leads), *each.shape[2:]), each.dtype)
+                found[name][rows, piece.place : piece.place + each.shape[1]] = each
     dims = (TRAJECTORY, TIME, *schema.grid.names)
-    out: dict[str, Any] = {LATENT: ((TRAJECTORY, TIME, LATENT), np.concatenate([p[LATENT] for p in pieces]))}
+    out: dict[str, Any] = {LATENT: ((TRAJECTORY, TIME, LATENT), whole.pop(LATENT))}
     for field in (schema.fields[k] for k in part.fields):
         for kind in ask.kinds:
-            values = np.concatenate([piece.pop(field.name + kind) for piece in pieces])
-            out[field.name + kind] = (dims, values, {"units": field.units})
-    if rom.mask is not None:
-        _repeat_outside(out, start, rom, rom.mask, part, ask.kinds)
-    times = t0 + schema.dt * np.asarray(part.leads)
+            out[field.name + kind] = (dims, whole.pop(field.name + kind), {"units": field.units})
+    if course.outside is not None:
+        out[MASK] = (schema.grid.names, (~course.outside.points).astype(np.int8), MASK_ATTRS)
+    times = start_time(start) + schema.dt * np.asarray(part.leads)
     coords: dict[str, Any] = {**_space(rom, part), TIME: (TIME, times, {"units": schema.time_units})}
     if TRAJECTORY in start.coords:
         coords[TRAJECTORY] = start[TRAJECTORY].variable if not single else (TRAJECTORY, [int(start[TRAJECTORY])])
     for name in schema.parameter_names:
         coords[name] = (TRAJECTORY, np.asarray(start[name].values).reshape(-1), start[name].attrs)
+    for quantity in ask.quantities:
+        for name, variable in quantity_variables(rom, quantity, [numbers], ask.level, part.leads).items():
+            if name in out:
+                raise ConfigError(f"rollout: the quantity {name!r} has the name of a variable. Rename the quantity.")
+            out[name] = variable
+    result = xr.Dataset(out, coords, _attributes(rom, start, ask))
+    return result.isel({TRAJECTORY: 0}) if single else result
+
+
+def _attributes(rom: ROM, start: xr.Dataset, ask: Request) -> dict[str, Any]:
+    """What a forecast says of itself."""
     attrs: dict[str, Any] = {
         "Conventions": "CF-1.11 romvae-1",
         "level": ask.level,
@@ -151,13 +216,7 @@ def forecast(rom: ROM, start: xr.Dataset, ask: Request, controls: xr.Dataset | N
         attrs["share"] = ask.share
     if "boundary_conditions" in start.attrs:
         attrs["boundary_conditions"] = start.attrs["boundary_conditions"]
-    for quantity in ask.quantities:
-        for name, variable in quantity_variables(rom, quantity, pieces, ask.level, part.leads).items():
-            if name in out:
-                raise ConfigError(f"rollout: the quantity {name!r} has the name of a variable. Rename the quantity.")
-            out[name] = variable
-    result = xr.Dataset(out, coords, attrs)
-    return result.isel({TRAJECTORY: 0}) if single else result
+    return attrs
 
 
 def _space(rom: ROM, part: Excerpt) -> dict[str, Any]:
@@ -167,102 +226,6 @@ def _space(rom: ROM, part: Excerpt) -> dict[str, Any]:
         return space
     cut = zip(rom.schema.grid.names, part.window, strict=True)
     return {name: (space[name][0], space[name][1][window], space[name][2]) for name, window in cut}
-
-
-def _block(
-    rom: ROM, given: Inputs, ask: Request, part: Excerpt, decoder: Observation, first: int
-) -> dict[str, np.ndarray]:
-    """Forecast of a block of trajectories as arrays `(trajectory, time, *space)`, by the name of the variable."""
-    x0, c, past, controls = given.x0, given.c, given.past, given.controls
-    shape = (len(part.leads), len(x0), *part.shape(rom.schema.grid.shape))
-    names = [rom.schema.field_names[k] for k in part.fields]
-    out = {f + kind: np.empty(shape, np.float32) for f in names for kind in ask.kinds}
-    leads = torch.tensor(part.leads)
-    centres = network_paths(rom.vae, rom.dynamics, x0, c, ask.steps, past=past, controls=controls)
-    scalars: dict[str, list[np.ndarray]] = {}
-    if ask.propagation == "members":
-        path = latent_members(
-            rom.vae, rom.dynamics, x0, c, ask.steps, ask.members, ask.seed, first, past=past, controls=controls
-        )
-        latents = path.mean(1)
-        chunks = _sampled(rom, path, centres, ask, leads, decoder, scalars)
-    else:
-        latents = centres.mean(1)
-        chunks = iter(())
-        if ask.propagation == "linear":
-            chunks = linear_moments(
-                rom.vae, rom.dynamics, x0, c, ask.steps, leads, past=past, controls=controls, decoder=decoder
-            )
-        else:
-            check_finite(latents, ask.steps)
-            for lead, mean in decoded_means(decoder, latents, leads):
-                _put(rom, lead, {"": rom.normaliser.inverse(mean.flatten(0, 1)).reshape(mean.shape)}, part, out)
-    for moments in chunks:
-        _fill(rom, moments, ask, part, out)
-    result = {name: np.swapaxes(values, 0, 1) for name, values in out.items()}
-    result |= {name: np.concatenate(values, 1) for name, values in scalars.items()}
-    result[LATENT] = latents[leads].transpose(0, 1).numpy()
-    return result
-
-
-def _sampled(
-    rom: ROM,
-    path: Tensor,
-    centres: Tensor,
-    ask: Request,
-    leads: Tensor,
-    decoder: Observation,
-    scalars: dict[str, list[np.ndarray]],
-) -> Iterator[Moments]:
-    """Moments of the members; what the quantities are goes into `scalars`, arrays `(trajectory, lead)` by name."""
-
-    def disagreement(lead: Tensor) -> Tensor:
-        return between_networks(rom.vae, centres, lead, ask.members, decoder)
-
-    if not ask.quantities:
-        for moments in forecast_moments(rom.vae, path, leads, decoder=decoder):
-            yield replace(moments, ensemble_var=disagreement(moments.lead))
-        return
-    for lead, mean, var in decoded_members(rom.vae, path, leads, decoder=decoder):
-        for name, values in quantity_forecast(rom, mean, var, ask.quantities).items():
-            scalars.setdefault(name, []).append(values)
-        yield Moments(lead, *mixture_moments(mean, var, dim=1), disagreement(lead))
-
-
-def _fill(rom: ROM, moments: Moments, ask: Request, part: Excerpt, out: dict[str, np.ndarray]) -> None:
-    """Writes the moments of some lead times into the arrays `(time, trajectory, *space)`, in physical units."""
-    stds = calibrated(moments, rom.calibration, ask.level, ask.interval, ask.share)
-    physical = {name: rom.normaliser.inverse_std(s.flatten(0, 1)).reshape(s.shape) for name, s in stds.items()}
-    mean = rom.normaliser.inverse(moments.mean.flatten(0, 1)).reshape(moments.mean.shape)
-    half = physical.pop("half_width")
-    parts = {"": mean, "_lower": mean - half, "_upper": mean + half}
-    parts |= {f"_{name}": std for name, std in physical.items()}
-    _put(rom, moments.lead, parts, part, out)
-
-
-def _put(rom: ROM, lead: Tensor, values: dict[str, Tensor], part: Excerpt, out: dict[str, np.ndarray]) -> None:
-    """Writes `(lead, trajectory, channel, *space)` of each kind into its array."""
-    rows = np.searchsorted(part.leads, lead.numpy())
-    for k in part.fields:
-        for kind, each in values.items():
-            out[rom.schema.field_names[k] + kind][rows] = each[:, :, k].numpy()
-
-
-def _repeat_outside(
-    out: dict[str, Any], start: xr.Dataset, rom: ROM, mask: np.ndarray, part: Excerpt, kinds: Sequence[str]
-) -> None:
-    """Outside of the mask a forecast repeats what stands in the start, and claims no spread."""
-    window: tuple[Any, ...] = part.window or tuple(slice(None) for _ in rom.schema.grid.names)
-    mask = mask[window]
-    outside = ~mask
-    lead = (TRAJECTORY,) if TRAJECTORY in start.dims else ()
-    out[MASK] = (rom.schema.grid.names, mask.astype(np.int8), MASK_ATTRS)
-    for name in (rom.schema.field_names[k] for k in part.fields):
-        given = start[name].isel({TIME: -1}) if TIME in start[name].dims else start[name]
-        values = given.transpose(*lead, *rom.schema.grid.names).values[(..., *window)][..., outside]
-        for kind in kinds:
-            kept = np.zeros_like(values) if "_std" in kind else values
-            out[name + kind][1][..., outside] = kept.reshape(-1, 1, kept.shape[-1])
 
 
 def _check(start: xr.Dataset, steps: int, members: int, level: float) -> None:

@@ -130,12 +130,17 @@ def linear_moments(
     shape = (steps + 1, dynamics.members, latent, n, latent)
     value, slope = value.reshape(shape)[:, :, 0], slope.reshape(shape)
     _finite(value, slope, steps)
-    for lead in leads.split(max(1, frames // (dynamics.members * n))):
-        yield _decoded(vae.decoder if decoder is None else decoder, lead, value[lead], slope[lead])
+    decoder = vae.decoder if decoder is None else decoder
+    at_once = min(frames, snapshots_at_once(math.prod(decoder.mean.layout.shape)))
+    for lead in leads.split(max(1, at_once // (dynamics.members * n))):
+        groups = torch.arange(n).split(max(1, at_once // dynamics.members))
+        parts = [_decoded(decoder, value[lead][:, :, i], slope[lead][:, :, :, i]) for i in groups]
+        mean, within, spread, ensemble = (torch.cat(each, 1) for each in zip(*parts, strict=True))
+        yield Moments(lead, mean, within, spread, ensemble)
 
 
-def _decoded(decoder: Observation, lead: Tensor, z: Tensor, slope: Tensor) -> Moments:
-    """Moments from codes `(lead, network, trajectory, latent)` and their `latent` derivatives on axis 2."""
+def _decoded(decoder: Observation, z: Tensor, slope: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Moments of codes `(lead, network, trajectory, latent)` with their `latent` derivatives on axis 2."""
     flat = z.reshape(-1, z.shape[-1])
     shape = (*z.shape[:3], decoder.mean.layout.fields, *decoder.mean.layout.shape)
     p = decoder(flat)
@@ -147,7 +152,7 @@ def _decoded(decoder: Observation, lead: Tensor, z: Tensor, slope: Tensor) -> Mo
             tangent = forward_mode.unpack_dual(decoder.mean_of(dual)).tangent
         posterior += tangent.reshape(shape).square()
     ensemble = mean.var(1, correction=0)
-    return Moments(lead, mean.mean(1), var.mean(1), posterior.mean(1) + ensemble, ensemble)
+    return mean.mean(1), var.mean(1), posterior.mean(1) + ensemble, ensemble
 
 
 def _finite(value: Tensor, slope: Tensor, steps: int) -> None:

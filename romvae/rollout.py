@@ -29,6 +29,9 @@ __all__ = [
     "step_noise",
 ]
 
+_VALUES = 2**19
+"""Values of a moment, or of all members' means, that are in memory at once; those of one lead time always are."""
+
 
 @dataclass(frozen=True)
 class Moments:
@@ -167,7 +170,7 @@ def forecast_moments(
     decoder = vae.decoder if decoder is None else decoder
     shape = (decoder.mean.layout.fields, *decoder.mean.layout.shape)
     at_once = min(frames, snapshots_at_once(math.prod(shape[1:])))
-    for lead in leads.split(max(1, frames // (members * n))):
+    for lead in leads.split(max(1, min(frames // (members * n), _VALUES // (n * math.prod(shape))))):
         codes = path[lead].transpose(1, 2).reshape(-1, members, latent)
         parts = [_pooled(decoder, group, at_once) for group in codes.split(max(1, at_once // members))]
         mean, within, between = (torch.cat(each).reshape(len(lead), n, *shape) for each in zip(*parts, strict=True))
@@ -239,8 +242,7 @@ def decoded_members(
     decoder = vae.decoder if decoder is None else decoder
     shape = (decoder.mean.layout.fields, *decoder.mean.layout.shape)
     at_once = min(frames, snapshots_at_once(math.prod(shape[1:])))
-    per_chunk = max(1, frames // (members * n))
-    for lead in leads.split(per_chunk):
+    for lead in leads.split(max(1, min(frames, _VALUES // math.prod(shape)) // (members * n))):
         z = path[lead].reshape(-1, latent)
         means, variances = [], []
         for part in z.split(at_once):

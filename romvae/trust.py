@@ -170,7 +170,7 @@ def calibrate_trust(rom: ROM, data: xr.Dataset, members: int = 32, seed: int = 0
     """
     data = canonical(data)
     steps = data.sizes[TIME] - 1
-    size = together(rom, steps)
+    size = together(rom, Request(steps=steps, members=members))
     errors: list[list[Tensor]] = []
     for first in range(0, data.sizes[TRAJECTORY], size):  # in the blocks of a rollout of all, with the same bits
         block = data.isel({TRAJECTORY: slice(first, first + size)})

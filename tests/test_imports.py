@@ -49,6 +49,7 @@ FORBIDDEN = {
         "physics",
         "ragged",
         "propagation",
+        "pieces",
         "excerpt",
         "quantities",
         "symmetry",

@@ -12,6 +12,9 @@ from romvae.errors import NumericsError
 
 __all__ = ["EnsembleDynamics", "LatentDynamics", "condition", "step_pairs"]
 
+_ROWS = 2**12
+"""Latents of each network that are stepped at once between large steps; what is kept meanwhile is 4 KB for each."""
+
 
 class LatentDynamics(nn.Module, ABC):
     r"""Latent dynamics :math:`p(z_{t+dt} \mid z_t, z_{t-dt}, \dots; c, dt)`.
@@ -237,14 +240,18 @@ class EnsembleDynamics(LatentDynamics):
         stride: int,
         steps: int,
     ) -> None:
-        """The times between the anchors: of all of them in one batch where there is no memory."""
+        """The times between the anchors: of many of them in one batch where there is no memory."""
         batch, count = anchors[0].shape[1], len(anchors)
         if self.window == 1:
-            flat = torch.cat(anchors, 1).unsqueeze(-2)
-            repeated = c.expand(self.members, batch, c.shape[-1]).repeat(1, count, 1)
-            for j in range(1, min(stride, steps + 1)):
-                between = self.flow(flat, repeated, j * dt)
-                path[j::stride] = between.reshape(self.members, count, batch, -1).transpose(0, 1)
+            at_once = max(1, _ROWS // batch)
+            for first in range(0, count, at_once):
+                some = anchors[first : first + at_once]
+                flat = torch.cat(some, 1).unsqueeze(-2)
+                repeated = c.expand(self.members, batch, c.shape[-1]).repeat(1, len(some), 1)
+                chosen = path[first * stride : (first + len(some)) * stride]
+                for j in range(1, min(stride, steps + 1)):
+                    between = self.flow(flat, repeated, j * dt)
+                    chosen[j::stride] = between.reshape(self.members, len(some), batch, -1).transpose(0, 1)
             return
         for k in range(count):
             history = self._history(earlier, anchors[: k + 1])

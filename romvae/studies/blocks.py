@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,17 +19,18 @@ import xarray as xr
 
 from romvae.baselines.model import BaselineModel
 from romvae.errors import FewMembersWarning, NumericsError, OutOfRangeWarning
-from romvae.forecast import Request, forecast
+from romvae.forecast import Course, Request, forecast
 from romvae.schema import TRAJECTORY
 from romvae.studies.packed import PackedModel, unpacked
 from romvae.studies.reduced import PREDICTED, reduced_forecast
 from romvae.tasks.ensemble import Done, Errand
 from romvae.tasks.failures import Failure
-from romvae.tasks.shards import Row
+from romvae.tasks.shards import Row, ShardWriter, shard_writer
 from romvae.trust import predicted_error
 
 if TYPE_CHECKING:
     from romvae.baselines.model import Model
+    from romvae.rom import ROM
 
 __all__ = ["Job", "RolloutBlock", "positional", "roll_block", "rolled"]
 
@@ -67,26 +70,40 @@ class RolloutBlock:
 
 
 def roll_block(errand: Errand[RolloutBlock], *, common: Job) -> Done:
-    """Rolls out a block on one thread and writes its trajectories at once."""
+    """Rolls out a block on one thread and writes its trajectories at once.
+
+    Where the folder is seen, fields go there as their lead times pass: memory holds a few times of the block. What is
+    sent to another machine, baselines and quantities are held whole.
+    """
     torch.set_num_threads(1)
-    done = Done()
-    for outcome in _outcomes(unpacked(common.model), common, errand.block, errand.block.indices):
+    model, done = unpacked(common.model), Done()
+    passing = errand.seen and common.every is None and not isinstance(model, BaselineModel)
+    folder = Path(errand.folder) if passing else None
+    for outcome in _outcomes(model, common, errand.block, errand.block.indices, folder):
         if isinstance(outcome, Failure):
             done.failures.append(outcome)
+        elif isinstance(outcome, int):
+            done.written.append(outcome)
         else:
             done.take(errand, outcome)
     return done
 
 
-def _outcomes(model: Model, job: Job, block: RolloutBlock, wanted: tuple[int, ...]) -> Iterator[Row | Failure]:
-    """The wanted trajectories at their places; halves where one of them fails.
+def _outcomes(
+    model: Model, job: Job, block: RolloutBlock, wanted: tuple[int, ...], folder: Path | None
+) -> Iterator[Row | Failure | int]:
+    """The wanted trajectories at their places, or the numbers of those that are on disk; halves where one fails.
 
     The places of the others are filled with one that is wanted: the batch keeps its shape, and with it its bits.
     """
     filler = wanted[0] - block.first
     places = [i if block.first + i in wanted else filler for i in range(block.start.sizes[TRAJECTORY])]
     try:
-        made = _forecast(model, job, block, places)
+        if folder is not None and not isinstance(model, BaselineModel):
+            _pass_to_disk(model, job, block, places, wanted, folder)
+            made = None
+        else:
+            made = rolled(model, *_told(job, block, places))
     except NumericsError as error:
         if len(wanted) == 1:
             row = block.start.isel({TRAJECTORY: filler})
@@ -94,22 +111,45 @@ def _outcomes(model: Model, job: Job, block: RolloutBlock, wanted: tuple[int, ..
             yield Failure(wanted[0], values, None, str(error))
             return
         for half in (wanted[: len(wanted) // 2], wanted[len(wanted) // 2 :]):
-            yield from _outcomes(model, job, block, half)
+            yield from _outcomes(model, job, block, half, folder)
         return
     for index in wanted:
+        if made is None:
+            yield index
+            continue
         one = made.isel({TRAJECTORY: index - block.first})
         yield Row(index, {name: one[name].values for name in job.names})
 
 
-def _forecast(model: Model, job: Job, block: RolloutBlock, places: Sequence[int]) -> xr.Dataset:
+def _pass_to_disk(
+    model: ROM, job: Job, block: RolloutBlock, places: Sequence[int], wanted: tuple[int, ...], folder: Path
+) -> None:
+    start, ask, _, controls = _told(job, block, places)
+    with warnings.catch_warnings(), ExitStack() as stack:
+        warnings.simplefilter("ignore", OutOfRangeWarning)
+        warnings.simplefilter("ignore", FewMembersWarning)
+        course = course_of(model, start, ask, controls)
+        writers: dict[int, ShardWriter] = {}
+        for _, piece in course.pieces():
+            if not writers:
+                times = len(course.part.leads)
+                arrays = {name: (piece.values[name].dtype, piece.values[name].shape) for name in job.names}
+                whole = {name: (kind, (times, *shape[2:])) for name, (kind, shape) in arrays.items()}
+                writers = {index: stack.enter_context(shard_writer(folder, index, whole)) for index in wanted}
+            for index, writer in writers.items():
+                for name in job.names:
+                    writer.put(name, piece.place, piece.values[name][index - block.first])
+
+
+def _told(
+    job: Job, block: RolloutBlock, places: Sequence[int]
+) -> tuple[xr.Dataset, Request, int | None, xr.Dataset | None]:
+    """What the forecast of a block is told after the model."""
     start, controls = block.start.isel({TRAJECTORY: list(places)}), block.controls
     if controls is not None and TRAJECTORY in controls.dims:
         controls = controls.isel({TRAJECTORY: list(places)})
     start, controls = positional(start, controls)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", OutOfRangeWarning)  # said before, of all rollouts
-        warnings.simplefilter("ignore", FewMembersWarning)
-        return rolled(model, start, replace(job.ask, first=block.first), job.every, controls)
+    return start, replace(job.ask, first=block.first), job.every, controls
 
 
 def positional(start: xr.Dataset, controls: xr.Dataset | None) -> tuple[xr.Dataset, xr.Dataset | None]:
@@ -123,7 +163,15 @@ def rolled(model: Model, start: xr.Dataset, ask: Request, every: int | None, con
     """The forecast of one block, with fields or without."""
     if isinstance(model, BaselineModel):
         return model.rollout(start, ask.steps, level=ask.level)
-    if every is not None:
-        return reduced_forecast(model, start, ask, every, controls)
-    made = forecast(model, start, ask, controls)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", OutOfRangeWarning)  # said before, of all rollouts
+        warnings.simplefilter("ignore", FewMembersWarning)
+        if every is not None:
+            return reduced_forecast(model, start, ask, every, controls)
+        made = forecast(model, start, ask, controls)
     return made.assign({PREDICTED: predicted_error(model, made)}) if ask.quantities else made
+
+
+def course_of(model: ROM, start: xr.Dataset, ask: Request, controls: xr.Dataset | None) -> Course:
+    """The forecast of one block before it is computed."""
+    return Course.of(model, start, ask, controls)

@@ -89,7 +89,7 @@ class Rollouts:
             return BLOCK
         if self.every is not None:
             return together_reduced(self.model, self.ask.members)
-        return together(self.model, self.ask.steps)
+        return together(self.model, self.ask)
 
     @cached_property
     def template(self) -> xr.Dataset:
@@ -128,7 +128,7 @@ class Rollouts:
         """Everything that the values follow from."""
         ask = self.ask
         return {
-            "format": 1,
+            "format": 2,
             "kind": "rollout",
             "romvae": __version__,
             "numpy": np.__version__,

@@ -43,6 +43,14 @@ class Errand(Generic[Block]):
         """For a folder that this process holds."""
         return cls(block, str(folder.path.absolute()), (folder.path / LOCK).read_text(encoding="utf-8"))
 
+    @property
+    def seen(self) -> bool:
+        """Whether the folder is seen here: not by a worker on another machine that does not share the disk."""
+        try:
+            return (Path(self.folder) / LOCK).read_text(encoding="utf-8") == self.token
+        except OSError:
+            return False
+
 
 @dataclass
 class Done:
@@ -54,13 +62,8 @@ class Done:
 
     def take(self, errand: Errand, row: Row) -> None:
         """Writes a trajectory where the folder is seen, so that it outlives the worker; else it is sent along."""
-        folder = Path(errand.folder)
-        try:
-            seen = (folder / LOCK).read_text(encoding="utf-8") == errand.token
-        except OSError:  # a worker on another machine that does not share the disk
-            seen = False
-        if seen:
-            put_row(folder, row)
+        if errand.seen:
+            put_row(Path(errand.folder), row)
             self.written.append(row.index)
         else:
             self.rows.append(row)

@@ -10,10 +10,11 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ from xarray.core import indexing
 
 from romvae.errors import OutputError
 
-__all__ = ["DamagedShardError", "Row", "Shard", "ShardArray", "put_row"]
+__all__ = ["DamagedShardError", "Row", "Shard", "ShardArray", "ShardWriter", "put_row", "shard_writer"]
 
 _READ = 2**20
 
@@ -111,32 +112,93 @@ def put_row(folder: Path, row: Row) -> None:
 
     It is not flushed to the disk: after a power cut the checksum tells what has arrived.
     """
-    arrays = {
-        name: np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<")) for name, values in row.arrays.items()
-    }
-    facts = {
-        "trajectory": row.index,
-        "arrays": [[name, values.dtype.str, values.shape] for name, values in arrays.items()],
-        "about": dict(row.about),
-    }
-    head = (json.dumps(facts) + "\n").encode()
+    arrays = {name: _little(values) for name, values in row.arrays.items()}
+    head = _head(row.index, {name: (values.dtype, values.shape) for name, values in arrays.items()}, row.about)
     checksum = hashlib.sha256(head)
     for values in arrays.values():
         checksum.update(values.data)
-    path = folder / f"{row.index:08d}.shard"
+    with _appearing(folder, row.index) as temporary, temporary.open("wb") as file:
+        file.write(checksum.hexdigest().encode() + b"\n" + head)
+        for values in arrays.values():
+            file.write(values.data)
+
+
+class ShardWriter:
+    """Writes arrays of a shard some entries at once; see `shard_writer`.
+
+    Arguments:
+        file: Where to.
+        places: Where each array begins, and the bytes of an entry.
+    """
+
+    def __init__(self, file: IO[bytes], places: Mapping[str, tuple[int, int]]) -> None:
+        self.file, self.places = file, places
+
+    def put(self, name: str, first: int, values: NDArray[Any]) -> None:
+        """Writes the entries of an array from `first` on along its first axis."""
+        offset, entry = self.places[name]
+        self.file.seek(offset + first * entry)
+        self.file.write(_little(values).data)
+
+
+@contextmanager
+def shard_writer(
+    folder: Path, index: int, arrays: Mapping[str, tuple[np.dtype, tuple[int, ...]]]
+) -> Iterator[ShardWriter]:
+    """A shard that takes the memory of what is put into it at once; it appears at the end, the same as by `put_row`.
+
+    Where that is not reached it leaves nothing behind.
+
+    Arguments:
+        folder: The work folder.
+        index: Number of the trajectory.
+        arrays: Type and shape of each array by name.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    little = {name: (np.dtype(kind).newbyteorder("<"), shape) for name, (kind, shape) in arrays.items()}
+    head = _head(index, little, {})
+    offset, places = 65 + len(head), {}
+    for name, (kind, shape) in little.items():
+        places[name] = offset, kind.itemsize * int(np.prod(shape[1:]))
+        offset += kind.itemsize * int(np.prod(shape))
+    with _appearing(folder, index) as temporary, temporary.open("w+b") as file:
+        file.write(b" " * 64 + b"\n" + head)
+        file.truncate(offset)
+        yield ShardWriter(file, places)
+        checksum = hashlib.sha256()
+        file.seek(65)
+        while piece := file.read(_READ):
+            checksum.update(piece)
+        file.seek(0)
+        file.write(checksum.hexdigest().encode())
+
+
+def _little(values: NDArray[Any]) -> NDArray[Any]:
+    return np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<"))
+
+
+def _head(index: int, arrays: Mapping[str, tuple[np.dtype, tuple[int, ...]]], about: Mapping[str, Any]) -> bytes:
+    listed = [[name, kind.str, shape] for name, (kind, shape) in arrays.items()]
+    return (json.dumps({"trajectory": index, "arrays": listed, "about": dict(about)}) + "\n").encode()
+
+
+@contextmanager
+def _appearing(folder: Path, index: int) -> Iterator[Path]:
+    """A temporary name that becomes the shard's at the end; where that is not reached, the file is removed."""
+    path = folder / f"{index:08d}.shard"
     temporary = path.with_suffix(f".{uuid.uuid4().hex[:12]}.writing")  # machines that share the disk share numbers
     try:
-        with temporary.open("wb") as file:
-            file.write(checksum.hexdigest().encode() + b"\n" + head)
-            for values in arrays.values():
-                file.write(values.data)
+        yield temporary
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise OutputError(
             f"{path}: cannot be written ({error.strerror}). The trajectories that are finished are kept in {folder}: "
             "free some space and run the same command again"
         ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 class ShardArray(BackendArray):

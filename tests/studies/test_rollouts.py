@@ -57,7 +57,7 @@ def test_bits_depend_on_the_neighbours_in_a_batch_and_therefore_blocks_are_fixed
 
 def test_what_is_missing_is_added_at_its_place_with_the_same_bits(small, forecast, tmp_path, monkeypatch):
     """Interrupted after the first block; then half of it is lost: a block of fillers gives the same rollouts."""
-    out, rolled = tmp_path / "a.h5", blocks.rolled
+    out, course_of = tmp_path / "a.h5", blocks.course_of
     with pytest.raises(KeyboardInterrupt):
         romvae.rollout_to(out, small.rom, small.start, **ASK, progress=stopping(4))
     assert not out.exists()
@@ -68,14 +68,14 @@ def test_what_is_missing_is_added_at_its_place_with_the_same_bits(small, forecas
     untouched = {path: path.stat().st_mtime_ns for path in (kept[0], kept[3])}
     calls: list[int] = []
 
-    def counted(model, start, ask, every, controls):
+    def counted(model, start, ask, controls):
         calls.append(ask.first)
         assert {path: path.stat().st_mtime_ns for path in untouched} == untouched
-        return rolled(model, start, ask, every, controls)
+        return course_of(model, start, ask, controls)
 
-    monkeypatch.setattr(blocks, "rolled", counted)
+    monkeypatch.setattr(blocks, "course_of", counted)
     romvae.rollout_to(out, small.rom, small.start, **ASK)
-    assert calls == [0, 0, 4]  # the first one asks for names and attributes
+    assert calls == [0, 4]
     assert same(out, forecast)
     assert not partial_of(out).exists()
 
@@ -83,16 +83,16 @@ def test_what_is_missing_is_added_at_its_place_with_the_same_bits(small, forecas
 def test_a_trajectory_that_diverges_is_named_and_the_others_are_kept(small, forecast, tmp_path, monkeypatch):
     bad = [1, 4]
     values = small.start["viscosity"].values[bad]
-    rolled = blocks.rolled
+    course_of = blocks.course_of
 
-    def diverging(model, start, ask, every, controls):
-        if ask.steps > 1 and np.isin(start["viscosity"].values, values).any():
+    def diverging(model, start, ask, controls):
+        if np.isin(start["viscosity"].values, values).any():
             raise NumericsError("the latent state stopped being finite at step 3 of 4")
-        return rolled(model, start, ask, every, controls)
+        return course_of(model, start, ask, controls)
 
     out = tmp_path / "a.h5"
     with monkeypatch.context() as patch:
-        patch.setattr(blocks, "rolled", diverging)
+        patch.setattr(blocks, "course_of", diverging)
         with pytest.raises(NumericsError) as error:
             romvae.rollout_to(out, small.rom, small.start, **ASK)
         assert f"2 of 6 trajectories failed: trajectory 1 (viscosity={values[0]:.6g}): the latent state" in str(
