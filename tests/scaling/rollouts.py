@@ -151,6 +151,6 @@ def tables() -> dict[str, Callable[[], dict[str, Any]]]:
 
 def lines() -> dict[str, Callable[[], dict[str, Any]]]:
     """Rows of the table `linear`."""
-    found = {f"steps {n}": partial(seconds_of, n, 16, 16) for n in (25, 50, 100, 200)}
-    found |= {f"members {n}": partial(seconds_of, 50, n, 16) for n in (8, 16, 32, 64)}
-    return found | {f"trajectories {n}": partial(seconds_of, 50, 16, n) for n in (4, 8, 16, 32, 64)}
+    found = {f"steps {n}": partial(seconds_of, n, 8, 8) for n in (25, 50, 100, 200)}
+    found |= {f"members {n}": partial(seconds_of, 25, n, 8) for n in (8, 16, 32, 64)}
+    return found | {f"trajectories {n}": partial(seconds_of, 25, 8, n) for n in (4, 8, 16, 32, 64)}

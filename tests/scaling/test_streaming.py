@@ -40,8 +40,8 @@ def test_what_is_held_at_once_does_not_grow_with_the_number_of_steps(rom, propag
     monkeypatch.setattr(rollout_module, "_VALUES", 2**8)
     monkeypatch.setattr(rollout_module, "snapshots_at_once", lambda points: 32)
     monkeypatch.setattr(propagation_module, "snapshots_at_once", lambda points: 32)
-    ask = Request(steps=4, members=8, propagation=propagation)
-    assert largest_piece(rom, replace(ask, steps=12)) == largest_piece(rom, ask)
+    ask = Request(steps=8, members=8, propagation=propagation)
+    assert largest_piece(rom, replace(ask, steps=24)) == largest_piece(rom, ask)
 
 
 @pytest.mark.parametrize("propagation", ["members", "linear", "mean"])
