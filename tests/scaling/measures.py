@@ -9,6 +9,7 @@
     python -m tests.scaling.measures memory    --out tables.json  # peaks over steps, members, trajectories, grids
     python -m tests.scaling.measures traffic   --out tables.json  # bytes between two processes, bytes on disk
     python -m tests.scaling.measures show      --out tables.json  # as Markdown
+    python -m tests.scaling.page                                  # writes the tables of SCALING.md anew
 
 A row that is in the file already is not measured again. `tests/scaling/tables.json` holds those that are shown.
 """
