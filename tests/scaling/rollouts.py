@@ -143,7 +143,7 @@ def tables() -> dict[str, Callable[[], dict[str, Any]]]:
     """Rows of the table `rollout`."""
     return {
         "1-D 256": partial(against_decoder, (256,), 16, 200, 4),
-        "2-D 64": partial(against_decoder, (64, 64), 16, 20, 3),
+        "2-D 64": partial(against_decoder, (64, 64), 16, 6, 3),
         "parts, 1-D 256": partial(by_part, (256,), 16, 50),
         "parts, 2-D 64": partial(by_part, (64, 64), 16, 10),
     }
