@@ -101,12 +101,42 @@ def test_a_whole_run_is_held_though_the_claimed_spread_is_wrong_at_every_lead_ti
         scaled = ratio[:, 0, n:] / factor[..., None]
         for j, share in enumerate((0.9, 1.0)):
             width = calibration.width(torch.arange(5), 0.9, "run", share)
-            inside = (scaled <= width[..., None]).double().mean((0, 2))
+            inside = (scaled <= width[..., None])[1:].double().mean((0, 2))  # a run is all that follows its start
             held[j, k] = (inside >= share - 1e-9).double().mean()
     mean = rank_of(n, 0.9) / (n + 1)
     # The factors are fitted without the trajectory that is scored; what is left of the dependence is below 0.01.
     for row in held:
         assert float(row.mean()) == pytest.approx(mean, abs=4 * _standard_error(n, 0.9, repeats) + 0.01)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9, 0.99])
+def test_weights_count_as_copies_of_a_value(share):
+    values, copies = torch.randn(4, 60), torch.randint(0, 5, (60,))
+    assert torch.equal(
+        share_quantile(values, share, copies), share_quantile(values.repeat_interleave(copies, -1), share)
+    )
+
+
+def test_a_run_is_all_its_times_though_the_calibrated_ones_lie_closer_at_the_start():
+    """Runs that go wrong do so late, and each in its own way."""
+    steps, n, new, repeats = 60, 40, 400, 60
+    leads = torch.cat([torch.arange(21), torch.arange(24, steps + 1, 6)])
+    growth = torch.linspace(0, 1, steps + 1)[:, None, None, None]
+    held = torch.empty(repeats)
+    for k in range(repeats):
+        generator = torch.Generator().manual_seed(k)
+        late = torch.randn(1, 1, n + new, 1, generator=generator)
+        ratio = torch.randn(steps + 1, 1, n + new, 8, generator=generator).abs() * (0.5 * late * growth**2).exp()
+        calibration = Calibration(1).fit(leads, ratio[leads][:, :, :n])
+        every = torch.arange(steps + 1)
+        factor, _ = calibration.at(every, 0.9)
+        scaled = ratio[:, 0, n:] / factor[..., None]
+        inside = (scaled <= calibration.width(every, 0.9, "run", 0.9)[..., None])[1:].double().mean((0, 2))
+        held[k] = (inside >= 0.9).double().mean()
+    # The knots stand for times up to three steps away, over which errors grow: 0.01.
+    assert float(held.mean()) == pytest.approx(
+        rank_of(n, 0.9) / (n + 1), abs=4 * _standard_error(n, 0.9, repeats) + 0.01
+    )
 
 
 def test_bands_of_a_field_are_exact_at_each_calibrated_lead_time():

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from romvae.calibration.conformal import conformal_quantile, share_quantile
-from romvae.calibration.lead import interpolate
+from romvae.calibration.lead import interpolate, stored_times
 from romvae.errors import ConfigError, DataError
 
 __all__ = ["SHARES", "Bands", "Interval"]
@@ -51,10 +51,12 @@ class Bands(nn.Module):
     def trajectories(self) -> int:
         return self.run_score.shape[-1]
 
-    def fit(self, ratio: Tensor, factor: Tensor, alone: Tensor, largest: Tensor) -> None:
+    def fit(self, lead: Tensor, ratio: Tensor, factor: Tensor, alone: Tensor, largest: Tensor) -> None:
         """Keeps the scores.
 
         Arguments:
+            lead: Calibrated lead times, increasing, in stored steps. They lie closer at the start; in the score of a
+                run each counts for the stored times around it, so that a share of the run is that of all its times.
             ratio: |r| / sigma before calibration, `(lead, field, trajectory, point)`.
             factor: Factor on the standard deviation, `(lead, field)`.
             alone: The same fitted without the trajectory itself, `(lead, field, trajectory)`. A run's score compares
@@ -65,12 +67,13 @@ class Bands(nn.Module):
         leads, fields, n, points = ratio.shape
         field = ratio.new_empty(len(SHARES), leads, fields, n)
         run = ratio.new_empty(len(SHARES), fields, n)
+        times = stored_times(lead).repeat_interleave(points)
         for i in range(n):  # one trajectory after the other bounds the memory
             at_lead = ratio[:, :, i] / factor[..., None]
             whole = (ratio[:, :, i] / alone[..., i, None]).transpose(0, 1).reshape(fields, leads * points)
             for k, share in enumerate(SHARES):
                 field[k, :, :, i] = share_quantile(at_lead, share)
-                run[k, :, i] = share_quantile(whole, share)
+                run[k, :, i] = share_quantile(whole, share, times)
         field[-1] = largest / factor[..., None]
         run[-1] = (largest / alone).amax(0)
         self.field_score, self.run_score = field.float(), run.float()

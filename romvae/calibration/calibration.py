@@ -114,7 +114,7 @@ class Calibration(nn.Module):
             widths = smooth(widths.double().log().movedim(0, -1)).exp().movedim(-1, 0)
         self.variance_factor, self.half_width = factor.float(), widths.float()
         self.trajectories = torch.tensor(n)
-        self.bands.fit(ratio, factor.sqrt(), alone.sqrt(), ratio.amax(-1) if largest is None else largest)
+        self.bands.fit(lead, ratio, factor.sqrt(), alone.sqrt(), ratio.amax(-1) if largest is None else largest)
         self.quantities = ScalarScores()
         return self
 

@@ -59,10 +59,21 @@ def conformal_quantile(scores: Tensor, level: float, n: int) -> Tensor:
     return scores.kthvalue(place, dim=-1).values
 
 
-def share_quantile(scores: Tensor, share: float) -> Tensor:
-    """The least bound that at least `share` of the values along the last axis keep; the largest for a share of 1."""
+def share_quantile(scores: Tensor, share: float, weights: Tensor | None = None) -> Tensor:
+    """The least bound that at least `share` of the values along the last axis keep; the largest for a share of 1.
+
+    Arguments:
+        scores: Shape `(..., values)`.
+        share: In (0, 1].
+        weights: How many values each of them stands for, shape `(values,)`; None for one each.
+    """
     count = scores.shape[-1]
-    return scores.kthvalue(min(count, max(1, math.ceil(share * count - _ROUND))), dim=-1).values
+    if weights is None:
+        return scores.kthvalue(min(count, max(1, math.ceil(share * count - _ROUND))), dim=-1).values
+    ordered, order = scores.sort(dim=-1)
+    below = weights.double()[order].cumsum(-1)
+    place = (below < share * below[..., -1:] - _ROUND).sum(-1, keepdim=True).clamp(max=count - 1)
+    return ordered.gather(-1, place).squeeze(-1)
 
 
 def coverage_law(n: int, level: float, confidence: float = 0.9) -> tuple[float, float]:

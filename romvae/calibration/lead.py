@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["interpolate", "smooth"]
+__all__ = ["interpolate", "smooth", "stored_times"]
 
 
 def smooth(values: Tensor) -> Tensor:
@@ -32,3 +32,16 @@ def _between(left: Tensor, right: Tensor, weight: Tensor) -> Tensor:
     """Linear between two values; an infinite one stays infinite."""
     between = left * (1 - weight) + right * weight
     return torch.where(left.isinf() | right.isinf(), torch.maximum(left, right), between)
+
+
+def stored_times(knots: Tensor) -> Tensor:
+    """How many stored times each of some increasing lead times is the nearest of; that of the start is not counted.
+
+    >>> stored_times(torch.tensor([0, 1, 2, 6, 10]))
+    tensor([0, 1, 3, 4, 2])
+    """
+    if len(knots) == 1:
+        return torch.ones(1, dtype=torch.long)
+    steps = torch.arange(1, int(knots[-1]) + 1, dtype=torch.float64)
+    middle = (knots[1:] + knots[:-1]).double() / 2
+    return torch.bincount(torch.bucketize(steps, middle), minlength=len(knots))
