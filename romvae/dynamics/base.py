@@ -243,7 +243,7 @@ class EnsembleDynamics(LatentDynamics):
         """The times between the anchors: of many of them in one batch where there is no memory."""
         batch, count = anchors[0].shape[1], len(anchors)
         if self.window == 1:
-            at_once = max(1, _ROWS // batch)
+            at_once = count if torch.compiler.is_compiling() else max(1, _ROWS // batch)  # a graph is for any batch
             for first in range(0, count, at_once):
                 some = anchors[first : first + at_once]
                 flat = torch.cat(some, 1).unsqueeze(-2)

@@ -77,7 +77,8 @@ def roll_block(errand: Errand[RolloutBlock], *, common: Job) -> Done:
     """
     torch.set_num_threads(1)
     model, done = unpacked(common.model), Done()
-    passing = errand.seen and common.every is None and not isinstance(model, BaselineModel)
+    held = common.every is not None or bool(common.ask.quantities) or isinstance(model, BaselineModel)
+    passing = errand.seen and not held
     folder = Path(errand.folder) if passing else None
     for outcome in _outcomes(model, common, errand.block, errand.block.indices, folder):
         if isinstance(outcome, Failure):
