@@ -22,7 +22,7 @@ from romvae.schema import TRAJECTORY
 from romvae.solvers import get_case, simulate_to
 from romvae.solvers.base import Case, Range, equidistant
 
-__all__ = ["changed_case", "ensemble", "parts_of"]
+__all__ = ["changed_case", "data_path", "ensemble", "parts_of"]
 
 _ORDER = ("test", "calibration", "variance", "train")
 
@@ -59,12 +59,20 @@ def ensemble(problem: Problem, seed: int, folder: Path, workers: int, progress: 
     Trajectory i depends on (seed, i) only and the parts are taken in the order test, calibration, variance, train:
     variants that differ in the number of training trajectories are tested on the same ones.
     """
-    case, recipe = changed_case(problem), problem.recipe
-    n = recipe.trajectories if recipe.split is None else sum(getattr(recipe.split, part) for part in _ORDER)
-    path = folder / "data" / f"{problem.case}_{_digest(recipe, n)}_seed{seed}.zarr"
+    case, n, path = changed_case(problem), _number(problem.recipe), data_path(problem, seed, folder)
     if not path.exists() or path.with_name(f"{path.name}.partial").exists():
         simulate_to(path, case, n, seed, workers, progress)
     return open_snapshots(path).load()
+
+
+def data_path(problem: Problem, seed: int, folder: Path) -> Path:
+    """Where the trajectories of a problem are kept: variants with the same ones share them."""
+    recipe = problem.recipe
+    return folder / "data" / f"{problem.case}_{_digest(recipe, _number(recipe))}_seed{seed}.zarr"
+
+
+def _number(recipe: Recipe) -> int | None:
+    return recipe.trajectories if recipe.split is None else sum(getattr(recipe.split, part) for part in _ORDER)
 
 
 def parts_of(problem: Problem, snapshots: xr.Dataset) -> Parts:
