@@ -129,7 +129,7 @@ def _pass_to_disk(
     with warnings.catch_warnings(), ExitStack() as stack:
         warnings.simplefilter("ignore", OutOfRangeWarning)
         warnings.simplefilter("ignore", FewMembersWarning)
-        course = course_of(model, start, ask, controls)
+        course = Course.of(model, start, ask, controls)
         writers: dict[int, ShardWriter] = {}
         for _, piece in course.pieces():
             if not writers:
@@ -171,8 +171,3 @@ def rolled(model: Model, start: xr.Dataset, ask: Request, every: int | None, con
             return reduced_forecast(model, start, ask, every, controls)
         made = forecast(model, start, ask, controls)
     return made.assign({PREDICTED: predicted_error(model, made)}) if ask.quantities else made
-
-
-def course_of(model: ROM, start: xr.Dataset, ask: Request, controls: xr.Dataset | None) -> Course:
-    """The forecast of one block before it is computed."""
-    return Course.of(model, start, ask, controls)

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -57,7 +58,7 @@ def test_bits_depend_on_the_neighbours_in_a_batch_and_therefore_blocks_are_fixed
 
 def test_what_is_missing_is_added_at_its_place_with_the_same_bits(small, forecast, tmp_path, monkeypatch):
     """Interrupted after the first block; then half of it is lost: a block of fillers gives the same rollouts."""
-    out, course_of = tmp_path / "a.h5", blocks.course_of
+    out, course_of = tmp_path / "a.h5", blocks.Course.of
     with pytest.raises(KeyboardInterrupt):
         romvae.rollout_to(out, small.rom, small.start, **ASK, progress=stopping(4))
     assert not out.exists()
@@ -73,7 +74,7 @@ def test_what_is_missing_is_added_at_its_place_with_the_same_bits(small, forecas
         assert {path: path.stat().st_mtime_ns for path in untouched} == untouched
         return course_of(model, start, ask, controls)
 
-    monkeypatch.setattr(blocks, "course_of", counted)
+    monkeypatch.setattr(blocks, "Course", SimpleNamespace(of=counted))
     romvae.rollout_to(out, small.rom, small.start, **ASK)
     assert calls == [0, 4]
     assert same(out, forecast)
@@ -83,7 +84,7 @@ def test_what_is_missing_is_added_at_its_place_with_the_same_bits(small, forecas
 def test_a_trajectory_that_diverges_is_named_and_the_others_are_kept(small, forecast, tmp_path, monkeypatch):
     bad = [1, 4]
     values = small.start["viscosity"].values[bad]
-    course_of = blocks.course_of
+    course_of = blocks.Course.of
 
     def diverging(model, start, ask, controls):
         if np.isin(start["viscosity"].values, values).any():
@@ -92,7 +93,7 @@ def test_a_trajectory_that_diverges_is_named_and_the_others_are_kept(small, fore
 
     out = tmp_path / "a.h5"
     with monkeypatch.context() as patch:
-        patch.setattr(blocks, "course_of", diverging)
+        patch.setattr(blocks, "Course", SimpleNamespace(of=diverging))
         with pytest.raises(NumericsError) as error:
             romvae.rollout_to(out, small.rom, small.start, **ASK)
         assert f"2 of 6 trajectories failed: trajectory 1 (viscosity={values[0]:.6g}): the latent state" in str(
