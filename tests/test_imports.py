@@ -40,7 +40,6 @@ FORBIDDEN = {
         "latent",
         "start",
         "linear_start",
-        "scorecard",
         "hybrid",
         "hybrid_run",
         "trust",

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
-from romvae import metrics as score
 from romvae.comparison.scores import snapshot_nrmse
+from romvae.comparison.sums import Sums
+from romvae.comparison.tally import spread_parts
 from romvae.errors import DataError
 from romvae.schema import TIME, TRAJECTORY
-from romvae.scorecard import spread_parts
 from romvae.solvers.discretisation import reference_error
 
 if TYPE_CHECKING:
@@ -70,16 +70,23 @@ def data_card(model: Model, test: xr.Dataset, split: Mapping[str, int] | None) -
     }
 
 
-def examples(model: Model, test: xr.Dataset, forecast: xr.Dataset) -> xr.Dataset:
-    """Held-out trajectories from the best to the worst forecast, evenly by rank."""
+def examples(
+    model: Model, test: xr.Dataset, sums: Sums, forecasts: Callable[[Sequence[int]], xr.Dataset]
+) -> xr.Dataset:
+    """Held-out trajectories from the best to the worst forecast, evenly by rank.
+
+    Arguments:
+        model: Whose forecasts they are.
+        test: Trajectories with their initial time.
+        sums: Of all of them.
+        forecasts: From the numbers of some trajectories to their forecasts.
+    """
     names = list(model.schema.field_names)
-    inside = (score.in_domain(each[names], model.mask) for each in (test, forecast))
-    each = score.over_fields(snapshot_nrmse(*inside), root_mean_square=True)
-    error = ((each**2).mean(TIME) ** 0.5).values
+    error = np.sqrt((snapshot_nrmse(sums) ** 2).mean((0, 2)))
     order = np.argsort(error)
     rows = order[np.unique(np.linspace(0, len(order) - 1, min(EXAMPLES, len(order))).round().astype(int))]
-    truth, guess = test.isel({TRAJECTORY: rows}), forecast.isel({TRAJECTORY: rows})
-    kinds = {kind: f"_{kind}" for kind in ("std", *spread_parts(forecast, names), "lower", "upper")}
+    truth, guess = test.isel({TRAJECTORY: rows}), forecasts(rows.tolist())
+    kinds = {kind: f"_{kind}" for kind in ("std", *spread_parts(guess, names), "lower", "upper")}
     data = {f"truth_{n}": truth[n] for n in names}
     data |= {f"{kind}_{n}": guess[n + suffix] for n in names for kind, suffix in {"mean": "", **kinds}.items()}
     kept = xr.Dataset(data).drop_vars("split", errors="ignore")

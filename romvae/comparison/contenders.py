@@ -12,11 +12,13 @@ import xarray as xr
 
 from romvae import metrics as score
 from romvae.baselines import Baseline
-from romvae.comparison.scores import error_over_time, errors
+from romvae.comparison.passing import portions
+from romvae.comparison.scores import error_curve, error_scores
 from romvae.comparison.significance import CONFIDENCE, confidence_intervals
-from romvae.comparison.sums import error_sums
+from romvae.comparison.structure import powers, spectra_at, spectrum_times
+from romvae.comparison.sums import Sums, error_sums, joined
+from romvae.comparison.tally import Means
 from romvae.schema import TIME, TRAJECTORY
-from romvae.scorecard import spectra_of
 
 if TYPE_CHECKING:
     from romvae.baselines.model import Model
@@ -32,54 +34,49 @@ class Contender:
         scores: For `metrics.json`, with confidence intervals, and process seconds of fit and rollout per trajectory.
         sums: See `romvae.comparison.sums.error_sums`.
         curve: Relative L2 error over time.
-        forecast: Its fields on the whole grid, without the initial time.
-        rom: The model that it is compared with, which knows the grid.
+        spectra: `spectrum_baseline_<field>` at the times at which those of the ROM are kept, if any are.
         wall_seconds: Of fit and rollout of all trajectories.
     """
 
     scores: Mapping[str, Any]
-    sums: Mapping[str, np.ndarray]
-    curve: xr.DataArray
-    forecast: xr.Dataset
-    rom: Model
+    sums: Sums
+    curve: np.ndarray
+    spectra: xr.Dataset
     wall_seconds: float
 
-    def spectra(self, series: xr.Dataset) -> xr.Dataset:
-        """Spectra `spectrum_baseline_<field>` at the times at which `series` has those of the truth, if it has any."""
-        if "spectrum_time" not in series.coords:
-            return xr.Dataset()
-        times = series["spectrum_time"].values
-        return spectra_of(self.rom, self.forecast.sel({TIME: times}), "baseline")
 
-
-def contend(
-    baseline: Baseline, train: xr.Dataset, test: xr.Dataset, rom: Model, truth: xr.Dataset, seed: int
-) -> Contender:
-    """Fits a baseline and scores its forecast of the test trajectories.
+def contend(baseline: Baseline, train: xr.Dataset, test: xr.Dataset, rom: Model, seed: int) -> Contender:
+    """Fits a baseline and scores its forecasts of the test trajectories, some of them at a time.
 
     Arguments:
         baseline: Not fitted yet.
         train: What it is fitted to.
-        test: Trajectories with their initial time.
-        rom: The model that it is compared with.
-        truth: Fields of `test` on the whole grid, without the initial time.
+        test: Trajectories with their initial time, which is not scored.
+        rom: The model that it is compared with, which knows grid and mask.
         seed: Of the resampling.
     """
+    names = list(rom.schema.field_names)
     wall, begin = time.perf_counter(), time.process_time()
     fitted = baseline.fit(train)
-    fit_seconds = time.process_time() - begin
-    begin = time.process_time()
-    guess = fitted.rollout(test.isel({TIME: 0}), test[TIME].values)
-    seconds = (time.process_time() - begin) / test.sizes[TRAJECTORY]
-    wall = time.perf_counter() - wall
-    guess = guess[list(rom.schema.field_names)].assign_coords({TIME: test[TIME]}).isel({TIME: slice(1, None)})
-    u, v = (score.in_domain(each, rom.mask) for each in (truth, guess))
-    sums = error_sums(u, v)
+    fit_seconds, wall = time.process_time() - begin, time.perf_counter() - wall
+    seconds, parts, power = 0.0, [], Means()
+    for rows in portions(test, names):
+        some = test.isel({TRAJECTORY: rows})
+        since, begin = time.perf_counter(), time.process_time()
+        guess = fitted.rollout(some.isel({TIME: 0}), some[TIME].values)
+        seconds, wall = seconds + time.process_time() - begin, wall + time.perf_counter() - since
+        guess = guess[names].assign_coords({TIME: some[TIME]})
+        truth, guess = (each.isel({TIME: slice(1, None)}) for each in (some[names].load(), guess))
+        kept = guess.isel({TIME: spectrum_times(guess.sizes[TIME])})
+        power.add(powers(rom, kept, "baseline"), some.sizes[TRAJECTORY])
+        parts.append(error_sums(*(score.in_domain(each, rom.mask) for each in (truth, guess))))
+    sums = joined(parts)
     scores = {
-        **errors(u, v),
+        **error_scores(sums),
         "intervals": confidence_intervals(sums, seed),
         "confidence": CONFIDENCE,
         "fit_seconds": fit_seconds,
-        "rollout_seconds": seconds,
+        "rollout_seconds": seconds / test.sizes[TRAJECTORY],
     }
-    return Contender(scores, sums, error_over_time(u, v), guess, rom, wall)
+    found = power.mean
+    return Contender(scores, sums, error_curve(sums), spectra_at(found) if found.data_vars else found, wall)

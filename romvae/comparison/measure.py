@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,18 +12,22 @@ import xarray as xr
 
 from romvae import metrics as score
 from romvae.baselines import Baseline
+from romvae.comparison.bands import quantity_scores
 from romvae.comparison.card import data_card, data_fingerprint, doubtful_digits, examples
 from romvae.comparison.contenders import Contender, contend
+from romvae.comparison.passing import Forecasts
 from romvae.comparison.result import Comparison
-from romvae.comparison.scores import existing_error, part, rom_scores, rom_series
 from romvae.comparison.significance import CONFIDENCE, best_of, confidence_intervals, paired_difference
+from romvae.comparison.structure import ranges_of
 from romvae.comparison.subject import code_scores, code_series, code_summary, named, noise_floor, opponents
-from romvae.comparison.sums import Sums, error_sums, statistics, uncertainty_sums
+from romvae.comparison.sums import Sums, statistics
+from romvae.comparison.tally import Tally
+from romvae.comparison.uneven import Uneven
 from romvae.cost import cost_at_equal_accuracy
 from romvae.errors import DataError, OutOfRangeWarning
-from romvae.ragged import even_part, even_snapshots, ragged_lengths
+from romvae.forecast import Request
+from romvae.ragged import even_snapshots
 from romvae.schema import TIME, TRAJECTORY, canonical
-from romvae.scorecard import band_scores, conserved_scores, further_scores, further_series, quantity_scores
 from romvae.solvers.base import Case, Solver
 
 if TYPE_CHECKING:
@@ -58,6 +61,10 @@ def compare(
     by their root mean square, coverages by their mean. Scores have 95 % confidence intervals over trajectories
     (`intervals`), the difference to the best baseline has a paired test (`significance`), and `cost` compares ROM and
     solver at equal accuracy.
+
+    Trajectories are forecast, scored and let go some at a time, so that memory holds a block of them however many there
+    are; numbers do not depend on the block. What ranks points (`ause`, `spearman_points`, the sparsification curve) is
+    computed from all values up to four million, and from a fixed sample of as many where there are more.
 
     Where test trajectories differ in length, the scores are those of the part in which all have one
     (`romvae.ragged.even_part`; `data.ragged` says what it leaves out), and `relative_l2_all_times` is the error over
@@ -97,12 +104,20 @@ class _Measurement:
     """What all steps of one comparison share; the steps are in the order of `comparison`."""
 
     rom: Model
-    test: xr.Dataset
+    whole: xr.Dataset
     reference: Case | Solver | None
     split: Mapping[str, int] | None
     members: int
     seed: int
     report: Report
+
+    def __post_init__(self) -> None:
+        self.rom.schema.check(self.whole, source="test trajectories")
+        if self.whole.sizes[TIME] < 2:
+            raise DataError("test trajectories: hold one time, at least two are needed to score a forecast.")
+        self.names = list(self.rom.schema.field_names)
+        self.uneven = Uneven.of(self.whole, self.rom.mask)
+        self.test = even_snapshots(self.whole)
 
     def comparison(
         self,
@@ -114,25 +129,18 @@ class _Measurement:
         batch: int,
     ) -> Comparison:
         """All of it."""
-        rom, names = self.rom, list(self.rom.schema.field_names)
-        whole, whole_forecast = self.test, self._forecast(clock)
-        test, forecast, lengths = self._even(whole, whole_forecast)
-        self.test = test
-        later = (test[names].isel({TIME: slice(1, None)}), forecast.isel({TIME: slice(1, None)}))
-        truth, ahead = (score.in_domain(each, rom.mask) for each in later)
-        measured, series = self._scores(later, truth, ahead, forecast)
-        card = data_card(rom, test, self.split)
-        if floor := noise_floor(rom):
-            card["noise_floor"] = floor
-        card["fingerprint"] = data_fingerprint(test, names)
-        if lengths is not None:
-            every, guess = (score.in_domain(each[names], rom.mask) for each in (whole, whole_forecast))
-            measured["relative_l2_all_times"] = existing_error(every, guess, lengths)
-            card["ragged"] = _left_out(whole, test, lengths)
-        sums = self._sums(truth, ahead)
+        rom, test = self.rom, self.test
+        forecasts, tally = self._forecasts(), self._tally()
+        forecasts.each(lambda rows, forecast: self._take(tally, rows, forecast))
+        clock["rollout"] = forecasts.seconds / self.whole.sizes[TRAJECTORY]
+        sums = tally.sums()
+        measured = {**tally.scores(sums), **code_scores(rom, test)}
+        measured["quantities"] = quantity_scores(rom, test, self.seed)
         measured["intervals"] = confidence_intervals(sums, self.seed)
         measured["confidence"] = CONFIDENCE
-        own = doubtful_digits(whole, names)
+        if self.uneven is not None:
+            measured["relative_l2_all_times"] = self.uneven.error()
+        own = doubtful_digits(self.whole, self.names)
         if own is not None:
             measured["reference_error"] = own
             measured["not_resolvable"] = bool(measured["relative_l2"] < own)
@@ -141,69 +149,60 @@ class _Measurement:
             "rom": measured,
             "baselines": {},
             **named(rom),
+            "seconds": clock,
+            "data": self._card(),
         }
-        result |= {"seconds": clock, "data": card}
-        series = series.merge(_band("rom_relative_l2_ci", sums, series)).merge(_kept("rom", sums, names))
+        series = tally.series(sums).merge(code_series(rom, test))
+        series = series.merge(_band("rom_relative_l2_ci", sums, series)).merge(_kept("rom", sums, self.names))
         if train is not None:
-            series = self._against_baselines(result, series, sums, later, train, baselines)
+            series = self._against_baselines(result, series, sums, train, baselines)
         if cap > 0:
             result["cost"] = self._cost(sums, clock, cap, batch)
             own_seconds = result["cost"].get("solver", {}).get("sweep", [{}])[0].get("seconds")
             if own_seconds is not None:
                 clock["solver"] = own_seconds
         extra = {"model": rom.config, **(info or {})}
-        return Comparison(result, series, examples(rom, test, forecast), extra, code_summary(rom, test))
+        shown = examples(rom, test, sums, lambda rows: self._shown(forecasts, rows))
+        return Comparison(result, series, shown, extra, code_summary(rom, test))
 
-    def _forecast(self, clock: dict[str, float]) -> xr.Dataset:
-        rom, test = self.rom, self.test
-        rom.schema.check(test, source="test trajectories")
-        if test.sizes[TIME] < 2:
-            raise DataError("test trajectories: hold one time, at least two are needed to score a forecast.")
-        begin = time.perf_counter()
-        self.report("rollout", 0, 1)
-        driven = test if rom.schema.controls else None
-        forecast = rom.rollout(
-            test.isel({TIME: 0}), steps=test.sizes[TIME] - 1, members=self.members, seed=self.seed, controls=driven
-        )
-        clock["rollout"] = (time.perf_counter() - begin) / test.sizes[TRAJECTORY]
-        self.report("rollout", 1, 1)
-        return forecast.assign_coords({TIME: test[TIME]})
+    def _forecasts(self) -> Forecasts:
+        count = self.whole.sizes[TRAJECTORY]
+        ask = Request(self.whole.sizes[TIME] - 1, self.members, self.seed)
+        self.report("rollout", 0, count)
+        return Forecasts(self.rom, self.whole, ask, lambda done: self.report("rollout", done, count))
 
-    def _even(self, test: xr.Dataset, forecast: xr.Dataset) -> tuple[xr.Dataset, xr.Dataset, np.ndarray | None]:
-        """The part in which all trajectories have one length, and the lengths where they differ."""
-        lengths = ragged_lengths(test)
-        if lengths is None:
-            return test, forecast, None
-        rows, times = even_part(lengths)
-        if times < 2:
-            raise DataError("test trajectories: hold one time each, at least two are needed to score a forecast.")
-        return even_snapshots(test), forecast.isel({TRAJECTORY: rows, TIME: slice(0, times)}), lengths
+    def _tally(self) -> Tally:
+        return Tally(self.rom, self.test, ranges_of(self.test, self.names, self.rom.mask), self.reference)
 
-    def _scores(
-        self, later: tuple[xr.Dataset, xr.Dataset], truth: xr.Dataset, ahead: xr.Dataset, forecast: xr.Dataset
-    ) -> tuple[dict[str, Any], xr.Dataset]:
-        rom, test = self.rom, self.test
-        measured = rom_scores(rom, truth, ahead)
-        measured |= code_scores(rom, test[list(rom.schema.field_names)], test)
-        measured |= further_scores(rom, *later, start=float(test[TIME][0]))
-        measured["bands"] = band_scores(rom, *later)
-        measured["quantities"] = quantity_scores(rom, test, self.seed)
-        measured["conserved"] = conserved_scores(self.reference, test, forecast)
-        series = rom_series(rom, truth, ahead).merge(further_series(rom, *later))
-        return measured, series.merge(code_series(rom, test))
+    def _take(self, tally: Tally, rows: slice, forecast: xr.Dataset) -> None:
+        """Scores some trajectories; of ragged ones, those and those times that all have."""
+        truth = self.whole[self.names].isel({TRAJECTORY: rows}).load()
+        if self.uneven is not None:
+            self.uneven.add(rows, truth, forecast)
+            part = {TRAJECTORY: self.uneven.scored(rows), TIME: slice(0, self.uneven.times)}
+            truth, forecast = truth.isel(part), forecast.isel(part)
+        if truth.sizes[TRAJECTORY]:
+            tally.add(truth, forecast)
 
-    def _sums(self, truth: xr.Dataset, ahead: xr.Dataset) -> dict[str, np.ndarray]:
-        names = list(self.rom.schema.field_names)
-        mean, std, lower, upper = (part(ahead, names, suffix) for suffix in ("", "_std", "_lower", "_upper"))
-        sums = error_sums(truth, mean)
-        return sums | uncertainty_sums(truth, mean, std, lower, upper, float(self.test[TIME][0]))
+    def _shown(self, forecasts: Forecasts, rows: Sequence[int]) -> xr.Dataset:
+        """Forecasts of trajectories that are numbered among those that are scored."""
+        if self.uneven is None:
+            return forecasts.of(rows)
+        return forecasts.of([int(self.uneven.rows[row]) for row in rows]).isel({TIME: slice(0, self.uneven.times)})
+
+    def _card(self) -> dict[str, Any]:
+        card = data_card(self.rom, self.test, self.split)
+        if floor := noise_floor(self.rom):
+            card["noise_floor"] = floor
+        if self.uneven is not None:
+            card["ragged"] = self.uneven.left_out()
+        return {**card, "fingerprint": data_fingerprint(self.test, self.names)}
 
     def _against_baselines(
         self,
         result: dict[str, Any],
         series: xr.Dataset,
         sums: Sums,
-        later: tuple[xr.Dataset, xr.Dataset],
         train: xr.Dataset,
         baselines: Sequence[Baseline] | None,
     ) -> xr.Dataset:
@@ -214,20 +213,19 @@ class _Measurement:
         found: dict[str, Contender] = {}
         for k, baseline in enumerate(chosen):
             self.report("baselines", k, len(chosen), baseline.name)
-            each = contend(baseline, train, self.test, self.rom, later[0], self.seed)
+            each = contend(baseline, train, self.test, self.rom, self.seed)
             found[baseline.name] = each
             result["baselines"][baseline.name] = each.scores
             result["seconds"][f"baseline_{baseline.name}"] = each.wall_seconds
-            series[f"baseline_{baseline.name}_relative_l2"] = each.curve
-            names = list(self.rom.schema.field_names)
+            series[f"baseline_{baseline.name}_relative_l2"] = (TIME, each.curve)
             series = series.merge(_band(f"baseline_{baseline.name}_relative_l2_ci", each.sums, series))
-            series = series.assign(_kept(f"baseline_{baseline.name}", each.sums, names).data_vars)
+            series = series.assign(_kept(f"baseline_{baseline.name}", each.sums, self.names).data_vars)
         self.report("baselines", len(chosen), len(chosen))
         best = best_of({name: each.scores["relative_l2"] for name, each in found.items()})
         if best is not None:
             words = ("the ROM", f"the best baseline, {best},")
             result["significance"] = {"best": best, **paired_difference(sums, found[best].sums, words, self.seed)}
-            series = series.merge(found[best].spectra(series))
+            series = series.merge(found[best].spectra)
             series.attrs["best_baseline"] = best
         return series
 
@@ -269,11 +267,3 @@ def _kept(name: str, sums: Sums, names: Sequence[str]) -> xr.Dataset:
     dims = ("field", "scored")
     kept = {f"{name}_wrong": (dims, sums["wrong"].sum(2)), "truth_size": (dims, sums["size"].sum(2))}
     return xr.Dataset(kept, coords={"field": list(names)})
-
-
-def _left_out(whole: xr.Dataset, test: xr.Dataset, lengths: np.ndarray) -> dict[str, Any]:
-    return {
-        "trajectories_left_out": len(lengths) - test.sizes[TRAJECTORY],
-        "times_left_out": whole.sizes[TIME] - test.sizes[TIME],
-        "share_of_snapshots_scored": float(test.sizes[TRAJECTORY] * test.sizes[TIME] / lengths.sum()),
-    }

@@ -13,7 +13,7 @@ from romvae.metrics.matching import Dims, Fields, mean_over, over_fields, per_fi
 from romvae.metrics.resampling import standard_error
 from romvae.schema import TIME, TRAJECTORY
 
-__all__ = ["LEVELS", "coverage", "coverage_fifths", "interval_score", "reliability"]
+__all__ = ["LEVELS", "coverage", "coverage_fifths", "fifths_of", "interval_score", "reliability"]
 
 LEVELS = tuple(round(0.05 * i, 2) for i in range(1, 20))
 """Nominal levels 0.05, 0.10, ..., 0.95."""
@@ -47,7 +47,11 @@ def coverage_fifths(truth: Fields, lower: Fields, upper: Fields, parts: int = 5)
     Raises:
         DataError: There are fewer times than parts.
     """
-    inside = over_fields(coverage(truth, lower, upper, space_dims(truth)))
+    return fifths_of(over_fields(coverage(truth, lower, upper, space_dims(truth))), parts)
+
+
+def fifths_of(inside: xr.DataArray, parts: int = 5) -> xr.Dataset:
+    """As `coverage_fifths`, of the coverage of every snapshot, dims `(trajectory, time)`; times are optional."""
     count = inside.sizes.get(TIME, 0)
     if count < parts:
         raise DataError(f"coverage_fifths: {count} times, expected {parts} or more. Roll out further.")

@@ -8,7 +8,7 @@ import xarray as xr
 from romvae.errors import DataError
 from romvae.metrics.matching import Dims, Fields, mean_over, per_field, space_dims
 
-__all__ = ["spectral_error", "spectrum"]
+__all__ = ["error_of_spectra", "spectral_error", "spectrum"]
 
 
 def spectrum(field: Fields, window: bool = False) -> Fields:
@@ -53,15 +53,27 @@ def spectral_error(
 
     def one(u: xr.DataArray, v: xr.DataArray) -> xr.DataArray:
         over = [d for d in u.dims if d not in space_dims(u)] if dims is None else dims
-        a = mean_over(_spectrum(u, window), over)
-        b = mean_over(_spectrum(v, window), over)
         limit = min(np.pi / abs(float(u[d][1] - u[d][0])) for d in space_dims(u))
-        counts = (a["wavenumber"] <= limit * (1 + 1e-9)) & (a > floor * a.sum("wavenumber"))
-        share = b.clip(min=np.finfo(float).tiny) / a.where(counts)
-        ratio = share.copy(data=np.log10(share.values))
-        return (ratio**2).mean("wavenumber") ** 0.5
+        return error_of_spectra(
+            mean_over(_spectrum(u, window), over), mean_over(_spectrum(v, window), over), limit, floor
+        )
 
     return per_field("spectral_error", one, truth, forecast)
+
+
+def error_of_spectra(truth: xr.DataArray, forecast: xr.DataArray, limit: float, floor: float = 1e-6) -> xr.DataArray:
+    """`spectral_error` of spectra that are known already.
+
+    Arguments:
+        truth: Power of the truth, mean over whatever is averaged, with the dim `wavenumber`.
+        forecast: Of the forecast.
+        limit: Smallest Nyquist wavenumber of the grid, pi over the largest spacing.
+        floor: As in `spectral_error`.
+    """
+    counts = (truth["wavenumber"] <= limit * (1 + 1e-9)) & (truth > floor * truth.sum("wavenumber"))
+    share = forecast.clip(min=np.finfo(float).tiny) / truth.where(counts)
+    ratio = share.copy(data=np.log10(share.values))
+    return (ratio**2).mean("wavenumber") ** 0.5
 
 
 def _spectrum(u: xr.DataArray, window: bool) -> xr.DataArray:

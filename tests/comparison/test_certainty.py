@@ -12,9 +12,10 @@ import xarray as xr
 from romvae import quantities
 from romvae.calibration import Calibration
 from romvae.comparison import Comparison, compare
+from romvae.comparison.bands import band_scores, held_by_bands
+from romvae.comparison.structure import conserved_drift, conserved_scores
 from romvae.report.promises import uncertainty_rows
 from romvae.rom import ROM
-from romvae.scorecard import band_scores, conserved_scores
 from romvae.solvers.advection import Advection1d
 from romvae.testing import mock_snapshots
 from romvae.training import recalibrate
@@ -58,13 +59,18 @@ def test_bands_are_counted_by_run(compared):
     truth = xr.DataArray(np.zeros((9, 7, 40)), coords, ["trajectory", "time", "x"])
     mean = truth.copy(deep=True)
     mean[:3, :, ::8] = 1e3
-    forecast = xr.Dataset({"u": mean, "u_std": xr.ones_like(truth)})
-    found = band_scores(rom, truth.to_dataset(name="u"), forecast)
+    std = xr.ones_like(truth).to_dataset(name="u")
+
+    def scores() -> dict[str, dict[str, float]]:
+        held = held_by_bands(rom, truth.to_dataset(name="u"), mean.to_dataset(name="u"), std)
+        return band_scores(rom, held, 7, 9)
+
+    found = scores()
     assert found["risk_band"]["runs_held"] == pytest.approx(6 / 9)
     assert found["whole_run"]["runs_held"] == pytest.approx(6 / 9)
     mean[:3, :, ::8] = 0
     mean[:3, :, ::20] = 1e3  # one point in twenty: the risk band allows for it, the simultaneous one does not
-    found = band_scores(rom, truth.to_dataset(name="u"), forecast)
+    found = scores()
     assert found["risk_band"]["runs_held"] == 1
     assert found["whole_field_at_each_time"]["runs_held"] == pytest.approx(6 / 9)
     low, high = (found["risk_band"][f"expected_{side}"] for side in ("low", "high"))
@@ -80,12 +86,12 @@ def test_drift_of_a_solver_s_conserved_quantities():
         {solver.fields[0].name: (("trajectory", "time", "x"), solver.solve(u0, times)[None, :, 0])},
         {"time": times, "x": x, "trajectory": [0]},
     )
-    found = conserved_scores(solver, truth, truth + 1.0)
+    found = conserved_scores(conserved_drift(solver, truth, truth + 1.0))
     assert found
     for each in found.values():
         assert each["drift_of_solver"] < 1e-6 * max(1.0, each["size"])
         assert each["drift"] > 0.1
-    assert conserved_scores(None, truth, truth) == {}
+    assert conserved_scores(conserved_drift(None, truth, truth)) == {}
 
 
 def test_the_table_says_what_was_promised_and_what_held(compared):
