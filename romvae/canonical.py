@@ -62,7 +62,8 @@ N_STEPS = "n_steps"
 CONVENTIONS = "CF-1.11 romvae-1"
 
 ORDER = (MEMBER, TRAJECTORY, TIME, *SPACE, LATENT)
-BLOCK_BYTES = 2**26
+BLOCK_BYTES = 2**23
+"""How much of one variable passes through memory at once, where snapshots are not larger."""
 
 
 def space_of(ds: xr.Dataset) -> tuple[str, ...]:

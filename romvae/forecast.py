@@ -13,6 +13,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from romvae.agreement import chosen, sampled
 from romvae.calibration import Interval
 from romvae.canonical import MASK, MASK_ATTRS
 from romvae.errors import ConfigError, DataError, FewMembersWarning, SchemaError, caller_level
@@ -39,9 +40,10 @@ __all__ = [
     "together",
 ]
 
-Propagation = Literal["members", "linear", "mean"]
+Propagation = Literal["members", "linear", "mean", "auto"]
 """How spread reaches the field: by members, each followed on its own, to first order (`linear_moments`), or not at all:
-`mean` averages the codes that the networks reach from the posterior's mean and decodes them once."""
+`mean` averages the codes that the networks reach from the posterior's mean and decodes them once. `auto` becomes
+`linear` or `members` before a forecast begins, see `romvae.agreement`."""
 
 FEW_MEMBERS = 8
 """With fewer members than this a forecast warns that its spread is not to be trusted."""
@@ -56,7 +58,10 @@ parts by the posterior of the initial code and by the disagreement of the networ
 
 @dataclass(frozen=True)
 class Request:
-    """What a forecast is asked for; see `ROM.rollout`. `first` is the position of the first trajectory among all."""
+    """What a forecast is asked for; see `ROM.rollout`.
+
+    `first` is the position of the first trajectory among all, `choice` what `auto` became and why.
+    """
 
     steps: int
     members: int = 32
@@ -70,6 +75,7 @@ class Request:
     fields: Sequence[str] | None = None
     region: Mapping[str, Any] | None = None
     first: int = 0
+    choice: str = ""
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -86,7 +92,7 @@ class Inputs:
     past: Tensor | None
     controls: Tensor | None
 
-    def __getitem__(self, rows: slice) -> Inputs:
+    def __getitem__(self, rows: slice | list[int]) -> Inputs:
         past, controls = (None if each is None else each[rows] for each in (self.past, self.controls))
         return Inputs(self.x0[rows], self.c[rows], past, controls)
 
@@ -138,10 +144,13 @@ class Course:
     def of(cls, rom: ROM, start: xr.Dataset, ask: Request, controls: xr.Dataset | None = None) -> Course:
         """Arguments and errors as in `ROM.rollout`."""
         given = checked_inputs(rom, start, ask, controls)
-        if ask.propagation != "members":
-            ask = replace(ask, members=rom.dynamics.members)
         part = excerpt_of(rom.schema, start_time(start), ask.steps, ask.times, ask.fields, ask.region)
         decoder = rom.vae.decoder if part.window is None else windowed(rom.vae.decoder, part.window)
+        if ask.propagation == "auto":
+            kind, why = chosen(rom, given[sampled(len(given.x0))], ask, part.leads, decoder)
+            ask = replace(ask, propagation=kind, choice=f"{kind}: {why}")
+        if ask.propagation != "members":
+            ask = replace(ask, members=rom.dynamics.members)
         mask = rom.mask
         outside = None if mask is None else Outside.of(start, rom, mask, part)
         return cls(rom, given, ask, part, decoder, outside)
@@ -207,6 +216,7 @@ def _attributes(rom: ROM, start: xr.Dataset, ask: Request) -> dict[str, Any]:
         "seed": ask.seed,
         "interval": ask.interval,
         "propagation": ask.propagation,
+        **({"propagation_choice": ask.choice} if ask.choice else {}),
         "calibration_trajectories": int(rom.calibration.trajectories),
         "calibration": rom.calibration.statement(ask.level),
     }
@@ -246,10 +256,11 @@ def _check(start: xr.Dataset, steps: int, members: int, level: float) -> None:
 def _check_kinds(rom: ROM, ask: Request) -> None:
     """Refuses what this ROM's calibration cannot promise, and what does not go together."""
     if ask.propagation not in get_args(Propagation):
-        raise ConfigError(f"rollout: propagation is {ask.propagation!r}, expected members, linear or mean. Choose one.")
+        expected = "expected members, linear, mean or auto"
+        raise ConfigError(f"rollout: propagation is {ask.propagation!r}, {expected}. Choose one.")
     if ask.quantities and ask.region is not None:
         raise ConfigError("rollout: quantities are computed from the whole field. Ask for them without a region.")
-    if ask.quantities and ask.propagation != "members":
+    if ask.quantities and ask.propagation not in ("members", "auto"):
         raise ConfigError("rollout: quantities are computed from members. Use propagation='members' for them.")
     rom.calibration.width(torch.zeros(1), ask.level, ask.interval, ask.share)
     promise = rom.calibration.guarantee(ask.level, ask.interval, ask.share)

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from romvae.distributions import mixture_moments
 from romvae.excerpt import Excerpt
+from romvae.first_order import linear_moments
 from romvae.nn.observation import Observation
-from romvae.propagation import between_networks, linear_moments, network_paths
+from romvae.propagation import between_networks, network_paths
 from romvae.quantities import quantity_forecast
 from romvae.rollout import (
     Moments,

@@ -109,7 +109,7 @@ def test_the_mean_alone_is_the_decoded_mean_of_the_networks_codes(masked):
         ({"region": {"y": (0, 1)}}, "there is no axis 'y' for a region. Choose from x"),
         ({"region": {"x": (50.0, 60.0)}}, "region x from 50 to 60 holds no grid point; the axis goes from"),
         ({"region": {"x": 0.3}}, "region x = 0.3, expected two ends"),
-        ({"propagation": "sum"}, "propagation is 'sum', expected members, linear or mean"),
+        ({"propagation": "sum"}, "propagation is 'sum', expected members, linear, mean or auto"),
         ({"propagation": "mean", "tolerance": 0.1}, "a trust horizon follows from the predicted error"),
         ({"fields": ["u"], "until": 0.1}, "a trust horizon follows from the predicted error"),
     ],

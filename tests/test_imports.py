@@ -48,6 +48,8 @@ FORBIDDEN = {
         "physics",
         "ragged",
         "propagation",
+        "first_order",
+        "agreement",
         "pieces",
         "excerpt",
         "quantities",

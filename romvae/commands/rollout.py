@@ -38,6 +38,7 @@ def rollout(
     level: float = 0.9,
     seed: Seed = 0,
     mean_only: bool = False,
+    propagation: Literal["members", "linear", "mean", "auto"] | None = None,
     times: Annotated[list[float] | None, Parameter(consume_multiple=True)] = None,
     fields: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
     region: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
@@ -62,6 +63,9 @@ def rollout(
         steps: number of time steps; by default those of a training trajectory.
         level: probability that the interval is meant to cover.
         mean_only: the mean without spread and interval, at the cost of decoding a single code for each time.
+        propagation: how spread is computed: members follows samples (the default), linear is to first order and without
+            sampling noise, auto takes linear where it is cheaper and agrees with members on a few frames tried first,
+            mean is --mean-only.
         times: times of the forecast that are wanted, in the units of the data; by default all.
         fields: names of the fields that are wanted; by default all.
         region: part of the grid that is wanted, AXIS=LOW:HIGH for each axis that is cut, such as x=0.2:0.5.
@@ -79,7 +83,7 @@ def rollout(
     if workers is not None and workers < 1:
         raise ConfigError(f"--workers = {workers}: should be at least 1.")
     told: dict[str, Any] = {"times": times or None, "fields": fields or None, "region": place}
-    told["propagation"] = "mean" if mean_only else None
+    told["propagation"] = _propagation(mean_only, propagation)
     given: dict[str, Any] = {name: value for name, value in told.items() if value is not None}
     asked = bool(given)
     given |= {"steps": steps, "members": members, "seed": seed, "level": level}
@@ -119,9 +123,15 @@ def _refuse_parts(rom: Model, run: Path, asked: bool) -> None:
 
     if asked and isinstance(rom, BaselineModel):
         raise ConfigError(
-            f"{run}: is a baseline ({rom.name}), which gives whole forecasts. Leave out --mean-only, --times, "
-            "--fields and --region."
+            f"{run}: is a baseline ({rom.name}), which gives whole forecasts. Leave out --mean-only, --propagation, "
+            "--times, --fields and --region."
         )
+
+
+def _propagation(mean_only: bool, propagation: str | None) -> str | None:
+    if mean_only and propagation not in (None, "mean"):
+        raise ConfigError(f"--mean-only and --propagation {propagation} exclude each other. Leave one of them out.")
+    return "mean" if mean_only else propagation
 
 
 def _check_ranges(steps: int | None, members: int, level: float) -> None:

@@ -10,6 +10,7 @@ References:
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 
 import google_crc32c
@@ -27,28 +28,32 @@ def crc32c(values: np.ndarray, start: int = 0) -> int:
     return int(google_crc32c.extend(start, values.reshape(-1).view(np.uint8))) if values.size else start
 
 
-def write_shard(path: Path, values: np.ndarray, chunks: tuple[int, ...], per_shard: tuple[int, ...]) -> None:
-    """Writes one shard; folders above it are made.
+def write_shard(
+    path: Path, parts: Iterable[np.ndarray], chunks: tuple[int, ...], per_shard: tuple[int, ...], axis: int = 0
+) -> None:
+    """Writes one shard, part after part; folders above it are made.
 
     Arguments:
         path: The file.
-        values: The shard's part of the array; less than the shard at the end of the array.
+        parts: The shard's part of the array, in whole chunks that follow each other along an axis; less than the shard
+            at the end of the array.
         chunks: Shape of a chunk.
-        per_shard: Chunks along each dim of the shard.
+        per_shard: Chunks along each dim of the shard; 1 before `axis` where there are several parts.
+        axis: Along which the parts follow each other.
     """
     index = np.full((*per_shard, 2), ABSENT, dtype="<u8")
-    offset = 0
+    offset = first = 0
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb", buffering=2**20) as file:
-        for at in np.ndindex(*per_shard):
-            part = values[tuple(slice(i * n, (i + 1) * n) for i, n in zip(at, chunks, strict=True))]
-            if not part.size:  # beyond the end of the array
-                continue
-            raw = _whole(part, chunks)
-            file.write(raw.data)
-            file.write(crc32c(raw).to_bytes(4, "little"))
-            index[at] = offset, raw.nbytes + 4
-            offset += raw.nbytes + 4
+        for values in parts:
+            count = tuple(math.ceil(size / n) for size, n in zip(values.shape, chunks, strict=True))
+            for at in np.ndindex(*count):
+                raw = _whole(values[tuple(slice(i * n, (i + 1) * n) for i, n in zip(at, chunks, strict=True))], chunks)
+                file.write(raw.data)
+                file.write(crc32c(raw).to_bytes(4, "little"))
+                index[(*at[:axis], first + at[axis], *at[axis + 1 :])] = offset, raw.nbytes + 4
+                offset += raw.nbytes + 4
+            first += count[axis]
         file.write(index.data)
         file.write(crc32c(index).to_bytes(4, "little"))
 

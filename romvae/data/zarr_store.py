@@ -38,7 +38,7 @@ __all__ = [
     "write_block",
 ]
 
-_SHARD_BYTES = BLOCK_BYTES
+_SHARD_BYTES = 2**26
 _COUNTED = 10**6  # beyond this many chunks, the first missing one is enough to know
 _LISTED = 100  # missing chunks of one variable that are listed one by one
 
@@ -49,11 +49,11 @@ def is_store(path: Path) -> bool:
 
 
 def write(ds: xr.Dataset, path: Path) -> None:
-    """Writes into a folder, all but manifest and marker; values pass through memory one shard at a time."""
+    """Writes into a folder, all but manifest and marker; values pass through memory in blocks, shard after shard."""
     arrays = create(ds, path)
     for name, array in arrays.items():
         for chosen in shard_blocks(ds, name):
-            write_block(array, path / name, chosen, ds[name].variable[_key(ds[name].variable, chosen)].values)
+            _write_passing(array, path / name, ds[name].variable, chosen)
 
 
 def create(ds: xr.Dataset, path: Path) -> dict[str, zarr.Array]:
@@ -85,7 +85,26 @@ def write_block(array: zarr.Array, folder: Path, chosen: dict[str, slice], value
     ranges = [range(a // n, math.ceil(b / n)) for a, b, n in zip(starts, ends, shards, strict=True)]
     for shard in product(*ranges):
         cut = tuple(slice(i * n - a, (i + 1) * n - a) for i, n, a in zip(shard, shards, starts, strict=True))
-        write_shard(folder / array.metadata.encode_chunk_key(shard), values[cut], array.chunks, per_shard)
+        write_shard(folder / array.metadata.encode_chunk_key(shard), [values[cut]], array.chunks, per_shard)
+
+
+def _write_passing(array: zarr.Array, folder: Path, variable: xr.Variable, chosen: dict[str, slice]) -> None:
+    """The same with the values read as they are written, a block of times after the other, where that is one shard."""
+    names, shards = list(map(str, variable.dims)), array.shards or array.chunks
+    shared = zip(names, variable.shape, shards, strict=True)
+    if TIME not in chosen or any(n != s for dim, n, s in shared if dim not in (TRAJECTORY, TIME)):
+        write_block(array, folder, chosen, variable[_key(variable, chosen)].values)
+        return
+    times = chosen[TIME]
+    snapshot = math.prod(n for dim, n in zip(names, variable.shape, strict=True) if dim not in (TRAJECTORY, TIME))
+    length = max(1, BLOCK_BYTES // max(1, snapshot * variable.dtype.itemsize))
+    parts = (
+        variable[_key(variable, {**chosen, TIME: slice(first, min(first + length, times.stop))})].values
+        for first in range(times.start, times.stop, length)
+    )
+    at = tuple(chosen[dim].start // n if dim in chosen else 0 for dim, n in zip(names, shards, strict=True))
+    per_shard = tuple(n // c for n, c in zip(shards, array.chunks, strict=True))
+    write_shard(folder / array.metadata.encode_chunk_key(at), parts, array.chunks, per_shard, names.index(TIME))
 
 
 def describe(path: Path, text: str) -> None:

@@ -8,11 +8,11 @@ kill, nor which trajectories are missing changes a bit.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 import xarray as xr
@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from romvae.baselines.model import Model
     from romvae.rom import ROM
 
-__all__ = ["Job", "RolloutBlock", "positional", "roll_block", "rolled"]
+__all__ = ["Job", "RolloutBlock", "on_one_thread", "positional", "roll_block", "rolled"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,19 @@ def positional(start: xr.Dataset, controls: xr.Dataset | None) -> tuple[xr.Datas
     if controls is None:
         return start, None
     return start.drop_vars(TRAJECTORY, errors="ignore"), controls.drop_vars(TRAJECTORY, errors="ignore")
+
+
+def on_one_thread(work: Callable[[], T]) -> T:
+    """What blocks are computed on, without warnings that are given elsewhere."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", OutOfRangeWarning)
+            warnings.simplefilter("ignore", FewMembersWarning)
+            return work()
+    finally:
+        torch.set_num_threads(threads)
 
 
 def rolled(model: Model, start: xr.Dataset, ask: Request, every: int | None, controls: xr.Dataset | None) -> xr.Dataset:

@@ -10,12 +10,13 @@ import numpy as np
 import xarray as xr
 
 from romvae.atomic import check_target, require_space
+from romvae.canonical import blocks
 from romvae.data import open_snapshots, write_snapshots
 from romvae.errors import ConfigError, DataError
 from romvae.forecast import Propagation, Request
 from romvae.lock import locked
 from romvae.progress import Progress, silent
-from romvae.schema import TRAJECTORY
+from romvae.schema import TIME, TRAJECTORY
 from romvae.studies.rollouts import Rollouts
 from romvae.studies.starts import Starts, crossed, outside
 from romvae.tasks.folder import WorkFolder
@@ -70,7 +71,8 @@ def rollout_to(
         skip_failed: Write the store without trajectories that diverged, which are not tried again.
         overwrite: Replace a store that is there, once the new one is whole, and give up other work in `OUT.partial`.
         progress: Called as `progress(stage, done, total, note)`.
-        propagation: As in `ROM.rollout`, and so are the following three; of a ROM only.
+        propagation: As in `ROM.rollout`, and so are the following three; of a ROM only. `auto` is decided once, from
+            the same few trajectories whatever is missing and however many workers there are.
         times: Which of the times are wanted.
         fields: Which of the fields.
         region: Which part of the grid.
@@ -96,7 +98,7 @@ def rollout_to(
         region=region,
     )
     checked(ask, workers)
-    rollouts = Rollouts(model, given, ask, None, workers, scheduler, progress or silent)
+    rollouts = Rollouts.of(model, given, ask, None, workers, scheduler, progress or silent)
     if not isinstance(start, xr.Dataset):
         outside(given, model.schema)
     work, facts = WorkFolder(out, "rollout"), rollouts.facts()
@@ -143,8 +145,16 @@ def _is_whole(work: WorkFolder, rollouts: Rollouts) -> bool:
                 return False
             for place, path in enumerate(paths):
                 shard, stored = Shard.read(path), ds.isel({TRAJECTORY: place})
-                if not all(np.array_equal(stored[name].values, shard.values(name)) for name in rollouts.names):
+                if not all(_same(stored[[name]], shard, name) for name in rollouts.names):
                     return False
     except (DataError, DamagedShardError, KeyError):
         return False
     return True
+
+
+def _same(stored: xr.Dataset, shard: Shard, name: str) -> bool:
+    parts = (chosen[TIME] for chosen in blocks(stored, name))
+    return all(
+        np.array_equal(stored[name].isel({TIME: part}).values, shard.values(name, part.start, part.stop))
+        for part in parts
+    )

@@ -13,11 +13,13 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 
+from romvae.agreement import sampled
 from romvae.baselines.model import BaselineModel
 from romvae.canonical import MASK
 from romvae.errors import OutOfRangeWarning
 from romvae.excerpt import excerpt_of
-from romvae.forecast import BLOCK, Request, together
+from romvae.forecast import BLOCK, Course, Request, together
+from romvae.memory import release_freed
 from romvae.progress import Progress
 from romvae.schema import TIME, TRAJECTORY
 from romvae.studies import blocks
@@ -81,6 +83,25 @@ class Rollouts:
     workers: int
     scheduler: str | None
     report: Progress
+
+    @classmethod
+    def of(
+        cls,
+        model: Model,
+        starts: Starts,
+        ask: Request,
+        every: int | None,
+        workers: int,
+        scheduler: str | None,
+        report: Progress,
+    ) -> Rollouts:
+        """The same with the choice of `propagation="auto"` made here, once for all trajectories and workers."""
+        if ask.propagation == "auto" and not isinstance(model, BaselineModel):
+            some = sampled(len(starts.labels))
+            start, controls = blocks.positional(starts.rows(some), starts.controls(some))
+            made = blocks.on_one_thread(lambda: Course.of(model, start, ask, controls).ask)
+            ask = replace(ask, propagation=made.propagation, choice=made.choice)
+        return cls(model, starts, ask, every, workers, scheduler, report)
 
     @property
     def size(self) -> int:
@@ -162,7 +183,12 @@ class Rollouts:
             "train on longer windows, or roll out fewer steps",
         )
         try:
-            everything.complete(lambda: write(everything.shards), skip_failed)
+
+            def finish() -> None:
+                release_freed()  # what the networks needed is not needed any more
+                write(everything.shards)
+
+            everything.complete(finish, skip_failed)
         finally:
             torch.set_num_threads(threads)
             forget()

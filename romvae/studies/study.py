@@ -100,7 +100,7 @@ def study(
             maximum and minimum of every field where none is given.
         steps: Stored steps; None takes those of a training trajectory.
         every: Stored steps between two times that are looked at; the rest is not decoded.
-        members: Members of each forecast.
+        members: Members of each forecast; quantities are always computed from them.
         seed: Seed of design and members.
         level: Nominal coverage of the intervals.
         tolerance: Adds the trust horizon for this tolerance, see `ROM.rollout`.

@@ -95,7 +95,12 @@ def test_an_excerpt_of_a_forecast_is_written_as_it_was_asked_for(run, trained, t
     assert set(whole.data_vars) == set(cut.data_vars)
     assert set(mean.data_vars) == {"u"}
     assert mean["u"].shape == cut["u"].shape
-    for bad in (["--region", "x=0.2"], ["--region", "0.2:0.5"], ["--fields", "w"], ["--times", "0.25"]):
+    code, _, err = run(*words[:-1], "16", "--propagation", "auto", "--out", tmp_path / "auto.nc")
+    assert code == 0, err
+    attrs = xr.load_dataset(tmp_path / "auto.nc", engine="h5netcdf").attrs
+    assert attrs["propagation_choice"].split(": ")[0] == attrs["propagation"]
+    both = ["--mean-only", "--propagation", "linear"]
+    for bad in (["--region", "x=0.2"], ["--region", "0.2:0.5"], ["--fields", "w"], ["--times", "0.25"], both):
         code, out, err = run(*words, *bad, "--out", tmp_path / "bad.nc")
         assert (code, out, err.count("error: ")) == (2, "", 1), err
         assert not (tmp_path / "bad.nc").exists()

@@ -97,7 +97,7 @@ def _two_inner_chunks(path: Path) -> None:
     """A shard whose first two snapshots are exchanged, each with its own right checksum."""
     array = zarr.open_array(path / "u", mode="r")
     values = np.asarray(array[4])[[1, 0, 2, 3, 4, 5]][None]
-    write_shard(path / "u" / "c" / "4" / "0" / "0" / "0", values, array.chunks, (1, 6, 1, 1))
+    write_shard(path / "u" / "c" / "4" / "0" / "0" / "0", [values], array.chunks, (1, 6, 1, 1))
 
 
 def _attribute(path: Path) -> None:

@@ -121,7 +121,7 @@ def test_our_shards_are_those_of_zarr_python(tmp_path: Path) -> None:
     theirs[...] = values
     ours = zarr.create_array(tmp_path / "ours", shape=values.shape, dtype="f4", **codec)
     for k in (0, 1):
-        write_shard(tmp_path / "ours" / "c" / "0" / str(k) / "0", values[:, 4 * k : 4 * k + 4], (1, 1, 5), (1, 4, 1))
+        write_shard(tmp_path / "ours" / "c" / "0" / str(k) / "0", [values[:, 4 * k : 4 * k + 4]], (1, 1, 5), (1, 4, 1))
     np.testing.assert_array_equal(ours[...], values)
     for k in (0, 1):
         files = [tmp_path / name / "c" / "0" / str(k) / "0" for name in ("ours", "theirs")]

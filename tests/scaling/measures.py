@@ -7,6 +7,7 @@
     python -m tests.scaling.measures rollout   --out tables.json  # 64 members against the bare decoder, by part
     python -m tests.scaling.measures linear    --out tables.json  # cost over steps, members, trajectories
     python -m tests.scaling.measures memory    --out tables.json  # peaks over steps, members, trajectories, grids
+    python -m tests.scaling.measures moments   --out tables.json --name N --model M --data D  # of a trained ROM
     python -m tests.scaling.measures traffic   --out tables.json  # bytes between two processes, bytes on disk
     python -m tests.scaling.measures show      --out tables.json  # as Markdown
     python -m tests.scaling.page                                  # writes the tables of SCALING.md anew
@@ -19,12 +20,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from tests.long_tables import tabulate
-from tests.scaling import memory, networks, rollouts, traffic
+from tests.scaling import memory, moments, networks, rollouts, traffic
 
 GRIDS = {
     **{f"1-D {n}": (n,) for n in (128, 256, 512, 1024, 2048)},
@@ -59,18 +61,25 @@ def rows(told: argparse.Namespace) -> dict[str, Callable[[], dict[str, Any]]]:
         return rollouts.lines()
     if table == "memory":
         return memory.tables()
+    if table == "moments":
+        return {told.name: partial(moments.on_trained, told.model, told.data)}
     return traffic.tables()
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     torch.set_num_threads(1)
-    tables = ("networks", "step", "compile", "start", "rollout", "linear", "memory", "traffic")
+    tables = ("networks", "step", "compile", "start", "rollout", "linear", "memory", "moments", "traffic")
 
     def named(told: argparse.Namespace) -> Any:
         return ((f"{told.table}/{name}", compute) for name, compute in rows(told).items())
 
-    return tabulate(__doc__, tables, named, arguments, unseeded=tables)
+    def more(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--name", default="", help="of the row of `moments`")
+        parser.add_argument("--model", type=Path, help="folder of a trained ROM")
+        parser.add_argument("--data", type=Path, help="store that it was trained on")
+
+    return tabulate(__doc__, tables, named, arguments, more, unseeded=tables)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ __all__ = ["PAGE", "TABLES", "filled"]
 
 PAGE = Path(__file__).parents[2] / "SCALING.md"
 Rows = Mapping[str, Mapping[str, Any]]
+KINDS = ("linear", "members")
 
 
 def _table(head: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
@@ -82,13 +83,25 @@ def against_decoder(rows: Rows) -> str:
             f"{r['members']} x {r['trajectories']} x {r['steps']}",
             *(float(r[key]) for key in ("rollout_us", "decoder_us", "ratio", "worst_ratio", "mean_only_ratio")),
             f"{r['mean_over_members']:.3f}",
-            float(r["linear_over_members"]),
         ]
         for name, r in _part(rows, "rollout").items()
         if "ratio" in r
     ]
     head = ["grid", "members x trajectories x steps", "rollout, µs per frame", "bare decoder", "ratio", "worst turn"]
-    return _table([*head, "`mean` over its bare decoder", "`mean` over members", "`linear` over members"], lines)
+    return _table([*head, "`mean` over its bare decoder", "`mean` over members"], lines)
+
+
+def moments(rows: Rows) -> str:
+    """Costs over 64 members, and errors against 1024, of trained ROMs."""
+    lines = []
+    for name, r in _part(rows, "moments").items():
+        costs = [f"{r[f'{kind}_ratio']:.3f}" for kind in ("mean", "linear", "16")]
+        errors = [f"{100 * r[f'{kind}_{of}']:.1f}" for of in ("std", "std_dynamics", "mean") for kind in KINDS]
+        about = [f"{r['grid']}, {r['fields']}", r["latent"], float(r["directions"])]
+        lines.append([name, *about, *costs, *errors, f"{100 * r['agreement']:.2g}"])
+    heads = [f"{of}, {kind}" for of in ("std", "its dynamics part", "mean") for kind in ("`linear`", "64 members")]
+    begin = ["ROM", "grid, fields", "latents", "directions decoded", "`mean`", "`linear`", "16 members"]
+    return _table([*begin, *(f"{head}, %" for head in heads), "`auto` finds, %"], lines)
 
 
 def _by_name(rows: Rows, table: str, begin: str) -> str:
@@ -153,6 +166,7 @@ TABLES: dict[str, Callable[[Rows], str]] = {
     "points": points,
     "rollout memory": rollout_memory,
     "against decoder": against_decoder,
+    "moments": moments,
     "rollout parts": lambda rows: _by_name(rows, "rollout", "parts, "),
     "step parts": lambda rows: _by_name(rows, "step", ""),
     "start": lambda rows: _by_name(rows, "start", ""),

@@ -58,7 +58,6 @@ def against_decoder(shape: tuple[int, ...], trajectories: int, steps: int, turns
     }
     alone: dict[str, Callable[[], Any]] = {
         "mean": lambda: rolled(rom, start, steps=steps, propagation="mean"),
-        "linear": lambda: rolled(rom, start, steps=steps, propagation="linear"),
     }
     rolled(rom, start, steps=2, members=members)
     found = in_turns(works, turns, warm=False)
@@ -78,7 +77,6 @@ def against_decoder(shape: tuple[int, ...], trajectories: int, steps: int, turns
         "worst_ratio": ratios[-1],
         "mean_only_ratio": middle["mean"] / mean_decoder,
         "mean_over_members": middle["mean"] / middle["rollout"],
-        "linear_over_members": middle["linear"] / middle["rollout"],
     }
 
 

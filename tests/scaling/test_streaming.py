@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from romvae import first_order as first_order_module
 from romvae import forecast as forecast_module
-from romvae import propagation as propagation_module
 from romvae import rollout as rollout_module
+from romvae.data import write_snapshots, zarr_store
 from romvae.dynamics import base
 from romvae.dynamics.residual import ResidualDynamics
 from romvae.errors import OutputError
@@ -39,7 +40,8 @@ def largest_piece(rom: ROM, ask: Request) -> int:
 def test_what_is_held_at_once_does_not_grow_with_the_number_of_steps(rom, propagation, monkeypatch):
     monkeypatch.setattr(rollout_module, "_VALUES", 2**8)
     monkeypatch.setattr(rollout_module, "snapshots_at_once", lambda points: 32)
-    monkeypatch.setattr(propagation_module, "snapshots_at_once", lambda points: 32)
+    monkeypatch.setattr(first_order_module, "_VALUES", 2**8)
+    monkeypatch.setattr(first_order_module, "snapshots_at_once", lambda points: 32)
     ask = Request(steps=8, members=8, propagation=propagation)
     assert largest_piece(rom, replace(ask, steps=24)) == largest_piece(rom, ask)
 
@@ -117,3 +119,24 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     with pytest.raises(OutputError) as error, shard_writer(missing, 0, {"u": (np.dtype("f4"), (2,))}):
         pass
     assert f"{missing / '00000000.shard'}: cannot be written" in str(error.value)
+
+
+def test_a_store_is_the_same_however_little_of_it_passes_through_memory_at_once(tmp_path, monkeypatch):
+    """Byte for byte; blocks of one time against whole trajectories."""
+    data = mock_snapshots(2, ("u", "v"), trajectories=2, times=7)
+    read: list[int] = []
+    original = zarr_store.write_shard
+
+    def counted(path, parts, *told):
+        original(path, (read.append(part.shape[1]) or part for part in parts), *told)
+
+    monkeypatch.setattr(zarr_store, "write_shard", counted)
+    for name, limit in (("whole.zarr", 2**23), ("parts.zarr", 3 * 4 * data["u"][0, 0].size)):
+        monkeypatch.setattr(zarr_store, "BLOCK_BYTES", limit)
+        write_snapshots(data, tmp_path / name)
+    assert read == [7] * 4 + [3, 3, 1] * 4
+    files = sorted(path.relative_to(tmp_path / "whole.zarr") for path in (tmp_path / "whole.zarr").rglob("*"))
+    assert files == sorted(path.relative_to(tmp_path / "parts.zarr") for path in (tmp_path / "parts.zarr").rglob("*"))
+    for file in files:
+        if (tmp_path / "whole.zarr" / file).is_file():
+            assert (tmp_path / "whole.zarr" / file).read_bytes() == (tmp_path / "parts.zarr" / file).read_bytes()
