@@ -25,15 +25,29 @@ _FRAME_BYTES = 1_700_000
 
 @dataclass(frozen=True)
 class Player:
-    """Pictures that play together: a label and one data address per frame and panel, and the frame shown first."""
+    """Pictures that play together.
+
+    Arguments:
+        identity: Of the element in the page.
+        title: Heading.
+        caption: How to read it.
+        handling: How to play it, for readers with a screen.
+        panels: The pictures, as they are at first.
+        first: Number of that frame.
+        labels: One for each frame.
+        frames: One data address for each panel and frame.
+        paper: Frames that are printed: those of the times that stand nowhere else on the page.
+    """
 
     identity: str
     title: str
     caption: str
+    handling: str
     panels: tuple[Picture, ...]
     first: int
     labels: tuple[str, ...]
     frames: tuple[tuple[str, ...], ...]
+    paper: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -87,7 +101,9 @@ def _block(examples: xr.Dataset, field: str, index: int, players: int) -> Block:
         field,
         maps,
         _interval_pictures(example, field, titles[typical], steps) if has_interval else Maps("", ()),
-        _player(example, field, titles[typical], index, players) if has_interval else None,
+        _player(example, field, titles[typical], index, players, _not_shown(shown, typical, truth))
+        if has_interval
+        else None,
     )
 
 
@@ -136,7 +152,13 @@ def _interval_pictures(example: xr.Dataset, field: str, title: str, steps: list[
     )
 
 
-def _player(example: xr.Dataset, field: str, title: str, index: int, players: int) -> Player:
+def _not_shown(shown: list[tuple[int, int]], example: int, truth: xr.DataArray) -> list[int]:
+    """The start, the end and two times between, without those of which the page has a map; a 1-D map is of no time."""
+    elsewhere = [] if truth.ndim == 3 else [step for each, step in shown if each == example]
+    return [int(step) for step in frame_steps(truth.sizes[TIME], 4) if step not in elsewhere]
+
+
+def _player(example: xr.Dataset, field: str, title: str, index: int, players: int, printed: list[int]) -> Player:
     steps = frame_steps(example.sizes[TIME], _FRAMES // players)
     panels = animate(example, field, steps)
     # Rough fields make large pictures: fewer frames then, spread evenly, the last one always kept.
@@ -148,13 +170,14 @@ def _player(example: xr.Dataset, field: str, title: str, index: int, players: in
     first = len(steps) // 2  # shown until somebody plays: the start says little, the end has often decayed
     return Player(
         f"player-{index}",
-        f"{plain(field)}: animation of {title}",
-        "Axes and colours stay the same over all frames. Press play, or drag the slider; with the "
-        "keyboard, arrow keys move one frame at a time.",
+        f"{plain(field)} over time: {title}",
+        "Axes and colours stay the same over all frames.",
+        "Press play, or drag the slider; with the keyboard, arrow keys move one frame at a time.",
         tuple(Picture(source[first], panel.alt, panel.title) for source, panel in zip(sources, panels, strict=True)),
         first,
         tuple(_time_label(example, int(step)) for step in steps),
         sources,
+        tuple(sorted({int(np.abs(steps - each).argmin()) for each in printed})),
     )
 
 

@@ -1,7 +1,7 @@
 "use strict";
 // The player: one slider moves all panels of a field; frames are data addresses inside the page.
 for (const player of document.querySelectorAll("[data-player]")) {
-  const { labels, frames } = JSON.parse(player.querySelector("script").textContent);
+  const { labels, frames, paper } = JSON.parse(player.querySelector("script").textContent);
   const images = player.querySelectorAll("img");
   const slider = player.querySelector("input");
   const button = player.querySelector("button");
@@ -36,6 +36,19 @@ for (const player of document.querySelectorAll("[data-player]")) {
   slider.addEventListener("input", () => { untouched = false; stop(); show(Number(slider.value)); });
   player.querySelector(".controls").hidden = false;
   show(Number(slider.getAttribute("value")));
+
+  // Paper cannot be played: it gets some frames, made now, so that they are decoded when somebody prints.
+  const stills = document.createElement("div");
+  stills.className = "stills";
+  for (const frame of paper) {
+    const row = player.querySelector(".row").cloneNode(true);
+    row.querySelectorAll("img").forEach((image, panel) => { image.src = frames[panel][frame]; });
+    const when = document.createElement("p");
+    when.className = "name";
+    when.textContent = labels[frame];
+    stills.append(when, row);
+  }
+  player.querySelector(".row").after(stills);
 }
 // On paper everything is open.
 window.addEventListener("beforeprint", () => {

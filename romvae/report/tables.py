@@ -54,6 +54,7 @@ _WORDS = {
     "spread_skill": "spread over error",
     "spearman_trajectories": "rank correlation, trajectories",
     "valid_prediction_time": "time until the error is half of the field",
+    "ssim": "structural similarity of the mean",
 }
 
 

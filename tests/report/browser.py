@@ -116,8 +116,8 @@ class Browser:
         while not any(each.get("method") == method and each.get("sessionId") == session for each in self.events):
             self.events.append(self._receive(deadline, method))
 
-    def open(self, path: Path, width: int, height: int = 900, dark: bool = False) -> Page:
-        """Open a file in a new page of this width and wait until it is loaded."""
+    def open(self, path: Path, width: int, height: int = 900, dark: bool = False, media: str = "") -> Page:
+        """Open a file in a new page of this width and wait until it is loaded; `media` is `print` for paper."""
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
@@ -131,7 +131,7 @@ class Browser:
             mobile=width < 600,
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.call("Emulation.setEmulatedMedia", session, features=[scheme])
+        self.call("Emulation.setEmulatedMedia", session, media=media, features=[scheme])
         self.call("Page.navigate", session, url=path.resolve().as_uri())
         self.wait_for("Page.loadEventFired", session)
         return Page(self, session)

@@ -61,7 +61,7 @@ def test_the_ranking_is_sound_at_each_width(browser: Browser, ranking_page: Path
 
 def test_the_slider_changes_all_pictures_and_the_label(browser: Browser, reports: dict[str, Path]) -> None:
     page = browser.open(reports["1-D"], 1400)
-    sources = "[...document.querySelectorAll('[data-player] img')].map(i => i.src)"
+    sources = "[...document.querySelectorAll('[data-player] > .row img')].map(i => i.src)"
     middle = page.evaluate(sources)
     assert page.evaluate("document.querySelector('output').textContent") == "t = 0.5 s"
     page.evaluate(
@@ -99,6 +99,62 @@ def test_the_button_plays_to_the_end_and_pauses(browser: Browser, reports: dict[
     assert page.evaluate(value) == 4
 
 
+A4 = (688, 1017)
+"""What the margins of 14 mm leave of the sheet, in CSS pixels."""
+
+
+def _printed(browser: Browser, path: Path) -> Page:
+    """The page as it is laid out for paper, though the reader's screen is dark."""
+    page = browser.open(path, A4[0], dark=True, media="print")
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    assert min(_decoded(page)) > 0
+    return page
+
+
+def _visible(page: Page, selector: str) -> int:
+    return page.evaluate(f"[...document.querySelectorAll('{selector}')].filter(e => e.getClientRects().length).length")
+
+
+def test_on_paper_nothing_is_cut_dark_or_to_be_pressed(browser: Browser, report: Path) -> None:
+    page = _printed(browser, report)
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert page.evaluate("getComputedStyle(document.body).color") == "rgb(0, 0, 0)"
+    assert _visible(page, "nav, button, input, output, .screen") == 0
+    assert page.evaluate("[...document.querySelectorAll('details')].every(each => each.open)")
+    sides = "[...document.querySelectorAll('img, table, figure, p')].map(e => e.getBoundingClientRect())"
+    assert page.evaluate(f"Math.max(...{sides}.map(r => r.right))") <= A4[0]
+    # What may not be broken over two sheets has to fit on one.
+    heights = (
+        "[...document.querySelectorAll('figure:not([data-player]), .stills > .row, tr, .verdict')].map(e =>"
+        " [getComputedStyle(e).breakInside, e.getBoundingClientRect().height])"
+    )
+    assert all(kind == "avoid" and height < A4[1] for kind, height in page.evaluate(heights))
+    assert page.complaints() == []
+
+
+def test_on_paper_the_player_is_a_row_of_stills_with_their_times(browser: Browser, reports: dict[str, Path]) -> None:
+    page = _printed(browser, reports["1-D"])
+    assert _visible(page, "[data-player] > .row") == 0
+    assert _visible(page, "[data-player] > .stills > .row") == 4
+    times = "[...document.querySelectorAll('.stills > .name')].map(e => e.textContent)"
+    assert page.evaluate(times) == ["t = 0 s", "t = 0.375 s", "t = 0.625 s", "t = 1 s"]
+    rows = page.evaluate("[...document.querySelectorAll('.stills > .row')].map(r => r.querySelector('img').src)")
+    assert len(set(rows)) == 4
+    # In two dimensions two of these times have maps of their own.
+    other = _printed(browser, reports["2-D, losing"])
+    assert other.evaluate(times) == ["t = 0 s", "t = 0.25 s"]
+    assert _visible(browser.open(reports["1-D"], 1400), ".stills, .when") == 0
+
+
+def test_on_paper_the_table_of_runs_is_whole(browser: Browser, ranking_page: Path) -> None:
+    page = _printed(browser, ranking_page)
+    assert (
+        page.evaluate("Math.max(...[...document.querySelectorAll('td')].map(e => e.getBoundingClientRect().right))")
+        <= (A4[0])
+    )
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+
+
 def test_the_pages_policy_stops_an_outside_request(browser: Browser, reports: dict[str, Path]) -> None:
     """What the other tests do not see would be stopped: even a script of our own cannot fetch."""
     page = browser.open(reports["1-D"], 1400)
@@ -115,3 +171,4 @@ def test_the_pages_policy_stops_an_outside_request(browser: Browser, reports: di
 def test_without_scripts_there_is_no_dead_button(reports: dict[str, Path]) -> None:
     text = reports["1-D"].read_text(encoding="utf-8")
     assert '<div class="controls" hidden>' in text
+    assert '<p class="name when">t = 0.5 s</p>' in text
