@@ -9,9 +9,10 @@ __all__ = ["outline", "places", "skill"]
 
 
 def skill(metrics: Mapping[str, Any]) -> str:
-    """The headline of `metrics.json`: errors of ROM and baselines, coverage, seconds."""
+    """The headline of `metrics.json`: errors of the model and the baselines, coverage, seconds."""
     rom = metrics["rom"]
-    rows = [("rom", rom), *metrics.get("baselines", {}).items()]
+    own = metrics.get("model", {}).get("name", "rom")  # a baseline stands there under its name
+    rows = [(own, rom), *metrics.get("baselines", {}).items()]
     lines = ["relative L2 error on held-out trajectories"]
     lines += [f"  {name:<20} {_percent(row.get('relative_l2'))}" for name, row in rows]
     coverage, error = rom.get("coverage_90"), rom.get("coverage_90_se")

@@ -19,7 +19,7 @@ from romvae.comparison.passing import Forecasts
 from romvae.comparison.result import Comparison
 from romvae.comparison.significance import CONFIDENCE, best_of, confidence_intervals, paired_difference
 from romvae.comparison.structure import ranges_of
-from romvae.comparison.subject import code_scores, code_series, code_summary, named, noise_floor, opponents
+from romvae.comparison.subject import called, code_scores, code_series, code_summary, named, noise_floor, opponents
 from romvae.comparison.sums import Sums, statistics
 from romvae.comparison.tally import Tally
 from romvae.comparison.uneven import Uneven
@@ -223,7 +223,7 @@ class _Measurement:
         self.report("baselines", len(chosen), len(chosen))
         best = best_of({name: each.scores["relative_l2"] for name, each in found.items()})
         if best is not None:
-            words = ("the ROM", f"the best baseline, {best},")
+            words = (called(self.rom), f"the best baseline, {best},")
             result["significance"] = {"best": best, **paired_difference(sums, found[best].sums, words, self.seed)}
             series = series.merge(found[best].spectra)
             series.attrs["best_baseline"] = best

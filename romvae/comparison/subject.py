@@ -17,7 +17,16 @@ from romvae.latent.summary import latent_summary
 if TYPE_CHECKING:
     from romvae.baselines.model import Model
 
-__all__ = ["NOT_OF_A_BASELINE", "code_scores", "code_series", "code_summary", "named", "noise_floor", "opponents"]
+__all__ = [
+    "NOT_OF_A_BASELINE",
+    "called",
+    "code_scores",
+    "code_series",
+    "code_summary",
+    "named",
+    "noise_floor",
+    "opponents",
+]
 
 NOT_OF_A_BASELINE = {
     "compression error": "it has no encoder and decoder that could be measured without a forecast",
@@ -27,6 +36,11 @@ NOT_OF_A_BASELINE = {
     "cost over the bare decoder": "it has no decoder network",
 }
 """What a comparison leaves out of a baseline, and why."""
+
+
+def called(model: Model) -> str:
+    """The model in a sentence."""
+    return model.name if isinstance(model, BaselineModel) else "the ROM"
 
 
 def named(model: Model) -> dict[str, Any]:

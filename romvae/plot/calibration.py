@@ -69,7 +69,7 @@ def sparsification(curves: xr.DataArray) -> Figure:
 
 
 @matplotlib.rc_context(RC)
-def spectra(series: xr.Dataset, field: str, units: str | None = None) -> Figure:
+def spectra(series: xr.Dataset, field: str, units: str | None = None, model: str = "ROM") -> Figure:
     """Power over the wavenumber of truth and forecast at a few times.
 
     Arguments:
@@ -77,6 +77,7 @@ def spectra(series: xr.Dataset, field: str, units: str | None = None) -> Figure:
             `spectrum_baseline_<field>` of the baseline that the attribute `best_baseline` names.
         field: Name of the field.
         units: Of the wavenumber.
+        model: What the model is called.
     """
     figure, (axes,) = new_figure(height=3.8)
     truth, rom = series[f"spectrum_truth_{field}"], series[f"spectrum_rom_{field}"]
@@ -84,7 +85,7 @@ def spectra(series: xr.Dataset, field: str, units: str | None = None) -> Figure:
     shown = wave > 0
     colours = [style[0] for style in BASELINE_STYLES]
     largest = float(truth.max())
-    drawn = [(truth, "-", 0.55, "truth"), (rom, "--", 1.0, "ROM")]
+    drawn = [(truth, "-", 0.55, "truth"), (rom, "--", 1.0, model)]
     if f"spectrum_baseline_{field}" in series:
         title = baseline_title(str(series.attrs.get("best_baseline", "best baseline")))
         drawn.append((series[f"spectrum_baseline_{field}"], ":", 1.0, title))

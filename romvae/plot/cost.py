@@ -31,7 +31,7 @@ def cost_accuracy(
 
     Arguments:
         solver: The runs of the solver that were tried.
-        rom: The ROM's forecasts by what they are called.
+        rom: Forecasts of the model by what they are called.
         baselines: Baselines by name.
         floor: Error of the reference itself: below it nothing can be told.
     """
@@ -42,7 +42,7 @@ def cost_accuracy(
         front = _front(runs)
         axes.step(front[:, 0], front[:, 1], where="post", color=INK, lw=1.6, label="best the solver can do")
     for (name, (seconds, error)), marker in zip(rom.items(), ("*", "P", "X", "d"), strict=False):
-        axes.plot(seconds, error, marker, color=ROM, ms=13 if marker == "*" else 9, mec="white", label=f"ROM, {name}")
+        axes.plot(seconds, error, marker, color=ROM, ms=13 if marker == "*" else 9, mec="white", label=name)
     for k, (name, (seconds, error)) in enumerate(baselines.items()):
         colour, _, marker = BASELINE_STYLES[k % len(BASELINE_STYLES)]
         if min(seconds, error) > 0 and np.isfinite([seconds, error]).all():

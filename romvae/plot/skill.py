@@ -32,8 +32,8 @@ _PREFIX, _SUFFIX = "baseline_", "_relative_l2"
 
 
 @matplotlib.rc_context(RC)
-def error_over_time(series: xr.Dataset) -> Figure:
-    """Relative L2 error of the ROM and of every baseline over lead time.
+def error_over_time(series: xr.Dataset, model: str = "ROM") -> Figure:
+    """Relative L2 error of the model and of every baseline over lead time.
 
     The axis is logarithmic where the errors span more than a factor of twenty; an error of exactly zero
     (persistence at the start) is then left out.
@@ -42,6 +42,7 @@ def error_over_time(series: xr.Dataset) -> Figure:
         series: `rom_relative_l2(time)`, optionally `rom_relative_l2_low` and `_high` (a band over
             trajectories), and one `baseline_<name>_relative_l2(time)` per baseline; each optionally with the
             bounds of its confidence interval, `..._ci_low` and `..._ci_high`.
+        model: What the model is called.
     """
     figure, (axes,) = new_figure(height=3.6)
     time = _lead(series)
@@ -73,15 +74,15 @@ def error_over_time(series: xr.Dataset) -> Figure:
             color=ROM,
             alpha=0.14,
             lw=0,
-            label="ROM, 10 to 90 % of trajectories",
+            label=f"{model}, 10 to 90 % of trajectories",
         )
-    _band(axes, series, "rom_relative_l2_ci", ROM, 0.35, "ROM, 95 % confidence")
-    axes.plot(time, _positive(rom), color=ROM, lw=2.6, label="ROM")
+    _band(axes, series, "rom_relative_l2_ci", ROM, 0.35, f"{model}, 95 % confidence")
+    axes.plot(time, _positive(rom), color=ROM, lw=2.6, label=model)
     everything = np.concatenate([_positive(each) for each in (rom, *curves.values())])
     _error_axis(axes, everything)
     axes.set(xlabel=_lead_label(series), ylabel="relative L2 error")
     axes.margins(x=0)
-    # The last curve drawn is the ROM: it belongs at the head of the legend.
+    # The last curve drawn is the model's: it belongs at the head of the legend.
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles[::-1], labels[::-1], loc="outside lower center", ncols=2)
     return figure
@@ -143,19 +144,20 @@ def coverage_over_time(
 
 
 @matplotlib.rc_context(RC)
-def reliability(coverage: xr.DataArray) -> Figure:
+def reliability(coverage: xr.DataArray, model: str = "ROM") -> Figure:
     """Nominal against empirical coverage, for intervals of every level.
 
     Arguments:
         coverage: Share of held-out values inside the central interval, shape (level,), with the nominal
             level between 0 and 1 as coordinate.
+        model: What the model is called.
     """
     figure, (axes,) = new_figure(height=4.0)
     level, found = coverage["level"].values, coverage.values
     axes.fill_between([0, 1], [0, 1], [0, 0], color=DECODER, alpha=0.12, lw=0)
     axes.fill_between([0, 1], [0, 1], [1, 1], color=DYNAMICS, alpha=0.14, lw=0)
     axes.plot([0, 1], [0, 1], ls="--", color=GREY, lw=1.6, label="as meant")
-    axes.plot(level, found, color=ROM, marker="o", ms=5, label="ROM")
+    axes.plot(level, found, color=ROM, marker="o", ms=5, label=model)
     axes.text(0.96, 0.05, "intervals too narrow\n(overconfident)", ha="right", va="bottom", fontsize=9)
     axes.text(0.04, 0.95, "intervals too wide\n(cautious)", ha="left", va="top", fontsize=9)
     for axis in (axes.xaxis, axes.yaxis):

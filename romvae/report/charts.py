@@ -10,6 +10,7 @@ import xarray as xr
 
 from romvae import plot
 from romvae.plot.style import plain, units_text
+from romvae.report.chosen import is_baseline, model_title, subject
 from romvae.report.forecasts import field_names
 from romvae.report.picture import Picture, as_picture
 from romvae.report.reading import lookup, number, percent
@@ -33,20 +34,21 @@ _SPREAD_SERIES: Final = {
 }
 
 
-def error_charts(series: xr.Dataset) -> list[Picture]:
+def error_charts(metrics: Mapping[str, Any], series: xr.Dataset) -> list[Picture]:
     """Error over lead time; nothing where it was not measured."""
     if "rom_relative_l2" not in series:
         return []
-    values = series["rom_relative_l2"].values
+    values, name, who = series["rom_relative_l2"].values, model_title(metrics), subject(metrics)
+    start = "" if is_baseline(metrics) else " At the start the ROM pays for little more than compression."
     return [
         as_picture(
-            plot.error_over_time(series),
-            "ROM against the baselines",
-            "Thick blue line: the ROM over all held-out trajectories. The wide pale band holds the middle 80 "
+            plot.error_over_time(series, name),
+            f"{name} against the baselines",
+            f"Thick blue line: {who} over all held-out trajectories. The wide pale band holds the middle 80 "
             "% of them, the narrow bands are 95 % confidence intervals of the lines: where two of those overlap "
             "widely, other trajectories might turn the order round. Lower is better. A baseline below the blue line "
-            "does better than the ROM at that lead time. At the start the ROM pays for little more than compression.",
-            "Line chart of relative L2 error over lead time for the ROM and its baselines. The ROM's "
+            f"does better than {who} at that lead time.{start}",
+            f"Line chart of relative L2 error over lead time for {who} and the baselines. Its "
             f"error goes from {percent(float(values[0]))} to {percent(float(values[-1]))}.",
         )
     ]
@@ -54,7 +56,7 @@ def error_charts(series: xr.Dataset) -> list[Picture]:
 
 def uncertainty_charts(metrics: Mapping[str, Any], series: xr.Dataset, examples: xr.Dataset) -> list[Picture]:
     """Spread against error, coverage and reliability; a part that was not measured is left out."""
-    pictures = [_spread_chart(series, examples, field) for field in field_names(examples)]
+    pictures = [_spread_chart(metrics, series, examples, field) for field in field_names(examples)]
     rom = lookup(metrics, "rom")
     if "rom_coverage_90" in series:
         fifths, errors = (_numbers(rom.get(key)) for key in ("coverage_90_fifths", "coverage_90_fifths_se"))
@@ -72,10 +74,10 @@ def uncertainty_charts(metrics: Mapping[str, Any], series: xr.Dataset, examples:
     if "coverage" in series and "level" in series.coords:
         pictures.append(
             as_picture(
-                plot.reliability(series["coverage"]),
+                plot.reliability(series["coverage"], model_title(metrics)),
                 "Are intervals of every size right?",
                 "For each interval size (across) the share of held-out values that really fell inside "
-                "(up). A calibrated ROM follows the dashed diagonal.",
+                "(up). A calibrated model follows the dashed diagonal.",
                 "Reliability curve: nominal against empirical coverage.",
             )
         )
@@ -104,7 +106,8 @@ def _shape_charts(metrics: Mapping[str, Any], series: xr.Dataset, examples: xr.D
             as_picture(
                 plot.sparsification(series["sparsification"]),
                 "Does it know where it is wrong?",
-                "Error of the rest when values are taken out, those first that the ROM is least sure of. The "
+                "Error of the rest when values are taken out, those first that "
+                f"{subject(metrics)} is least sure of. The "
                 "faster the blue line falls, the better its standard deviation points at the errors; the dotted line "
                 "takes out the largest errors themselves." + told,
                 "Line chart of the error that is left over the share of values taken out.",
@@ -116,25 +119,26 @@ def _shape_charts(metrics: Mapping[str, Any], series: xr.Dataset, examples: xr.D
             length = units_text(examples[axis].attrs.get("units")) if axis else ""
             pictures.append(
                 as_picture(
-                    plot.spectra(series, field, f"1/{length}" if length else None),
+                    plot.spectra(series, field, f"1/{length}" if length else None, model_title(metrics)),
                     f"Has {plain(field)} the right scales?",
                     "Power over the wavenumber, mean over the held-out trajectories: solid the truth, dashed the "
-                    "ROM's mean, dotted the best baseline, one colour for each time. A line that falls below the "
-                    "solid one on the right has lost the small scales.",
+                    f"mean of {subject(metrics)}, dotted the best baseline, one colour for each time. A line that "
+                    "falls below the solid one on the right has lost the small scales.",
                     f"Power spectra of {plain(field)}, truth and forecast mean, at a few times.",
                 )
             )
     return pictures
 
 
-def _spread_chart(series: xr.Dataset, examples: xr.Dataset, field: str) -> Picture:
+def _spread_chart(metrics: Mapping[str, Any], series: xr.Dataset, examples: xr.Dataset, field: str) -> Picture:
+    who = subject(metrics)
     parts = _spread_parts(series, examples, field)
     split = "std_decoder" in parts  # a baseline's spread has no parts
     return as_picture(
         plot.spread_skill(parts),
         f"Where the uncertainty of {plain(field)} comes from",
-        "The blue line (how large the ROM says its error will be) should lie on the black one (the error "
-        f"it made): above it, the ROM is too cautious; below, overconfident. {_PARTS if split else ''}Root mean square "
+        f"The blue line (how large {who} says its error will be) should lie on the black one (the error "
+        f"it made): above it, {who} is too cautious; below, overconfident. {_PARTS if split else ''}Root mean square "
         f"over the points of {parts.attrs['scope']}.",
         f"Line chart over lead time of the predicted standard deviation of {plain(field)}, "
         f"{'its two parts, ' if split else ''}and the error made.",

@@ -9,7 +9,7 @@ from typing import Any, Final
 from romvae.plot.style import baseline_title, plain
 from romvae.report.reading import lookup, number, percent, seconds_text
 
-__all__ = ["choice", "in_words", "left_out_rows", "model_title", "tried_rows"]
+__all__ = ["choice", "in_words", "is_baseline", "left_out_rows", "model_title", "subject", "tried_rows"]
 
 _PROSE: Final[Mapping[str, str]] = {
     "vae": "the ROM with an autoencoder",
@@ -18,7 +18,7 @@ _PROSE: Final[Mapping[str, str]] = {
     "pod_linear": "POD with linear dynamics",
     "pod_rbf": "POD with radial basis functions over the parameters",
     "pod_gp": "POD with Gaussian processes over the parameters",
-    "pod_network": "POD with the ROM's latent dynamics",
+    "pod_network": "POD with a ROM's latent dynamics",
     "dmd": "dynamic mode decomposition",
     "opinf": "operator inference",
     "fno": "a Fourier neural operator",
@@ -38,18 +38,35 @@ def in_words(name: str) -> str:
 
 
 def model_title(metrics: Mapping[str, Any]) -> str:
-    """The model at the head of a table: `ROM`, or which baseline stands in its place."""
+    """The model in a table or a legend: `ROM`, or the name of the baseline that stands in its place."""
     name = lookup(metrics, "model").get("name")
-    return "ROM" if not name else f"ROM: {baseline_title(str(name))}"
+    return baseline_title(str(name)) if name else "ROM"
+
+
+def is_baseline(metrics: Mapping[str, Any]) -> bool:
+    """Whether a baseline stands in the ROM's place."""
+    return bool(lookup(metrics, "model").get("name"))
+
+
+def subject(metrics: Mapping[str, Any], *, first: bool = False) -> str:
+    """The model in a sentence: `the ROM`, or the name of the baseline.
+
+    Arguments:
+        metrics: As in `metrics.json`.
+        first: Whether the sentence begins with it.
+    """
+    if is_baseline(metrics):
+        return model_title(metrics)
+    return "The ROM" if first else "the ROM"
 
 
 def choice(metrics: Mapping[str, Any]) -> str:
     """Why this model and no other, and what it is if it is a baseline; empty for a ROM that was trained alone."""
     name = lookup(metrics, "model").get("name")
     ranked = [each for each in _entries(metrics) if math.isfinite(number(each, "relative_l2"))]
-    what = f"The ROM is {in_words(str(name))} here" if name else ""
+    what = f"The model is {in_words(str(name))}, one of the baselines" if name else ""
     if len(ranked) < 2:
-        return what and f"{what}, which has no latent code: what a code would tell is left out."
+        return what and f"{what}: it has no latent code, and what a code would tell is left out."
     first, second = ranked[:2]
     count = number(lookup(metrics, "ranking"), "trajectories")
     text = (

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from romvae import plot
+from romvae.report.chosen import model_title, subject
 from romvae.report.picture import Picture, as_picture
 from romvae.report.reading import lookup, number, percent, ratio, seconds_text
 from romvae.report.speed import run_text
@@ -24,7 +25,7 @@ def cost_charts(metrics: Mapping[str, Any]) -> list[Picture]:
         each = lookup(lookup(cost, "rom"), kind)
         error = number(each, "relative_l2")
         if math.isfinite(error) and number(each, "seconds") > 0:
-            rom[text.split(",")[0]] = (number(each, "seconds"), error)
+            rom[f"{model_title(metrics)}, {text.split(',')[0]}"] = (number(each, "seconds"), error)
     if not rom:
         return []
     runs = [run for run in lookup(cost, "solver").get("sweep") or () if isinstance(run, Mapping)]
@@ -43,12 +44,12 @@ def cost_charts(metrics: Mapping[str, Any]) -> list[Picture]:
         as_picture(
             plot.cost_accuracy(points, rom, others, own if own > 0 else None),
             "What accuracy costs",
-            f"Each mark is a way to get the same forecasts: {what}the ROM, and the baselines. Further left is cheaper, "
-            "further down more accurate. A ROM is worth its training where its star lies to the left of the dark line "
-            "at its own height: that distance is the speed-up. Where the line leaves the chart it goes on to the "
-            "solver as the data were made with. Process time, one trajectory at a time; batches are in the table.",
+            f"Each mark is a way to get the same forecasts: {what}{subject(metrics)}, and the baselines. Further left "
+            "is cheaper, further down more accurate. A model is worth its training where its star lies to the left of "
+            "the dark line at its own height: that distance is the speed-up. Where the line leaves the chart it goes on to "
+            "the solver as the data were made with. Process time, one trajectory at a time; batches are in the table.",
             "Scatter chart of relative L2 error over seconds per trajectory: "
-            + "; ".join(f"ROM {name} {percent(error)} at {seconds_text(s)}" for name, (s, error) in rom.items()),
+            + "; ".join(f"{name} {percent(error)} at {seconds_text(s)}" for name, (s, error) in rom.items()),
         )
     ]
 
@@ -63,10 +64,10 @@ def cost_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
         for suffix, when in (("", "one trajectory"), ("_batch", f"batch of {number(each, 'batch'):.0f}")):
             line = _against(each, suffix)
             if line:
-                lines.append((f"ROM {text}{members}, {when}", line))
+                lines.append((f"{model_title(metrics)} {text}{members}, {when}", line))
         over = number(each, "over_decoder")
         if math.isfinite(over):
-            lines.append((f"ROM {text}: rollout over the bare decoder's arithmetic", f"{over:.2g}"))
+            lines.append((f"{model_title(metrics)} {text}: rollout over the bare decoder's arithmetic", f"{over:.2g}"))
     runs = lookup(cost, "solver").get("sweep") or ()
     if runs:
         lines.append(

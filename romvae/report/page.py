@@ -16,7 +16,7 @@ import xarray as xr
 from romvae.atomic import atomic_file
 from romvae.report.assets import jinja, policy
 from romvae.report.charts import error_charts, model_charts, uncertainty_charts
-from romvae.report.chosen import left_out_rows, tried_rows
+from romvae.report.chosen import is_baseline, left_out_rows, model_title, subject, tried_rows
 from romvae.report.cost import cost_charts, cost_rows
 from romvae.report.forecasts import example_blocks, field_names
 from romvae.report.latent import latent_charts
@@ -133,7 +133,9 @@ def render(comparison: Compared) -> str:
             style=style,
             script=script,
             policy=policy(style, script),
-            title=str(info.get("title") or f"{metrics.get('case') or 'Your data'}: reduced-order model report"),
+            title=str(info.get("title") or _title(metrics)),
+            subject=subject(metrics),
+            is_baseline=is_baseline(metrics),
             case=str(info.get("case") or ""),
             verdict=[str(each) for each in info.get("verdict") or verdict(metrics)],
             loses=not math.isfinite(error) or (best is not None and error > best[1]) or slower(metrics),
@@ -147,7 +149,7 @@ def render(comparison: Compared) -> str:
             left_out=left_out_rows(metrics),
             blocks=example_blocks(comparison.examples),
             intervals=interval_rows(metrics),
-            error=error_charts(comparison.series),
+            error=error_charts(metrics, comparison.series),
             cost=cost_charts(metrics),
             cost_rows=cost_rows(metrics),
             uncertainty=uncertainty_charts(metrics, comparison.series, comparison.examples),
@@ -161,8 +163,14 @@ def render(comparison: Compared) -> str:
     )
 
 
+def _title(metrics: Mapping[str, Any]) -> str:
+    case = metrics.get("case") or "Your data"
+    what = f"report on {model_title(metrics)}, a baseline" if is_baseline(metrics) else "reduced-order model report"
+    return f"{case}: {what}"
+
+
 def _rom_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The ROM's own scores that no baseline has."""
+    """Scores that the baselines beside the model do not have."""
     rom, lines = lookup(metrics, "rom"), []
     crps = number(rom, "crps")
     if math.isfinite(crps):

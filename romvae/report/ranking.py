@@ -83,7 +83,7 @@ def render_ranking(ranking: Ranked) -> str:
         .render(
             style=style,
             policy=policy(style),
-            title=f"{case}: {len(runs)} reduced-order models ranked",
+            title=f"{case}: {len(runs)} models ranked",
             verdict=ranking_verdict(metrics),
             trajectories=metrics.get("trajectories"),
             confidence=percent(number(metrics, "confidence")),
@@ -192,7 +192,7 @@ def _pictures(metrics: Mapping[str, Any], series: xr.Dataset) -> list[Picture]:
     if len(timed) > 1:
         pictures.append(
             as_picture(
-                plot.cost_accuracy([], {best: timed.pop(best)} if best in timed else {}, timed),
+                plot.cost_accuracy([], {plain(best): timed.pop(best)} if best in timed else {}, timed),
                 "Error against cost",
                 "Seconds per trajectory of a mean forecast, in a batch. A run that lies above and to the "
                 "right of another has nothing to offer.",

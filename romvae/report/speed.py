@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from romvae.plot.style import plain
+from romvae.report.chosen import subject
 from romvae.report.reading import lookup, number, percent, ratio, rounded_up, seconds_text
 
 __all__ = ["costs", "run_text", "slower"]
@@ -34,10 +35,10 @@ def costs(metrics: Mapping[str, Any]) -> list[str]:
     if not lookup(rom, "solver"):
         found = percent(number(lookup(cost, "solver"), "reproduces_data_to"))
         return [
-            f"No run of the solver that was tried comes as close to these data as the ROM (as it is, it is {found} "
-            "off): nothing can be said about a speed-up."
+            f"No run of the solver that was tried comes as close to these data as {subject(metrics)} (as it is, it "
+            f"is {found} off): nothing can be said about a speed-up."
         ]
-    sentences = [_headline(rom), _with_uncertainty(lookup(lookup(cost, "rom"), "ensemble")), _pays_off(cost)]
+    sentences = [_headline(rom, metrics), _with_uncertainty(lookup(lookup(cost, "rom"), "ensemble")), _pays_off(cost)]
     if not lookup(cost, "solver").get("complete", True):
         sentences.append(
             "The search for a cheaper run of the solver was ended by its time cap: the solver may be cheaper than that."
@@ -63,25 +64,26 @@ def run_text(run: Mapping[str, Any]) -> str:
     return f"the solver with {', '.join(words)}" if words else "the solver as it is"
 
 
-def _headline(rom: Mapping[str, Any]) -> str:
+def _headline(rom: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
+    who = subject(metrics, first=True)
     alone, batch = number(rom, "speed_up"), number(rom, "speed_up_batch")
     run, error = lookup(rom, "solver"), percent(number(rom, "solver", "error"))
     size = f"in batches of {number(rom, 'batch'):.0f}"
     against = f"the cheapest solver run that is as accurate ({run_text(run)}, {error} off)"
     if alone >= 1 and batch >= 1:
         return (
-            f"At equal accuracy the ROM is {ratio(alone)} faster for one trajectory and {ratio(batch)} {size}, "
-            f"against {against}."
+            f"At equal accuracy {subject(metrics)} is {ratio(alone)} faster for one trajectory and "
+            f"{ratio(batch)} {size}, against {against}."
         )
     if alone < 1 and batch < 1:
         return (
-            f"The ROM is slower than the solver at equal accuracy: {ratio(1 / alone)} for one trajectory and "
+            f"{who} is slower than the solver at equal accuracy: {ratio(1 / alone)} for one trajectory and "
             f"{ratio(1 / batch)} {size}, against {against}. Where time is what counts, use the solver."
         )
     slow, fast = ("for one trajectory", size) if alone < 1 else (size, "for one trajectory")
     down, up = (alone, batch) if alone < 1 else (batch, alone)
     return (
-        f"The ROM is slower than the solver at equal accuracy {slow} ({ratio(1 / down)}), and faster {fast} "
+        f"{who} is slower than the solver at equal accuracy {slow} ({ratio(1 / down)}), and faster {fast} "
         f"({ratio(up)}), against {against}."
     )
 

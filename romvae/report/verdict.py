@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from romvae.plot.style import plain, units_text
-from romvae.report.chosen import choice, in_words
+from romvae.report.chosen import choice, in_words, is_baseline, subject
 from romvae.report.reading import interval_text, lookup, number, percent, ratio, rounded_up, seconds_text
 from romvae.report.speed import costs, slower
 
@@ -68,18 +68,19 @@ def _against(metrics: Mapping[str, Any]) -> str:
     if best is None:
         return ""
     name, error = in_words(best[0]), best[1]
+    who, whose = subject(metrics, first=True), f"{subject(metrics)}'s"
     if not math.isfinite(rom):
-        return f"The ROM loses here, use {name} instead: its error is {percent(error)}, the ROM's is not finite."
+        return f"{who} loses here, use {name} instead: its error is {percent(error)}, {whose} is not finite."
     if rom > error:
         factor = rom / error if error > 0 else math.inf
         return (
-            f"The ROM loses here, use {name} instead: it forecasts held-out trajectories with "
-            f"{percent(error)} error, {ratio(factor)} smaller than the ROM's {percent(rom)}{_chance(metrics)}."
+            f"{who} loses here, use {name} instead: it forecasts held-out trajectories with "
+            f"{percent(error)} error, {ratio(factor)} smaller than {whose} {percent(rom)}{_chance(metrics)}."
         )
     factor = error / rom if rom > 0 else math.inf
     advice = " That is little for a trained model: consider the simpler method." if factor < 1.5 else ""
     return (
-        f"The best simple method tried, {name}, is {percent(error)} off: the ROM's error is "
+        f"The best simple method tried, {name}, is {percent(error)} off: {whose} error is "
         f"{ratio(factor)} smaller{_chance(metrics)}.{advice}"
     )
 
@@ -87,7 +88,7 @@ def _against(metrics: Mapping[str, Any]) -> str:
 def _wrong(metrics: Mapping[str, Any]) -> str:
     rom = number(metrics, "rom", "relative_l2")
     if not math.isfinite(rom):
-        return "The ROM's forecast of held-out trajectories is not finite: it cannot be used."
+        return f"{subject(metrics, first=True)}'s forecast of held-out trajectories is not finite: it cannot be used."
     count = number(metrics, "data", "split", "test")
     held_out = f"the {count:.0f} held-out trajectories" if math.isfinite(count) else "held-out trajectories"
     sure = interval_text(lookup(metrics, "rom"), "relative_l2")
@@ -101,10 +102,11 @@ def _wrong(metrics: Mapping[str, Any]) -> str:
 def _rough(metrics: Mapping[str, Any]) -> str:
     """A warning that the error is large, or that few trajectories stand behind it."""
     rom, count = number(metrics, "rom", "relative_l2"), number(metrics, "data", "split", "test")
+    this = "it" if is_baseline(metrics) else "this ROM"
     if rom >= 1:
-        return "That is as bad as forecasting zero: do not use this ROM."
+        return f"That is as bad as forecasting zero: do not use {this}."
     if rom > _LARGE:
-        return "That is plain to see in any plot: use this ROM for a rough picture at most."
+        return f"That is plain to see in any plot: use {this} for a rough picture at most."
     return f"With {count:.0f} trajectories these figures are rough." if count < _FEW else ""
 
 
@@ -126,8 +128,8 @@ def _resolvable(metrics: Mapping[str, Any]) -> str:
     if not lookup(metrics, "rom").get("not_resolvable") or not math.isfinite(own):
         return ""
     return (
-        f"That is below the reference's own error of {percent(own)}: not resolvable. How much better the ROM is than "
-        "that, these data cannot tell."
+        f"That is below the reference's own error of {percent(own)}: not resolvable. How much better "
+        f"{subject(metrics)} is than that, these data cannot tell."
     )
 
 
@@ -151,9 +153,9 @@ def _sure(metrics: Mapping[str, Any]) -> str:
     if fifths and all(math.isfinite(each) for each in fifths):
         over_time = f" (from {100 * min(fifths):.0f} to {100 * max(fifths):.0f} % in the fifths of the horizon)"
     if coverage < _NOMINAL - _TOLERANCE:
-        meaning = "they are too narrow, so treat the ROM as overconfident"
+        meaning = f"they are too narrow, so treat {subject(metrics)} as overconfident"
     elif coverage > _NOMINAL + _TOLERANCE:
-        meaning = "they are too wide, so the ROM knows more than it claims"
+        meaning = f"they are too wide, so {subject(metrics)} knows more than it claims"
     else:
         meaning = "they can be taken at their word"
     return f"Its 90 % intervals hold the truth {found} of the time{over_time}: {meaning}."
@@ -171,10 +173,11 @@ def _fast(metrics: Mapping[str, Any]) -> str:
     times = f"{seconds_text(rollout)} against {seconds_text(solver)} per trajectory"
     if rollout > solver:
         return (
-            f"The ROM is slower than the reference solver, {times} with uncertainty included: "
+            f"{subject(metrics, first=True)} is slower than the reference solver, {times} with uncertainty included: "
             "where time is what counts, use the solver."
         )
-    text = f"The ROM is {ratio(solver / rollout)} faster than the reference solver as it was run here ({times})"
+    who = subject(metrics, first=True)
+    text = f"{who} is {ratio(solver / rollout)} faster than the reference solver as it was run here ({times})"
     trained = [number(metrics, "seconds", stage) for stage in ("vae", "variance", "dynamics", "calibration")]
     cost = sum(each for each in trained if math.isfinite(each))
     if cost > 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -69,11 +70,19 @@ def test_it_has_one_kind_of_forecast_and_no_decoder_to_be_timed(found):
 
 
 def test_the_page_names_it_and_says_what_is_left_out(found, tmp_path):
-    assert "The ROM is POD with linear dynamics here, which has no latent code" in verdict(found.metrics)[1]
+    assert verdict(found.metrics)[1] == (
+        "The model is POD with linear dynamics, one of the baselines: it has no latent code, and what a code would "
+        "tell is left out."
+    )
     few = replace(found, examples=found.examples.isel(trajectory=[0], time=slice(0, 3)))  # fewer pictures to draw
     few.save(tmp_path / "c")
     page = render(Comparison.load(tmp_path / "c"))
-    assert "ROM: POD + linear dynamics" in page
+    assert "small_burgers: report on POD + linear dynamics, a baseline" in page
+    assert '<tr class=rom><th scope="row">POD + linear dynamics</th>' in page
+    assert "Uncertainty of POD + linear dynamics" in page
+    # No sentence, title or alternative text calls it a ROM; what is drawn are paths in its pictures.
+    text = re.sub(r"data:image[^\"]*", "", page[page.index("<body>") :])
+    assert [text[hit.start() - 60 : hit.end() + 20] for hit in re.finditer(r"\bROMs?\b", text)] == []
     for reason in (*NOT_OF_A_BASELINE.values(), "it is the model itself"):
         assert reason in page
     assert 'id="latent"' not in page

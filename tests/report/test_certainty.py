@@ -100,7 +100,7 @@ def test_costs_are_shown_with_what_they_are_compared_with() -> None:
     )
     assert lines["before the first rollout"] == "3 min 0 s of training, 54 s for 256 simulations"
     (picture,) = cost_charts(_metrics())
-    assert "ROM mean forecast 3.2 % at 0.02 s" in picture.alt
+    assert "ROM, mean forecast 3.2 % at 0.02 s" in picture.alt
     assert cost_charts({}) == []
     assert cost_rows({}) == []
 

@@ -39,9 +39,9 @@ def test_a_rom_that_was_trained_alone_needs_no_reason(metrics):
 def test_the_second_sentence_says_among_which_and_why_it_was_chosen(metrics):
     metrics |= {"ranking": RANKING, "model": {"name": "pod_rbf"}}
     assert verdict(metrics)[1] == (
-        "The ROM is POD with radial basis functions over the parameters here, chosen among 2 models because its "
-        "forecasts of 9 other held-out trajectories had the smallest error, 0.40 %; next came the ROM with an "
-        "autoencoder with 3.1 %. It has no latent code: what a code would tell is left out."
+        "The model is POD with radial basis functions over the parameters, one of the baselines, chosen among 2 "
+        "models because its forecasts of 9 other held-out trajectories had the smallest error, 0.40 %; next came "
+        "the ROM with an autoencoder with 3.1 %. It has no latent code: what a code would tell is left out."
     )
     metrics.pop("model")
     metrics["ranking"] = RANKING | {"entries": RANKING["entries"][1::-1]}
