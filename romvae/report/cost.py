@@ -46,8 +46,9 @@ def cost_charts(metrics: Mapping[str, Any]) -> list[Picture]:
             "What accuracy costs",
             f"Each mark is a way to get the same forecasts: {what}{subject(metrics)}, and the baselines. Further left "
             "is cheaper, further down more accurate. A model is worth its training where its star lies to the left of "
-            "the dark line at its own height: that distance is the speed-up. Where the line leaves the chart it goes on "
-            "to the solver as the data were made with. Process time, one trajectory at a time; batches are in the table.",
+            "the dark line at its own height: that distance is the speed-up. Where the line leaves the chart it goes "
+            "on to the solver as the data were made with. Process time, one trajectory at a time; batches are in the "
+            "table.",
             "Scatter chart of relative L2 error over seconds per trajectory: "
             + "; ".join(f"{name} {percent(error)} at {seconds_text(s)}" for name, (s, error) in rom.items()),
         )
