@@ -6,7 +6,7 @@ import json
 import logging
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,9 +16,9 @@ import xarray as xr
 
 from romvae import metrics as score
 from romvae.atomic import atomic_file
-from romvae.baselines import registered
+from romvae.baselines import Baseline, Persistence, registered
 from romvae.baselines.model import BaselineModel, load_model
-from romvae.baselines.pod_network import affordable_share
+from romvae.budget import LEAST, Costs, affordable, fit_within
 from romvae.canonical import canonical, mask_of
 from romvae.errors import ConfigError, FewMembersWarning, NumericsError, OutOfRangeWarning
 from romvae.kinds import ModelName
@@ -49,6 +49,9 @@ ORDER: tuple[ModelName, ...] = (
 )
 """Those of `auto`; the ROM is first, for what it costs is the budget of the others."""
 MEMBERS = 8
+SLACK = 1.2
+"""By how much a candidate may exceed the budget before it is left out: fits end with the trial or step that they are
+in, and how long calibrations take is known afterwards."""
 HISTORY = "history.json"
 """File in the folder of a finished ROM: losses and seconds of its training."""
 
@@ -61,8 +64,10 @@ class Entry:
         name: Its name.
         relative_l2: Error of its forecasts of the held-out trajectories, root mean square over fields; None where there
             is no such forecast.
-        seconds: Process time of its training.
-        wall_seconds: The same by the clock on the wall.
+        seconds: Process time that it took until it could forecast: trial runs, training and calibration.
+        wall_seconds: The same by the clock on the wall; of a model that was continued, since then.
+        cost: The process time in its parts, `trial runs`, `training` and `calibration`, and that of the `forecasts`
+            that it is ranked by, which count for nobody.
         reason: Why it was left out, in words; empty where it was not.
         choice: What it chose for itself.
     """
@@ -72,6 +77,7 @@ class Entry:
     seconds: float = 0.0
     wall_seconds: float = 0.0
     reason: str = ""
+    cost: dict[str, float] = field(default_factory=dict)
     choice: dict[str, Any] = field(default_factory=dict)
 
 
@@ -119,8 +125,9 @@ def fit_model(
         seed: Of all randomness.
         model: Settings of the networks, arguments of `ROM.for_data`.
         training: Settings of the optimisation, arguments of `romvae.fit`.
-        budget: Seconds of process time that each candidate may take; steps of networks are cut to fit. None lets the
-            ROM take what it needs, and gives the others as much.
+        budget: Seconds of process time that each candidate may take, with trial runs and calibration; steps of networks
+            are cut to fit. Of several candidates those that do not fit are left out. None lets the ROM take what it
+            needs, and gives the others as much.
         folder: Where finished candidates and states of training are kept; what is found there is not trained again.
         progress: Called as `progress(stage, done, total, note)`.
 
@@ -168,6 +175,7 @@ class _Work:
     budget: float | None
     progress: Progress
     folder: Path | None = None
+    _reserve: float | None = None
 
     def best(self, names: tuple[ModelName, ...]) -> tuple[ROM | BaselineModel, Ranking]:
         """Trains them all, keeps the one of the least error."""
@@ -196,13 +204,18 @@ class _Work:
             entry = Entry(**json.loads((place / "entry.json").read_text(encoding="utf-8")))
             return entry, None if entry.reason else load_model(place / "model")
         entry, model = Entry(name), None
-        began, wall = time.process_time(), time.perf_counter()
+        costs, wall = Costs(None if place is None else place / "cost.json"), time.perf_counter()
+        entry.cost = costs.seconds
         try:
-            model = self._rom(name, place) if name in ROMS else self._baseline(name, entry, alone)
-            entry.seconds, entry.wall_seconds = time.process_time() - began, time.perf_counter() - wall
+            made = self._rom if name in ROMS else self._baseline
+            model = made(name, entry, costs, alone)
+            entry.seconds, entry.wall_seconds = costs.total, time.perf_counter() - wall
+            if model is not None and not alone and self.budget is not None and entry.seconds > SLACK * self.budget:
+                entry.reason, model = f"it took {entry.seconds:.3g} s, the budget is {self.budget:.3g} s", None
             if model is not None:
                 entry.choice = {k: v for k, v in model.config.items() if isinstance(v, (str, int, float, bool, list))}
-                error = forecast_error(model, self.parts.variance)
+                with costs.of("forecasts"):
+                    error = forecast_error(model, self.parts.variance)
                 entry.relative_l2 = error if np.isfinite(error) else None
                 entry.reason = "" if np.isfinite(error) else "its forecasts are not finite"
         except (NumericsError, ConfigError) as error:
@@ -217,32 +230,51 @@ class _Work:
                 temporary.write_text(json.dumps(asdict(entry), indent=1), encoding="utf-8")
         return entry, None if entry.reason else model
 
-    def _baseline(self, name: str, entry: Entry, alone: bool) -> BaselineModel | None:
+    def _baseline(self, name: str, entry: Entry, costs: Costs, alone: bool) -> BaselineModel | None:
         kind = registered()[name]
         reason = kind.reason_against(self.parts.train)
         if reason and not alone:
             entry.reason = reason
             return None
-        baseline = kind().fit(self.parts.train, seed=self.seed, budget=self.budget, progress=self.progress)
+        left = self._to_fit()
+        with costs.of("training"):
+            baseline = kind().fit(self.parts.train, seed=self.seed, budget=left, progress=self.progress)
+        with costs.of("calibration"):
+            return self._calibrated(baseline)
+
+    def _calibrated(self, baseline: Baseline) -> BaselineModel:
         schema, steps = Schema.of(self.parts.train), self.parts.train.sizes[TIME] - 1
         return BaselineModel.calibrated(baseline, schema, self.parts.calibration, steps)
 
-    def _rom(self, name: str, place: Path | None) -> ROM:
-        """A ROM, its training continued where it was stopped; its steps are cut to the budget."""
-        from romvae.training import fit
+    def _to_fit(self) -> float | None:
+        """What of the budget is left for a baseline's fit: less what a calibration costs, measured on the cheapest."""
+        if self.budget is None:
+            return None
+        if self._reserve is None:
+            cheapest = Persistence().fit(self.parts.train)
+            began = time.process_time()
+            self._calibrated(cheapest)
+            self._reserve = time.process_time() - began
+        return max(LEAST * self.budget, self.budget - self._reserve)
 
+    def _rom(self, name: str, entry: Entry, costs: Costs, alone: bool) -> ROM | None:
+        """A ROM, its training continued where it was stopped; its steps are cut to the budget."""
+        place = costs.path and costs.path.parent
         own = {"compression": "pod", "variance": "global"} if name == "pod_network" else {}
         memory = self.training.get("memory_budget")
-        rom = ROM.for_data(self.parts.train, seed=self.seed, memory_budget=memory, **{**self.model, **own})
+        with costs.of("training"):
+            rom = ROM.for_data(self.parts.train, seed=self.seed, memory_budget=memory, **{**self.model, **own})
         training: dict[str, Any] = dict(self.training)
         state = None
         if place is not None:
             place.mkdir(parents=True, exist_ok=True)
             state = place / "training.state"
         if self.budget is not None:
-            training |= self._cut(rom, place)
-        reported: Callable[..., None] = self.progress
-        history = fit(rom, self.parts, seed=self.seed, progress=reported, checkpoint=state, **training)
+            steps = self._cut(rom, place, entry, costs, alone)
+            if steps is None:
+                return None
+            training |= steps
+        history = fit_within(rom, self.parts, costs, self.progress, seed=self.seed, checkpoint=state, **training)
         if place is not None and state is not None:
             with atomic_file(place / HISTORY, overwrite=True) as temporary:
                 temporary.write_text(json.dumps(history.to_dict()), encoding="utf-8")
@@ -250,15 +282,26 @@ class _Work:
                 file.unlink(missing_ok=True)
         return rom
 
-    def _cut(self, rom: ROM, place: Path | None) -> dict[str, int]:
-        """Steps of all stages that fit into the budget; kept in a file, so that a training can be continued."""
+    def _cut(self, rom: ROM, place: Path | None, entry: Entry, costs: Costs, alone: bool) -> dict[str, int] | None:
+        """Steps of all stages that fit into the budget; kept in a file, so that a training can be continued.
+
+        None where none fit. A model that is the only one asked for is trained all the same, for a hundredth of them.
+        """
         kept = None if place is None else place / "steps.json"
         if kept is not None and kept.is_file():
             return dict(json.loads(kept.read_text(encoding="utf-8")))
         usual = {"vae_steps": 2000, "variance_steps": 400, "dynamics_steps": 2500}
         wanted = {stage: int(self.training.get(stage) or count) for stage, count in usual.items()}
-        share = affordable_share(rom, self.parts, wanted, float(self.budget or 0), self.seed, self.training)
-        steps = {stage: max(1, round(share * count)) for stage, count in wanted.items()}
+        budget = float(self.budget or 0)
+        with costs.of("trial runs"):
+            fitting = affordable(rom, self.parts, wanted, budget, self.seed, self.training)
+        if fitting.share == 0 and not alone:
+            entry.reason = (
+                f"its trial runs took {fitting.spent:.3g} s and the shortest training and its calibration would take "
+                f"{fitting.least:.3g} s more, the budget is {budget:.3g} s"
+            )
+            return None
+        steps = {stage: max(1, round(max(LEAST, fitting.share) * count)) for stage, count in wanted.items()}
         if kept is not None:
             with atomic_file(kept, overwrite=True) as temporary:
                 temporary.write_text(json.dumps(steps), encoding="utf-8")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,10 @@ import pytest
 import xarray as xr
 
 import romvae
-from romvae import candidates
+from romvae import budget, candidates
 from romvae.baselines import PODRBF, Persistence, PODLinear
 from romvae.baselines.model import BaselineModel, load_model
+from romvae.budget import Affordable, Costs
 from romvae.candidates import fit_model, forecast_error
 from romvae.data import Parts
 from romvae.errors import CheckpointError, ConfigError, DataError
@@ -51,6 +54,7 @@ def test_the_best_forecast_is_kept_and_the_ranking_says_so(
     assert "do not follow from the parameters" in ranking.entries[-1].reason
     assert ranking.budget == next(e.seconds for e in ranking.entries if e.name == "vae")
     assert ranking.entries[0].relative_l2 == pytest.approx(forecast_error(model, parts.variance))
+    assert list(ranking.entries[0].cost) == ["training", "calibration", "forecasts"]
 
     def never(*args: object, **kwargs: object) -> None:
         raise AssertionError("a finished candidate was trained again")
@@ -151,6 +155,69 @@ def test_train_and_rollout_of_a_baseline_from_the_command_line(
 
 @pytest.mark.slow
 def test_a_budget_cuts_the_steps_of_networks(parts: Parts, tmp_path: Path) -> None:
-    fit_model(parts, "vae", budget=1.0, folder=tmp_path, model={"latent": 3})
+    _, ranking = fit_model(parts, "vae", budget=1.0, folder=tmp_path, model={"latent": 3})
     steps = json.loads((tmp_path / "vae" / "steps.json").read_text())
     assert steps["vae_steps"] < 1000  # a tenth of a millisecond per step would be needed for all of them
+    cost = ranking.entries[0].cost
+    assert min(cost[part] for part in ("trial runs", "training", "calibration", "forecasts")) > 0
+
+
+@pytest.mark.parametrize("left", [0.3, 4.0, 50.0])
+def test_trials_training_and_calibration_fill_the_budget_together(left: float) -> None:
+    """A training costs `fixed + share * slope`; a hundredth of the steps is the least, and all of them the most."""
+    fixed, slope = 1.5, 40.0
+    trials = [fixed + slope * share for share in budget._TRIALS]
+    found = budget._fitting(trials, sum(trials) + left)
+    assert found.spent == sum(trials)
+    assert found.least == pytest.approx(fixed + 0.01 * slope)
+    whole = found.spent + fixed + slope * found.share
+    assert found.share == pytest.approx({0.3: 0.0, 4.0: 2.5 / 40, 50.0: 1.0}[left])
+    assert found.share == 0 or whole <= sum(trials) + left + 1e-9
+
+
+def test_a_first_trial_that_was_slow_does_not_make_steps_cheap() -> None:
+    found = budget._fitting([3.0, 0.5], 13.5)
+    assert found.share == pytest.approx(10.0 / (0.5 / 0.01))
+
+
+def test_costs_are_counted_where_it_ends_and_where_it_is_continued(tmp_path: Path) -> None:
+    costs = Costs(tmp_path / "vae" / "cost.json")
+    with pytest.raises(ZeroDivisionError), costs.of("training"):
+        _busy(0.02, then_fail=True)
+    again = Costs(tmp_path / "vae" / "cost.json")
+    assert again.seconds == costs.seconds
+    with again.of("training"):
+        _busy(0.02)
+    again.add("forecasts", 5.0)
+    assert again.total == again.seconds["training"] >= 0.04
+
+
+def _busy(seconds: float, then_fail: bool = False) -> None:
+    until = time.process_time() + seconds
+    while time.process_time() < until:
+        pass
+    if then_fail:
+        raise ZeroDivisionError
+
+
+def test_what_does_not_fit_into_the_budget_is_left_out(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fit that takes three times the budget, and a network that cannot be tried for so little."""
+    monkeypatch.setattr(candidates, "ORDER", ("vae", "pod_linear", "persistence"))
+    monkeypatch.setattr(candidates, "affordable", lambda *args: Affordable(0.0, 0.25, 0.75))
+    fit = PODLinear.fit
+
+    def slow(self: PODLinear, *args: Any, **kwargs: Any) -> PODLinear:
+        _busy(1.5)
+        return fit(self, *args, **kwargs)
+
+    monkeypatch.setattr(PODLinear, "fit", slow)
+    _, ranking = fit_model(parts, "auto", budget=0.5, model={"latent": 3})
+    assert ranking.chosen == "persistence"
+    reasons = {entry.name: entry.reason for entry in ranking.entries}
+    assert reasons["vae"] == (
+        "its trial runs took 0.25 s and the shortest training and its calibration would take 0.75 s more, the "
+        "budget is 0.5 s"
+    )
+    assert re.fullmatch(r"it took (1\.[5-9]|2)\d* s, the budget is 0\.5 s", reasons["pod_linear"])
+    for entry in ranking.entries[:2]:
+        assert entry.seconds == pytest.approx(sum(entry.cost[part] for part in entry.cost if part != "forecasts"))

@@ -33,6 +33,7 @@ FORBIDDEN = {
         "comparison",
         "baselines",
         "candidates",
+        "budget",
         "normalise",
         "streamed",
         "demo",

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -15,15 +14,13 @@ from numpy.typing import ArrayLike
 from romvae.baselines.base import Baseline, State, check_rank, check_times, register
 from romvae.baselines.paths import steps_of, time_step
 from romvae.baselines.stack import FieldStack
+from romvae.budget import LEAST, affordable
 from romvae.errors import OutOfRangeWarning
 from romvae.progress import Progress
 from romvae.propagation import network_paths
 from romvae.schema import LATENT, TIME, TRAJECTORY
 
-if TYPE_CHECKING:
-    from romvae.rom import ROM
-
-__all__ = ["PODNetwork", "affordable_share"]
+__all__ = ["PODNetwork"]
 
 DEFAULT_STEPS = 2500
 
@@ -78,7 +75,7 @@ class PODNetwork(Baseline):
         steps = self.steps
         if steps is None and budget is not None:
             wanted = {"vae_steps": 1, "variance_steps": 1, "dynamics_steps": DEFAULT_STEPS}
-            steps = round(DEFAULT_STEPS * affordable_share(self.rom, parts, wanted, budget, seed))
+            steps = round(DEFAULT_STEPS * max(LEAST, affordable(self.rom, parts, wanted, budget, seed).share))
         began = time.process_time()
         fit(self.rom, parts, seed=seed, dynamics_steps=steps, progress=progress)
         taken = steps or DEFAULT_STEPS
@@ -110,40 +107,3 @@ class PODNetwork(Baseline):
         weights = {name: torch.from_numpy(a) for name, a in state.arrays.items()}
         self.rom = restored(str(state.facts["rom"]), weights)
         self.latent = self.rom.vae.latent
-
-
-def affordable_share(
-    rom: ROM,
-    parts: Any,
-    wanted: Mapping[str, int],
-    budget: float,
-    seed: int,
-    training: Mapping[str, Any] | None = None,
-) -> float:
-    """Which share of the wanted steps fits into the budget: 1 for all of them, never less than a hundredth.
-
-    The cost of a step is measured by two short trainings of copies, which count as part of the budget.
-
-    Arguments:
-        rom: Not trained yet; it is not changed.
-        parts: What it would be trained on.
-        wanted: Steps of the stages, as `romvae.fit` takes them.
-        budget: Seconds of process time.
-        seed: Of the training.
-        training: Other arguments of `romvae.fit`.
-    """
-    from romvae.rom import ROM
-    from romvae.training import fit
-
-    seconds = []
-    shares = (1 / 500, 1 / 100)
-    for share in shares:
-        copy = ROM.from_description(rom.description())
-        copy.load_state_dict(rom.state_dict())
-        steps = {stage: max(1, round(share * count)) for stage, count in wanted.items()}
-        began = time.process_time()
-        fit(copy, parts, seed=seed, **{**(training or {}), **steps})
-        seconds.append(time.process_time() - began)
-    slope = max((seconds[1] - seconds[0]) / (shares[1] - shares[0]), 1e-6)
-    fixed = max(0.0, seconds[0] - slope * shares[0])
-    return float(np.clip((budget - sum(seconds) - fixed) / slope, 0.01, 1.0))

@@ -50,7 +50,8 @@ def fit_candidates(run: RunFolder, parts: Parts, chosen: TrainSettings, quiet: b
     shutil.rmtree(run.candidates, ignore_errors=True)
     for entry in ranking.entries:
         found = f"{100 * entry.relative_l2:.3g} %" if entry.relative_l2 is not None else entry.reason
-        print(f"  {entry.name:<12} {entry.seconds:8.1f} s  {found}")
+        spent = ", ".join(f"{part} {seconds:.1f}" for part, seconds in entry.cost.items() if part != "forecasts")
+        print(f"  {entry.name:<12} {entry.seconds:8.1f} s  {found}" + (f"  ({spent})" if spent else ""))
     if len(ranking.entries) > 1:
         print(f"kept: {ranking.chosen}, by the error of forecasts of {ranking.trajectories} held-out trajectories")
 

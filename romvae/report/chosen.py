@@ -105,4 +105,7 @@ def _tried(entry: Mapping[str, Any]) -> str:
     error = number(entry, "relative_l2")
     if not math.isfinite(error):
         return f"left out: {entry.get('reason')}"
-    return f"{percent(error)}, {seconds_text(number(entry, 'seconds'))} of process time"
+    cost = lookup(entry, "cost")
+    parts = [f"{name} {seconds_text(number(cost, name))}" for name in cost if name != "forecasts"]
+    spent = f" ({', '.join(parts)})" if len(parts) > 1 else ""
+    return f"{percent(error)}, {seconds_text(number(entry, 'seconds'))} of process time{spent}"
