@@ -9,10 +9,11 @@ import logging
 import os
 import signal
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from types import FrameType
 from typing import Any, NoReturn, TextIO
 
@@ -74,8 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in options
     if debug:
         words.remove("--debug")
-    _set_up(debug)
     called = this_command.set((*words, "--debug") if debug else tuple(words))
+    before = _set_up(debug)
     try:
         _app()(words, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
@@ -92,6 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _say(f"error: {' '.join(message.split())}")
         return code
     finally:
+        before.close()
         this_command.reset(called)
     return 0
 
@@ -165,7 +167,9 @@ def _flag_message(error: ValidationError) -> str:
     return describe_errors(error, TrainSettings, flags=True)
 
 
-def _set_up(debug: bool) -> None:
+def _set_up(debug: bool) -> ExitStack:
+    """Messages and signals as a command needs them; closing what it returns gives a caller their own back."""
+    before = ExitStack()
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the caller (`romvae info x >&-`)
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
@@ -174,8 +178,12 @@ def _set_up(debug: bool) -> None:
     if not logger.handlers:
         logger.addHandler(_StderrHandler())
     if not debug:
+        before.callback(setattr, warnings, "showwarning", warnings.showwarning)
         warnings.showwarning = _show_warning
-    signal.signal(signal.SIGTERM, _terminate)
+    if threading.current_thread() is threading.main_thread():  # no other may set a handler
+        handler = signal.signal(signal.SIGTERM, _terminate)
+        before.callback(signal.signal, signal.SIGTERM, signal.SIG_DFL if handler is None else handler)
+    return before
 
 
 def _say(line: str) -> None:

@@ -135,7 +135,9 @@ class ParameterEntry(Settings):
     """A physical parameter: an array, an attribute, or a number."""
 
     path: str | None = Field(None, description="dataset or variable, a number or one per trajectory")
-    attribute: str | None = Field(None, description="attribute of the file, or of the object under `of`")
+    attribute: str | None = Field(
+        None, description="attribute of the file, or of the object under `of`: a number or one per trajectory"
+    )
     of: str = Field("/", description="object whose attribute is meant")
     value: float | list[float] | None = Field(None, description="the number, or one per trajectory")
     units: str | None = Field(None, description="units; dimensionless if left out")

@@ -7,11 +7,14 @@ import re
 import signal
 import subprocess
 import sys
+import threading
+import warnings
 from pathlib import Path
 
 import pytest
 
 from romvae import cli, errors
+from romvae.cli import main
 from romvae.commands.outputs import check_output
 
 TOP = Path(__file__).parents[2]
@@ -129,8 +132,6 @@ def test_debug_shows_the_traceback(run, fake, tmp_path):
 
 
 def test_own_warnings_are_one_line_and_those_of_others_are_hidden(run, fake, tmp_path):
-    import warnings
-
     def run_demo(*args, **kwargs):
         warnings.warn("viscosity\nis 9", errors.OutOfRangeWarning, stacklevel=2)
         warnings.warn("noise", DeprecationWarning, stacklevel=2)
@@ -174,6 +175,27 @@ def test_signals_end_with_their_code_and_no_traceback(number, code, tmp_path):
     assert process.returncode == code
     assert err.startswith("error: ")
     assert err.count("\n") == 1
+
+
+def test_a_caller_gets_handler_and_warnings_back():
+    """Also where the command ends in an error, and from a thread, which may not set a handler at all."""
+
+    def mine(number, frame):
+        raise AssertionError
+
+    shown, before = warnings.showwarning, signal.signal(signal.SIGTERM, mine)
+    try:
+        for words in (["config", "--example"], ["info"]):
+            main(words)
+            assert signal.getsignal(signal.SIGTERM) is mine
+            assert warnings.showwarning is shown
+        codes = []
+        thread = threading.Thread(target=lambda: codes.append(main(["info"])))
+        thread.start()
+        thread.join()
+        assert codes == [2]
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_a_closed_pipe_is_no_error():

@@ -302,3 +302,49 @@ def test_readers_need_neither_torch_nor_pyvista() -> None:
     code = "import sys, romvae.data.readers; print({'torch', 'pyvista', 'vtk', 'lightning'} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("kind", ["hdf5", "zarr"])
+def test_units_and_attributes_that_are_numbers_are_proposed(kind: str, tmp_path: Path) -> None:
+    """Scalars stand as parameters, rows as a question; completed, all of them arrive with one value per trajectory."""
+    path = tmp_path / f"data.{kind}"
+    arrays = {"vel": ARRAYS["velocity"][..., 0], "x": X, "y": Y, "time": TIMES}
+    of_file = {"gravity": 9.81, "viscosity": np.array([0.1, 0.2]), "author": "me", "checked": True, "_FillValue": -1.0}
+    of_arrays = {
+        "vel": {"unit": 'm "s-1"', "reynolds": 40, "scale_factor": 2.0},
+        "x": {"units": " km "},
+        "y": {"units": ""},
+    }
+    root = h5py.File(path, "w") if kind == "hdf5" else zarr.create_group(path)
+    for name, values in arrays.items():
+        array = root.create_dataset(name, data=values) if kind == "hdf5" else root.create_array(name, data=values)
+        array.attrs.update(of_arrays.get(name, {}))
+    plain = {
+        name: value.tolist() if kind == "zarr" and name == "viscosity" else value for name, value in of_file.items()
+    }
+    root.attrs.update(plain)
+    if kind == "hdf5":
+        root.close()
+    text = propose(path)
+    found = yaml.safe_load(text)
+    assert found["fields"]["vel"]["units"] == 'm "s-1"'
+    assert [found["coordinates"][axis]["units"] for axis in ("x", "y", "time")] == ["km", "1", "1"]
+    assert set(found["parameters"]) == {"gravity", "vel_reynolds"}
+    assert '  # viscosity: {attribute: "viscosity", units: "1"}  # 2 numbers, if they are one per trajectory' in text
+    done = text.replace('["?", time, x, y]', "[trajectory, time, x, y]").replace("  # viscosity:", "  viscosity:")
+    path.with_name("m.yaml").write_text(done)
+    with open_snapshots(path, reader=path.with_name("m.yaml")) as ds:
+        assert ds["gravity"].values.tolist() == [9.81, 9.81]
+        assert ds["vel_reynolds"].values.tolist() == [40.0, 40.0]
+        assert ds["viscosity"].values.tolist() == [0.1, 0.2]
+
+
+def test_an_attribute_needs_a_number_or_one_per_trajectory(tmp_path: Path) -> None:
+    path, names = _files("hdf5", tmp_path)
+    with h5py.File(path, "a") as file:
+        file.attrs["three"], file.attrs["text"] = [1.0, 2.0, 3.0], "high"
+    text = MAPPING.format(reader="hdf5", **names)
+    three = text.replace("{path: /run/nu, units", "{attribute: three, units")
+    _refused(three, path, r"parameter 'nu' has shape \(3,\), expected a value for each of the 2 trajectories")
+    words = text.replace("{path: /run/nu, units", "{attribute: text, units")
+    _refused(words, path, r"attribute 'text' of '/' is 'high', expected a number, or one for each trajectory")

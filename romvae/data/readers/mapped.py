@@ -25,7 +25,7 @@ from romvae.data.readers.part import About, Part
 from romvae.data.readers.piece import Piece
 from romvae.errors import ConfigError, DataError, SchemaError
 
-__all__ = ["Container", "containers", "read"]
+__all__ = ["Container", "containers", "numbers_in", "read"]
 
 
 class Container(Protocol):
@@ -35,7 +35,7 @@ class Container(Protocol):
 
     def array(self, name: str, where: str) -> FileArray: ...
 
-    def attribute(self, of: str, name: str) -> Any: ...
+    def attributes(self, of: str) -> dict[str, Any]: ...
 
 
 class _Hdf5:
@@ -50,8 +50,9 @@ class _Hdf5:
     def array(self, name: str, where: str) -> FileArray:
         return hdf5_array(self.path, self.file[name], where)
 
-    def attribute(self, of: str, name: str) -> Any:
-        return attribute(self.file[of], name) if of in self.file else None
+    def attributes(self, of: str) -> dict[str, Any]:
+        item = self.file.get(of)
+        return {} if item is None else {str(name): attribute(item, name) for name in item.attrs}
 
 
 class _Labelled:
@@ -64,9 +65,10 @@ class _Labelled:
     def array(self, name: str, where: str) -> FileArray:
         return LabelledArray(self.ds[name].variable, self.ds.close)
 
-    def attribute(self, of: str, name: str) -> Any:
-        attrs = self.ds.attrs if of.strip("/") == "" else self.ds[of].attrs if of in self.ds.variables else {}
-        return attrs.get(name)
+    def attributes(self, of: str) -> dict[str, Any]:
+        if of.strip("/") == "":
+            return dict(self.ds.attrs)
+        return dict(self.ds[of].attrs) if of in self.ds.variables else {}
 
 
 class _Zarr:
@@ -90,9 +92,9 @@ class _Zarr:
         zarr_store._check_chunks(array, self.path / name, where, False)
         return array
 
-    def attribute(self, of: str, name: str) -> Any:
+    def attributes(self, of: str) -> dict[str, Any]:
         item = self.root if of.strip("/") == "" else self.arrays.get(of.strip("/"))
-        return None if item is None else dict(item.attrs).get(name)
+        return {} if item is None else dict(item.attrs)
 
 
 def _zarr_arrays(root: Any, above: str = "") -> list[tuple[str, Any]]:
@@ -119,8 +121,17 @@ class _Arrays:
     def array(self, name: str, where: str) -> FileArray:
         return self.found[name]
 
-    def attribute(self, of: str, name: str) -> Any:
+    def attributes(self, of: str) -> dict[str, Any]:
+        return {}
+
+
+def numbers_in(value: Any) -> np.ndarray | None:
+    """A number or a row of numbers as an attribute holds them, `()` or `(n,)`; None for anything else."""
+    try:
+        array = np.asarray(value)
+    except ValueError:  # rows of different length
         return None
+    return array.astype(np.float64) if array.dtype.kind in "iuf" and array.ndim <= 1 and array.size else None
 
 
 _OPEN: dict[str, Callable[[Path, str, ExitStack], Container]] = {
@@ -249,13 +260,14 @@ class _Mapped:
                 values = np.asarray(array[(slice(None),) * len(array.shape)], dtype=np.float64)
                 found[name] = values.reshape(()) if values.size == 1 else values.reshape(-1)
             elif entry.attribute is not None:
-                value = self.container.attribute(entry.of, entry.attribute)
-                if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+                value = self.container.attributes(entry.of).get(entry.attribute)
+                numbers = numbers_in(value)
+                if numbers is None:
                     raise DataError(
                         f"{self.where}: parameters.{name}: attribute {entry.attribute!r} of {entry.of!r} is {value!r}, "
-                        "expected a number. Correct it in the mapping, or state a value"
+                        "expected a number, or one for each trajectory. Correct it in the mapping, or state a value"
                     )
-                found[name] = float(value)
+                found[name] = numbers.reshape(()) if numbers.size == 1 else numbers
         return found
 
     def _inside(self) -> np.ndarray | None:

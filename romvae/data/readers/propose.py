@@ -5,15 +5,17 @@ Nothing is guessed: an axis gets a name only if exactly one coordinate of the fi
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping as Named
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from romvae.canonical import SPACE, TIME
 from romvae.data import zarr_store
 from romvae.data.readers.arrays import FileArray
 from romvae.data.readers.files import Files, safe_name
-from romvae.data.readers.mapped import _OPEN, containers
+from romvae.data.readers.mapped import _OPEN, containers, numbers_in
 from romvae.errors import DataError
 
 __all__ = ["proposal"]
@@ -24,7 +26,9 @@ _TELLING = {
     "y": ("y", "lat", "latitude", "y-coordinate", "ycoor"),
     "z": ("z", "lev", "depth", "height", "z-coordinate", "zcoor"),
 }
-_MOST = 12
+_MOST, _LONGEST = 12, 40
+_OF_STORAGE = ("add_offset", "scale_factor", "missing_value", "valid_min", "valid_max", "valid_range", "actual_range")
+"""Attributes that say how numbers are stored."""
 
 
 def proposal(files: Files) -> str:
@@ -43,8 +47,9 @@ def proposal(files: Files) -> str:
     with ExitStack() as stack:
         container = _OPEN[reader](path, str(path), stack)
         arrays = {name: _shape(container.array, name, str(path)) for name in container.names()}
-    shapes = {name: shape for name, shape in arrays.items() if shape is not None}
-    return _text(files, reader, shapes)
+        shapes = {name: shape for name, shape in arrays.items() if shape is not None}
+        attributes = {name: container.attributes(name) for name in ("/", *shapes)}
+    return _text(files, reader, shapes, attributes)
 
 
 def _reader(files: Files) -> str | None:
@@ -73,7 +78,9 @@ def _shape(array: object, name: str, where: str) -> tuple[int, ...] | None:
     return tuple(found.shape)
 
 
-def _text(files: Files, reader: str, shapes: Named[str, tuple[int, ...]]) -> str:
+def _text(
+    files: Files, reader: str, shapes: Named[str, tuple[int, ...]], attributes: Named[str, Named[str, Any]]
+) -> str:
     deepest = max((len(shape) for shape in shapes.values()), default=0)
     fields = [n for n, s in shapes.items() if len(s) == deepest and deepest >= 2]
     if not fields:
@@ -92,20 +99,52 @@ def _text(files: Files, reader: str, shapes: Named[str, tuple[int, ...]]) -> str
     for name in fields[:_MOST]:
         dims = ", ".join(_axis(size, shapes[name], sizes) for size in shapes[name])
         label = safe_name(name.rpartition("/")[2]) if name else "u"  # a .npy file by itself has no names
-        text.append(f'  {label}: {{path: "{name}", dims: [{dims}], units: "1"}}  # shape {shapes[name]}')
+        text.append(
+            f'  {label}: {{path: "{name}", dims: [{dims}], units: {_units(attributes[name])}}}  # shape {shapes[name]}'
+        )
     if len(fields) > _MOST:
         text.append(f"  # and {len(fields) - _MOST} more of the same number of axes")
     text.append("coordinates:")
     for axis in (TIME, "x", "y", "z"):
         if axis in sizes:
-            text.append(f'  {axis}: {{path: "{coordinates[axis][0]}", units: "1"}}')
+            place = coordinates[axis][0]
+            text.append(f'  {axis}: {{path: "{place}", units: {_units(attributes[place])}}}')
         elif axis in (TIME, *SPACE[-min(len(SPACE), max(1, deepest - 2)) :]):
             text.append(f'  {axis}: {{start: 0.0, step: 1.0, units: "1"}}  # or path: ...')
+    text += _parameters(attributes)
     others = [n for n, s in shapes.items() if n not in fields and lines[n] is None]
     if others:
         text.append("# not used (parameters: {name: {path: ...}}, statics: {name: {path: ..., dims: [...]}}):")
         text += [f"#   {name} {shapes[name]}" for name in others[:_MOST]]
     return "\n".join(text) + "\n"
+
+
+def _units(attributes: Named[str, Any]) -> str:
+    """The units that an array states under `units` or `unit`, quoted; those of a number where it states none."""
+    stated = next((attributes[key] for key in ("units", "unit") if isinstance(attributes.get(key), str)), "")
+    clean = " ".join(stated.split())
+    return json.dumps(clean if 0 < len(clean) <= _LONGEST else "1")
+
+
+def _parameters(attributes: Named[str, Named[str, Any]]) -> list[str]:
+    """Attributes that are numbers: of the file, and of its arrays; a row of them may be one per trajectory."""
+    lines = []
+    for of, each in attributes.items():
+        for name, value in each.items():
+            numbers = numbers_in(value)
+            if numbers is None or name.lower() in _OF_STORAGE or name.startswith("_"):
+                continue
+            label = safe_name(name if of == "/" else f"{of.rpartition('/')[2]}_{name}")
+            where = "" if of == "/" else f", of: {json.dumps(of)}"
+            entry = f'{label}: {{attribute: {json.dumps(name)}{where}, units: "1"}}'
+            if numbers.size == 1:
+                lines.append(f"  {entry}  # {float(numbers.reshape(-1)[0]):.6g}")
+            else:
+                lines.append(f"  # {entry}  # {numbers.size} numbers, if they are one per trajectory")
+    if not lines:
+        return []
+    head = "parameters:" if any(not line.startswith("  #") for line in lines) else "# parameters:"
+    return [f"{head}  # attributes that are numbers: take out what is no physical parameter", *lines[:_MOST]]
 
 
 def _line(name: str, shapes: Named[str, tuple[int, ...]]) -> str | None:
