@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 import xarray as xr
+from numpy.typing import NDArray
 from torch import Tensor
 
 from romvae.canonical import TIME, TRAJECTORY, mask_of
@@ -107,14 +108,18 @@ class Trajectories:
 
         Of ragged data, those of `romvae.ragged.even_part`, cut to one length.
         """
+        rows, times = self.some_rows()
+        index = np.concatenate([np.arange(i * self.shape[1], i * self.shape[1] + times) for i in rows])
+        return self.snapshots(index).reshape(len(rows), times, *self.shape[2:])
+
+    def some_rows(self) -> tuple[NDArray[np.intp], int]:
+        """Which trajectories `some` reads, and how many of their times."""
         every, times = np.arange(len(self)), self.shape[1]
         if self.kept is not None:
             every, times = even_part(self.kept.sum(1))
         each = 4 * times * int(np.prod(self.shape[2:]))
         count = min(len(every), max(2, self.budget // (8 * each)))
-        rows = every[np.linspace(0, len(every) - 1, count).round().astype(int)]
-        index = np.concatenate([np.arange(i * self.shape[1], i * self.shape[1] + times) for i in rows])
-        return self.snapshots(index).reshape(count, times, *self.shape[2:])
+        return every[np.linspace(0, len(every) - 1, count).round().astype(int)], times
 
     def scattered(self, limit: int = 1500) -> Tensor:
         """Single snapshots, evenly through the data: `limit`, or as many as an eighth of the budget takes."""

@@ -41,6 +41,8 @@ FORBIDDEN = {
         "latent",
         "start",
         "linear_start",
+        "invariance",
+        "scorecard",
         "hybrid",
         "hybrid_run",
         "trust",

@@ -13,8 +13,8 @@ from romvae.baselines import default_baselines
 from romvae.canonical import MASK, MASK_ATTRS
 from romvae.data import split
 from romvae.errors import OutOfRangeWarning, SchemaError
+from romvae.invariance import shift_axes
 from romvae.rom import ROM
-from romvae.tensors import shift_axes
 from romvae.testing import mock_snapshots
 from romvae.training import fit
 

@@ -13,13 +13,13 @@ from romvae.boundary import Boundary, BoundaryKind
 from romvae.data import split
 from romvae.errors import OutOfRangeWarning, SchemaError
 from romvae.grid import Axis, Grid
+from romvae.invariance import symmetry_of
 from romvae.normalise import Normaliser
 from romvae.rom import ROM
 from romvae.schema import Field, Schema
 from romvae.solvers import CASES
 from romvae.solvers.operators import uniform_axis
 from romvae.symmetry import Symmetry, operation, operations_of
-from romvae.tensors import symmetry_of
 from romvae.testing import mock_snapshots
 from romvae.training import fit
 

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from romvae.invariance import _locked, shift_axes, symmetry_given
 from romvae.normalise import Normaliser
 from romvae.schema import Schema
-from romvae.tensors import _locked, field_tensor, largest_step, shift_axes
+from romvae.symmetry import Symmetry
+from romvae.tensors import field_tensor, largest_step
 from romvae.testing import mock_snapshots
 
 
@@ -79,3 +81,27 @@ def test_shifted_trajectories_are_taken_for_shifted_ones():
             shape = np.exp(-(((x - 24) / rng.uniform(2, 6)) ** 2)) * rng.uniform(0.5, 2)
             u = np.stack([np.roll(shape, shift) for shift in rng.integers(0, 48, n)])
             assert not _locked(torch.from_numpy(u).float()[:, None, None], 0)
+
+
+def _carried(n: int, tied: bool, points: int = 48, times: int = 13) -> tuple[torch.Tensor, torch.Tensor]:
+    """Trajectories of a random wave pattern that is drawn, from a place that a parameter says, towards a still one."""
+    rng = np.random.default_rng(11)
+    x = 2 * np.pi * np.arange(points) / points
+    place, other = rng.uniform(0, 1, (2, n))
+    start = sum(np.sin(k * (x - rng.uniform(0, 7, (n, 1)))) for k in (1, 2, 3))
+    target = rng.standard_normal((n, 1)) * np.sin(x - 2 * np.pi * (place if tied else other)[:, None])
+    share = np.linspace(0, 1, times)[:, None]
+    u = (1 - share) * start[:, None] + share * target[:, None]
+    return torch.from_numpy(u).float()[:, :, None], torch.from_numpy(np.stack([place, rng.uniform(size=n)], 1)).float()
+
+
+@pytest.mark.parametrize("n", [64, 256])
+def test_no_shift_along_an_axis_on_which_a_parameter_is_a_place(n):
+    """Snapshots by themselves may be shifted, the amplitudes of either sign show no place in the mean."""
+    schema = Schema.of(mock_snapshots(1, trajectories=8, shape=(48,)))
+    for tied in (False, True):
+        x, c = _carried(n, tied)
+        assert shift_axes(x, schema) == (0,)
+        assert symmetry_given(Symmetry((0,)), x, c).axes == (() if tied else (0,))
+    constant = torch.ones(n, 2)
+    assert symmetry_given(Symmetry((0,)), x, constant).axes == (0,)

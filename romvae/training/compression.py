@@ -11,6 +11,7 @@ import xarray as xr
 from torch import Tensor
 
 from romvae.assembly import LINEAR_COMPRESSION
+from romvae.invariance import symmetry_given, symmetry_of
 from romvae.kinds import LOSS_DEFAULTS
 from romvae.latent.activity import Activity, activity_of, advice_of, reconstruction_error, warnings_of
 from romvae.launch import place_of, require_place
@@ -19,7 +20,7 @@ from romvae.ranks import join
 from romvae.rom import ROM
 from romvae.streamed import Trajectories, streaming_budget
 from romvae.symmetry import Symmetry
-from romvae.tensors import even_tensor, existing_tensor, field_tensor, symmetry_of
+from romvae.tensors import even_tensor, existing_tensor, field_tensor
 from romvae.training.batches import SnapshotBatches
 from romvae.training.mean import MeanStage
 from romvae.training.runner import run_stage
@@ -27,7 +28,7 @@ from romvae.training.session import Session
 from romvae.training.step_memory import largest_batch
 from romvae.training.streamed import StreamedBatches
 
-__all__ = ["Balance", "data_symmetry", "fit_compression", "mean_training"]
+__all__ = ["Balance", "course_symmetry", "data_symmetry", "fit_compression", "mean_training"]
 
 logger = logging.getLogger("romvae.training")
 
@@ -40,7 +41,7 @@ LOOKS = 10
 
 
 def data_symmetry(rom: ROM, x: Tensor | Trajectories, kept: Tensor | None = None) -> Symmetry:
-    """What may be done to training data, as `romvae.tensors.symmetry_of` judges it from all of them, or from some.
+    """What may be done to training snapshots, as `romvae.invariance.symmetry_of` judges it from all, or from some.
 
     Arguments:
         rom: Theirs.
@@ -49,6 +50,20 @@ def data_symmetry(rom: ROM, x: Tensor | Trajectories, kept: Tensor | None = None
     """
     some = x.some() if isinstance(x, Trajectories) else even_tensor(x, kept)
     return symmetry_of(some, rom.schema, rom.normaliser, rom.mask)
+
+
+def course_symmetry(symmetry: Symmetry, x: Tensor | Trajectories, c: Tensor, kept: Tensor | None = None) -> Symmetry:
+    """What of it may be done to trajectories with their parameters, as `romvae.invariance.symmetry_given` judges it.
+
+    Arguments:
+        symmetry: Of the snapshots, from `data_symmetry`.
+        x: As there.
+        c: Normalised parameters `(trajectory, parameter)`.
+        kept: As there.
+    """
+    if isinstance(x, Trajectories):
+        return symmetry_given(symmetry, x.some(), c[torch.from_numpy(x.some_rows()[0])])
+    return symmetry_given(symmetry, even_tensor(x, kept), c if kept is None else even_tensor(c[:, None], kept)[:, 0])
 
 
 def mean_training(

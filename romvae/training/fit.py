@@ -31,7 +31,7 @@ from romvae.tensors import (
 )
 from romvae.training.batches import StepSeeds
 from romvae.training.calibrate import calibrate
-from romvae.training.compression import Balance, data_symmetry, mean_training
+from romvae.training.compression import Balance, course_symmetry, data_symmetry, mean_training
 from romvae.training.dynamics import Codes, DynamicsPlan, train_dynamics
 from romvae.training.encoding import encoded_copies, sensitivity
 from romvae.training.end_to_end import fine_tune, finetune_plan, physics_name
@@ -181,8 +181,10 @@ def fit(
     x, c = _data(rom, parts.train, budget)
     kept = existing_tensor(parts.train)
     symmetry = ranks.once(lambda: data_symmetry(rom, x, kept)) if augment == "auto" else Symmetry()
+    together = ranks.once(lambda: course_symmetry(symmetry, x, c, kept))
     notes: dict[str, Any] = {
         "shifted_axes": [rom.schema.grid.names[a] for a in symmetry.axes],
+        "shifted_axes_dynamics": [rom.schema.grid.names[a] for a in together.axes],
         "operations": [one.name for one in symmetry.operations],
         "device": accelerator,
     }
@@ -222,8 +224,8 @@ def fit(
         session.history.notes.update(found)
 
     def dynamics_stage() -> None:
-        copies = _copies(rom, x, symmetry)
-        mean, std = encoded_copies(rom.vae, x, copies, symmetry, seed, report, kept, ranks)
+        copies = _copies(rom, x, together)
+        mean, std = encoded_copies(rom.vae, x, copies, together, seed, report, kept, ranks)
         codes, started = Codes(mean, std, c, _controls(rom, parts.train), kept), session.within("dynamics") is not None
         if not rom.vae.variational or rom.choices["compression"] == "pod":
             std = sensitivity(rom.vae, mean).rsqrt().expand_as(std)
@@ -250,7 +252,7 @@ def fit(
 
         if tuning is not None:
             notes = session.history.notes
-            notes.update(fine_tune(rom, parts, tuning, tensors, symmetry, run, notes, ranks))
+            notes.update(fine_tune(rom, parts, tuning, tensors, together, run, notes, ranks))
 
     def calibration_stage() -> None:
         part = parts.calibration

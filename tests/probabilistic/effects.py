@@ -11,12 +11,13 @@ import torch
 
 from romvae.data.split import Parts
 from romvae.distributions import moments
+from romvae.invariance import symmetry_of
 from romvae.latent.activity import activity_of
 from romvae.latent.bound import held_out_bound
 from romvae.latent.dimension import pod_curve
 from romvae.rom import ROM
 from romvae.symmetry import Symmetry
-from romvae.tensors import field_tensor, parameter_tensor, symmetry_of
+from romvae.tensors import field_tensor, parameter_tensor
 from romvae.training import suggest_latent
 from romvae.training.dynamics import Codes, DynamicsPlan, train_dynamics
 from romvae.training.encoding import encoded_copies
