@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from romvae.calibration import scaled
 from romvae.distributions import moments
 from romvae.errors import NumericsError
 from romvae.solvers import Solver
@@ -188,7 +189,9 @@ class HybridRun:
         flat = var.flatten(3)
         if self.mask is not None:
             flat = flat[..., torch.from_numpy(self.mask.ravel())]
-        return np.asarray((factor * flat.mean(-1).sqrt()).amax(-1).double().numpy())
+        std = flat.sqrt()
+        calibrated = scaled(factor[..., None], std, self.rom.calibration.powers, 2) * std
+        return np.asarray(calibrated.square().mean(-1).sqrt().amax(-1).double().numpy())
 
     def _size(self, difference: Tensor) -> Tensor:
         """Root mean square over the domain, the largest of all fields, from `(trajectory, field, *space)`."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from romvae.calibration import Calibration, Interval
+from romvae.calibration import Calibration, Interval, scaled
 from romvae.distributions import mixture_moments, moments, reparameterise
 from romvae.dynamics.base import EnsembleDynamics
 from romvae.errors import NumericsError
@@ -273,14 +273,16 @@ def calibrated(
     Returns:
         `std` in all, its parts `std_decoder` and `std_dynamics`, the latter's parts `std_posterior` and
         `std_ensemble` where the disagreement of the networks is known, and `half_width`; each like `moments.mean`.
-        All are scaled by the same factor, so that their squares add up.
+        All are scaled alike at every point, so that their squares add up.
     """
     factor, _ = calibration.at(moments.lead, level)
     width = calibration.width(moments.lead, level, interval, share)
     trailing = [1] * (moments.mean.ndim - 3)
     factor = factor.to(moments.mean).reshape(len(moments.lead), 1, -1, *trailing)
     width = width.to(moments.mean).reshape(factor.shape)
-    total = factor * (moments.decoder_var + moments.dynamics_var).sqrt()
+    given = (moments.decoder_var + moments.dynamics_var).sqrt()
+    factor = scaled(factor, given, calibration.powers, 2)
+    total = factor * given
     result = {
         "std": total,
         "std_decoder": factor * moments.decoder_var.sqrt(),

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from romvae.calibration import Calibration, conformal_quantile
+from romvae.calibration import Calibration, conformal_quantile, raised_largest, scaled
 from romvae.errors import DataError
 
 
@@ -98,3 +98,57 @@ def test_intervals_of_higher_levels_hold_those_of_lower_ones_even_where_trajecto
     widths = torch.stack([calibration.at(torch.arange(3), level)[1] for level in (0.5, 0.8, 0.9, 0.95)])
     assert bool((widths.diff(dim=0) >= 0).all())
     assert not calibration.guarantee(0.95).attained
+
+
+def _uneven(power: float, n: int = 60, seed: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
+    """Errors whose deviation is the claimed one to a power, growing with the lead time; errors and claims."""
+    claimed = (0.7 * _noise(4, 2, n, 400, seed=seed)).exp()
+    growth = torch.tensor([1.0, 2.0, 3.0, 5.0]).reshape(-1, 1, 1, 1)
+    return growth * claimed**power * _noise(4, 2, n, 400, seed=seed + 1), claimed
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0, 1.3])
+def test_a_spread_that_is_too_uneven_or_too_even_is_put_right(power):
+    """With 60 trajectories of 400 independent points the exponent is known to a few thousandths."""
+    errors, claimed = _uneven(power)
+    leads = torch.arange(4)
+    calibration = Calibration(2).fit(leads, errors.abs() / claimed, std=claimed)
+    torch.testing.assert_close(calibration.exponent, torch.full((2,), power))
+    factor, width = calibration.at(leads, 0.9)
+    torch.testing.assert_close(factor, torch.tensor([1.0, 2.0, 3.0, 5.0])[:, None].expand(-1, 2), rtol=0.03, atol=0)
+    fresh, given = _uneven(power, seed=50)
+    shape = (4, 2, 1, 1)
+    std = scaled(factor.reshape(shape), given, calibration.powers, 1) * given
+    # Spread over error is 1, and every part of the range of spreads is covered alike.
+    assert float((std.square().mean() / fresh.square().mean()).sqrt()) == pytest.approx(1, abs=0.03)
+    inside = (fresh.abs() <= width.reshape(shape) * std).double()
+    for part in (given < given.median(), given >= given.median()):
+        assert float(inside[part].mean()) == pytest.approx(0.9 * 61 / 60, abs=0.01)  # (n + 1) / n of the level
+
+
+def test_few_trajectories_leave_the_exponent_alone():
+    errors, claimed = _uneven(0.5, n=19)
+    calibration = Calibration(2).fit(torch.arange(4), errors.abs() / claimed, std=claimed)
+    assert calibration.powers is None
+
+
+def test_the_largest_ratio_of_all_points_goes_with_the_exponent():
+    """A sample of the points bounds nothing for all of them: the widest band must hold the others too."""
+    errors, claimed = _uneven(0.5)
+    some = slice(0, 40)
+    largest = raised_largest(errors.abs(), claimed)
+    ratio = errors.abs() / claimed
+    sampled = Calibration(2).fit(torch.arange(4), ratio[..., some], largest, std=claimed[..., some])
+    whole = Calibration(2).fit(torch.arange(4), ratio, std=claimed)
+    assert torch.equal(sampled.exponent, whole.exponent)
+    factor = (sampled.at(torch.arange(4), 0.9)[0] / whole.at(torch.arange(4), 0.9)[0])[..., None]
+    torch.testing.assert_close(sampled.bands.field_score[-1] * factor, whole.bands.field_score[-1], rtol=1e-4, atol=0)
+
+
+def test_a_calibration_without_exponents_loads_as_it_was():
+    calibration = Calibration(2).fit(torch.arange(6), _noise(6, 2, 8, 20).abs())
+    weights = calibration.state_dict()
+    del weights["exponent"]
+    other = Calibration(2)
+    other.load_state_dict(weights)
+    assert other.powers is None

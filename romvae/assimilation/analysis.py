@@ -16,6 +16,7 @@ from romvae.assimilation.filters import etkf, exact_sample, inflated, perturbed_
 from romvae.assimilation.sensors import SENSOR, Sensors, checked_values
 from romvae.assimilation.system import LatentSystem
 from romvae.assimilation.variational import Variational
+from romvae.calibration import scaled
 from romvae.canonical import TIME, TRAJECTORY, canonical
 from romvae.distributions import moments
 from romvae.errors import ConfigError, DataError, SchemaError
@@ -282,7 +283,8 @@ def _dataset(rom: ROM, path: Tensor, level: float) -> dict[str, Any]:
     dtype = next(rom.vae.parameters()).dtype
     rows = []
     for part in forecast_moments(rom.vae, path.to(dtype), torch.arange(len(path))):
-        decoder = factor.square() * part.decoder_var
+        given = part.decoder_var.sqrt()
+        decoder = (scaled(factor, given, rom.calibration.powers, 2) * given).square()
         stds = [s.sqrt() for s in (decoder + part.dynamics_var, decoder, part.dynamics_var)]
         physical = [rom.normaliser.inverse(part.mean.flatten(0, 1)).reshape(part.mean.shape)]
         physical += [rom.normaliser.inverse_std(s.flatten(0, 1)).reshape(s.shape) for s in stds]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from romvae.assimilation.sensors import Sensors
+from romvae.calibration import scaled
 from romvae.errors import NumericsError
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class LatentSystem:
         self.networks = rom.dynamics.members
         self.dtype = next(rom.vae.parameters()).dtype
         ndim = rom.schema.grid.ndim
-        self.factor = rom.calibration.at(torch.zeros(1), 0.9)[0][0].square().double().reshape(-1, *[1] * ndim)
+        self.factor = rom.calibration.at(torch.zeros(1), 0.9)[0][0].reshape(-1, *[1] * ndim)
 
     @property
     def step_std(self) -> Tensor:
@@ -81,4 +82,6 @@ class LatentSystem:
 
     def _read(self, z: Tensor) -> tuple[Tensor, Tensor]:
         p = self.rom.vae.decoder(z.to(self.dtype))
-        return self.sensors(p.mean.flatten(1)), self.sensors.variance((self.factor * p.variance).flatten(1))
+        std = p.variance.double().sqrt()
+        variance = (scaled(self.factor.double(), std, self.rom.calibration.powers, 1) * std).square()
+        return self.sensors(p.mean.flatten(1)), self.sensors.variance(variance.flatten(1))

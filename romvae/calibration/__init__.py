@@ -12,9 +12,11 @@ from romvae.calibration.conformal import (
     share_quantile,
     trajectories_needed,
 )
+from romvae.calibration.exponent import EXPONENTS, raised_largest, scaled
 from romvae.calibration.scalars import ScalarScores
 
 __all__ = [
+    "EXPONENTS",
     "LEVELS",
     "SHARES",
     "Bands",
@@ -24,7 +26,9 @@ __all__ = [
     "ScalarScores",
     "conformal_quantile",
     "coverage_law",
+    "raised_largest",
     "rank_of",
+    "scaled",
     "share_quantile",
     "trajectories_needed",
 ]

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from romvae.calibration.bands import Bands, Interval
 from romvae.calibration.conformal import Guarantee, conformal_quantile, rank_of
+from romvae.calibration.exponent import EXPONENTS, best_exponents, raised
 from romvae.calibration.lead import interpolate, smooth
 from romvae.calibration.scalars import ScalarScores
 from romvae.errors import ConfigError, DataError
@@ -21,12 +22,15 @@ FEW = 50
 class Calibration(nn.Module):
     r"""Per lead time and field: a factor on the variance, and half-widths of intervals in standard deviations.
 
-    The variance factor is :math:`s^2 = \overline{r^2 / \sigma^2}` over points and calibration trajectories, the exact
-    minimiser of the Gaussian likelihood under a scaling. The half-width of the interval of a level is the
-    split-conformal quantile of :math:`|r| / (s \sigma)`, over all points for a single value, and over one score per
-    trajectory for `bands`. With few trajectories the factors, and the widths for single values, are averaged over
-    neighbouring lead times. Everything is interpolated in the lead time between the stored ones and held constant
-    beyond the last.
+    The calibrated standard deviation is :math:`s \sigma^b` in normalised units. The exponent b of a field says how much
+    of the structure of the networks' spread is borne out by the errors: below 1 where they are sure here and unsure
+    there by more than they should be, which would let the factor grow for the sake of the points where the spread is
+    too small. With it, the variance factor is :math:`s^2 = \overline{r^2 / \sigma^{2b}}` over points and calibration
+    trajectories, the exact minimiser of the Gaussian likelihood under a scaling. The half-width of the interval of a
+    level is the split-conformal quantile of :math:`|r| / (s \sigma^b)`, over all points for a single value, and over
+    one score per trajectory for `bands`. With few trajectories the factors, and the widths for single values, are
+    averaged over neighbouring lead times. Everything is interpolated in the lead time between the stored ones and held
+    constant beyond the last.
 
     The statement it makes (`statement` has it in words, with the finite-sample interval): for trajectories from the
     distribution of the calibration ones, the interval holds the truth with the stated probability. It does not hold
@@ -44,6 +48,7 @@ class Calibration(nn.Module):
     half_width: Tensor
     levels: Tensor
     trajectories: Tensor
+    exponent: Tensor
 
     def __init__(self, fields: int, leads: int = 1) -> None:
         super().__init__()
@@ -55,6 +60,7 @@ class Calibration(nn.Module):
         quantiles = normal.icdf(0.5 + levels / 2)
         self.register_buffer("half_width", quantiles[:, None, None].expand(-1, leads, fields).clone())
         self.register_buffer("trajectories", torch.tensor(0))
+        self.register_buffer("exponent", torch.ones(fields))
         self.bands = Bands(fields)
         self.quantities = ScalarScores()
 
@@ -63,7 +69,12 @@ class Calibration(nn.Module):
         return int(self.trajectories) > 0
 
     def fit(
-        self, lead: Tensor, ratio: Tensor, largest: Tensor | None = None, reached: Tensor | None = None
+        self,
+        lead: Tensor,
+        ratio: Tensor,
+        largest: Tensor | None = None,
+        reached: Tensor | None = None,
+        std: Tensor | None = None,
     ) -> Calibration:
         """Fits the factors and widths; what was known of quantities is forgotten.
 
@@ -71,10 +82,11 @@ class Calibration(nn.Module):
             lead: Lead times in stored steps, increasing, shape `(lead,)`.
             ratio: |r| / sigma before calibration, shape `(lead, field, trajectory, point)`.
             largest: Largest ratio of each trajectory, `(lead, field, trajectory)`, where `ratio` holds a sample of
-                the points; None takes it from `ratio`.
+                the points; with `std`, for each of `EXPONENTS`, on a first axis. None takes it from `ratio`.
             reached: Which lead times each trajectory reaches, boolean `(lead, trajectory)`, where some end early; the
                 other ratios are not looked at. A factor and a width rest on the trajectories that reach their lead
                 time; bands, and the number of trajectories of every statement, on those that reach the last one.
+            std: sigma in normalised units, the shape of `ratio`; None leaves the exponents at 1.
 
         Raises:
             DataError: There is no calibration trajectory, or none reaches the last lead time.
@@ -84,6 +96,13 @@ class Calibration(nn.Module):
         n = ratio.shape[2] if reached is None else int(reached.all(0).sum())
         if n < 1:
             raise DataError("calibration: no trajectory to calibrate on. Give the split a calibration part.")
+        self.exponent = torch.ones(ratio.shape[1])
+        if std is not None:
+            self.exponent = best_exponents(lead, ratio, std, reached)
+            ratio = raised(ratio, std, self.exponent)
+            if largest is not None:
+                chosen = [EXPONENTS.index(round(float(b), 1)) for b in self.exponent]
+                largest = torch.stack([largest[k, :, f] for f, k in enumerate(chosen)], 1)
         if reached is None:
             square = ratio.double().square().mean(3)
             factor = ratio.double().square().mean((2, 3))
@@ -119,7 +138,7 @@ class Calibration(nn.Module):
         return self
 
     def at(self, lead: Tensor, level: float) -> tuple[Tensor, Tensor]:
-        """Standard deviation factor and half-width of the interval of a single value at given lead times.
+        """Factor of the standard deviation, see `scaled`, and half-width of a single value's interval at lead times.
 
         Arguments:
             lead: Lead times in stored steps, shape `(time,)`.
@@ -137,6 +156,11 @@ class Calibration(nn.Module):
         flat = relative.flatten(1)
         at_level = interpolate(nominal, flat, wanted.reshape(1)).reshape(relative.shape[1:])
         return std.float(), (wanted * interpolate(self.lead, at_level, lead)).float()
+
+    @property
+    def powers(self) -> Tensor | None:
+        """Exponents less 1, `(field,)`, as `scaled` takes them; None where all are 1."""
+        return None if bool((self.exponent == 1).all()) else self.exponent - 1
 
     def width(self, lead: Tensor, level: float, interval: Interval = "point", share: float = 0.9) -> Tensor:
         """Half-width in calibrated standard deviations, `(time, field)`, for any kind of interval.
@@ -194,5 +218,6 @@ class Calibration(nn.Module):
         for name, shape in expected.items():  # the number of lead times is free, the rest must fit
             if prefix + name in state_dict and tuple(state_dict[prefix + name].shape) == shape and leads:
                 setattr(self, name, torch.empty_like(state_dict[prefix + name]))
+        state_dict.setdefault(prefix + "exponent", torch.ones(fields))  # a ROM of an earlier version
         self.bands.expect(leads, int(state_dict.get(prefix + "bands.run_score", self.bands.run_score).shape[-1]))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

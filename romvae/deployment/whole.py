@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from romvae.calibration import scaled
 from romvae.deployment.programs import Encoding, Part, Plan, Stepping
 from romvae.distributions import mixture_moments, moments
 from romvae.memory import snapshots_at_once
@@ -28,6 +29,7 @@ class Forecast(Part):
     factor: Tensor
     width: Tensor
     weights: Tensor
+    powers: Tensor | None
 
     def __init__(self, rom: ROM, plan: Plan) -> None:
         super().__init__(rom)
@@ -37,6 +39,7 @@ class Forecast(Part):
         leads = torch.arange(int(calibration.lead[-1].ceil()) + 1)
         self.register_buffer("factor", calibration.at(leads, plan.level)[0])
         self.register_buffer("width", calibration.width(leads, plan.level, plan.interval, plan.share).clone())
+        self.register_buffer("powers", calibration.powers)
         counts = torch.bincount(torch.arange(plan.members) % networks, minlength=networks)
         self.register_buffer("weights", (counts / plan.members)[: min(networks, plan.members)].float())
 
@@ -51,7 +54,9 @@ class Forecast(Part):
         row = lead.clamp(max=len(self.factor) - 1)
         trailing = (latents.shape[0], 1, -1, *[1] * (mean.ndim - 3))
         factor, width = self.factor[row].reshape(trailing), self.width[row].reshape(trailing)
-        total = factor * (within + between).sqrt()
+        given = (within + between).sqrt()
+        factor = scaled(factor, given, self.powers, 2)
+        total = factor * given
         half = torch.where(total > 0, width * total, torch.zeros_like(total))
         stds = {
             "std": total,

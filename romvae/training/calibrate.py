@@ -10,7 +10,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from romvae.calibration import trajectories_needed
+from romvae.calibration import raised_largest, trajectories_needed
 from romvae.canonical import canonical
 from romvae.distributions import mixture_moments
 from romvae.errors import DataError
@@ -75,7 +75,7 @@ def calibrate(
     frames = min(1024, max(1, most // (points * x.shape[2])))
     watched = standard(rom.schema)
     scores: dict[str, list[np.ndarray]] = {quantity.name: [] for quantity in watched}
-    ratios, largest = [], []
+    ratios, largest, stds = [], [], []
     reached = None if kept is None else kept[:, leads].T
     size = min(x.block if isinstance(x, Trajectories) else BLOCK, -(-len(x) // ranks.size))
     blocks = range(0, len(x), size)
@@ -88,22 +88,25 @@ def calibrate(
         path = latent_members(
             rom.vae, rom.dynamics, block[:, 0], parameters, steps, MEMBERS, seed, first, controls=driven
         )
-        parts, tops, chunks = [], [], []
+        parts, tops, chunks, widths = [], [], [], []
         for lead, mean, var in decoded_members(rom.vae, path, leads, frames):
             centre, decoder_var, dynamics_var = mixture_moments(mean, var, dim=1)
             truth = block[:, lead]
-            ratio = (truth.transpose(0, 1) - centre).abs() / (decoder_var + dynamics_var).sqrt()
-            parts.append(ratio.flatten(3)[..., pick])
-            tops.append(ratio.flatten(3)[..., inside].amax(-1))
+            error = (truth.transpose(0, 1) - centre).abs().flatten(3)
+            std = (decoder_var + dynamics_var).sqrt().flatten(3)
+            widths.append(std[..., pick])
+            parts.append(error[..., pick] / widths[-1])
+            tops.append(raised_largest(error[..., inside], std[..., inside]))
             chunks.append(quantity_scores(rom, truth, mean, var, watched))
         ratios.append(torch.cat(parts).transpose(1, 2))
-        largest.append(torch.cat(tops).transpose(1, 2))
+        stds.append(torch.cat(widths).transpose(1, 2))
+        largest.append(torch.cat(tops, 1).transpose(2, 3))
         for name, found in scores.items():
             found.append(np.concatenate([chunk[name] for chunk in chunks], 1))
-    every = ranks.gathered((ratios, largest, scores))
-    ratios, largest = [part for its, _, _ in every for part in its], [part for _, its, _ in every for part in its]
-    scores = {name: [part for _, _, its in every for part in its[name]] for name in scores}
-    rom.calibration.fit(leads, torch.cat(ratios, 2), torch.cat(largest, 2), reached)
+    every = ranks.gathered((ratios, largest, stds, scores))
+    ratios, largest, stds = ([part for each in every for part in each[k]] for k in range(3))
+    scores = {name: [part for each in every for part in each[3][name]] for name in scores}
+    rom.calibration.fit(leads, torch.cat(ratios, 2), torch.cat(largest, 3), reached, torch.cat(stds, 2))
     if reached is not None:  # quantities rest on the trajectories that reach the last lead time
         to_the_end = reached.all(0).numpy()
         scores = {name: [np.concatenate(found)[to_the_end]] for name, found in scores.items()}
