@@ -8,13 +8,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from romvae.dynamics.base import EnsembleDynamics, step_pairs
+from romvae.dynamics.base import EnsembleDynamics
+from romvae.dynamics.products import ProductTerms, linear_start
 
 __all__ = ["ResidualDynamics"]
 
 
 class ResidualDynamics(EnsembleDynamics):
     r"""Flow map :math:`z(t + \tau) = z(t) + \tfrac{\tau}{T}\, f_m(z(t), c, \tau)` for any step :math:`0 < \tau \le T`.
+
+    f is the sum of a network, a linear map of latents and conditions, and products of both (`ProductTerms`). The latter
+    two start from least squares, so that an equation that is linear in the field needs little of the network.
 
     Steps, members and conditions are those of `EnsembleDynamics`; there is no memory.
 
@@ -64,6 +68,7 @@ class ResidualDynamics(EnsembleDynamics):
         )
         self.biases = nn.ParameterList(torch.zeros(members, 1, b) for b in widths[1:])
         self.linear = nn.Parameter(torch.zeros(members, latent + parameters, latent))
+        self.products = ProductTerms(latent, parameters, members, stride)
         self.register_buffer("dt", torch.tensor(float(dt), dtype=torch.float64))
         self.register_buffer("centre", torch.zeros(latent))
         self.register_buffer("scale", torch.ones(latent))
@@ -86,28 +91,29 @@ class ResidualDynamics(EnsembleDynamics):
             if k < last:
                 y = F.silu(y) if k == 0 else h + F.silu(y)
             h = y
-        return z + ratio * (h + torch.bmm(state, self.linear)) * self.scale
+        known = torch.bmm(state, self.linear) + self.products(state[..., : self.latent], c, ratio)
+        return z + ratio * (h + known) * self.scale
 
     @torch.no_grad()
     def start_from_linear(self, z: Tensor, c: Tensor, controls: Tensor | None = None, ridge: float = 1e-6) -> None:
-        """Sets the scaling, and the linear part by least squares over the largest step.
+        """Sets the scaling, and by least squares the linear part and the products where they help.
 
         Arguments:
             z: Latents, shape `(trajectory, time, latent)`, stored `dt` apart.
             c: Normalised parameters, shape `(trajectory, parameter)`.
             controls: Normalised controls `(trajectory, time, control)`.
-            ridge: Penalty relative to the number of samples.
+            ridge: Penalty of the linear part alone, relative to the number of samples.
+
+        Raises:
+            NumericsError: The trajectories are too short.
         """
         flat = z.reshape(-1, self.latent)
         self.centre.copy_(flat.mean(0))
         self.scale.copy_(flat.std(0).clamp_min(1e-6))
-        now, later, conditions = step_pairs(z, c, controls, self.stride)
-        increment = (later - now) / self.scale
-        state = torch.cat([(now - self.centre) / self.scale, conditions], -1).reshape(
-            -1, self.latent + self.parameters_in
-        )
-        a = torch.cat([state, torch.ones_like(state[:, :1])], 1).double()
-        gram = a.T @ a + ridge * len(a) * torch.eye(a.shape[1], dtype=a.dtype, device=a.device)
-        solution = torch.linalg.solve(gram, a.T @ increment.reshape(-1, self.latent).double())
-        self.linear.copy_(solution[:-1].to(self.linear.dtype).expand_as(self.linear))
-        self.biases[-1].copy_(solution[-1:].to(self.linear.dtype).expand_as(self.biases[-1]))
+        found = linear_start(self.products, (z - self.centre) / self.scale, c, controls, self.stride, ridge)
+        self.linear.copy_(found.linear.to(self.linear).expand_as(self.linear))
+        self.biases[-1].copy_(found.offset.to(self.linear).expand_as(self.biases[-1]))
+        self.products.used.fill_(0.0 if found.products is None else 1.0)
+        self.products.weight.zero_()
+        if found.products is not None:
+            self.products.weight.copy_(found.products.to(self.linear).expand_as(self.products.weight))

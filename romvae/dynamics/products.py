@@ -1,0 +1,223 @@
+"""Products of latents with conditions and steps: what is linear in the field and varies with the parameters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import combinations_with_replacement
+
+import torch
+from torch import Tensor, nn
+
+from romvae.dynamics.base import step_pairs
+
+__all__ = ["LinearStart", "ProductTerms", "linear_start"]
+
+POWERS = 3
+"""Powers of the step, where the largest one is several stored ones: a third-order expansion of its exponential."""
+DEGREE, MONOMIALS = 4, 15
+"""Highest degree of the monomials of the conditions; lower where there would be more of them than this."""
+RIDGES = (1e-8, 1e-6, 1e-4, 1e-2)
+ROWS = 40_000
+"""Pairs of latents that the regression takes; more are thinned out evenly."""
+
+
+class ProductTerms(nn.Module):
+    r"""Sum over k of :math:`g_k(c, \rho)\,(B_k z + b_k)`, one for each network.
+
+    The functions g are products of the step's share :math:`\rho` of the largest one, to the powers 0, 1 and 2, with
+    monomials of the conditions c; the constant one belongs to the linear path beside this one. Multiplied by
+    :math:`\rho`, as a flow map does it, that is a Taylor expansion of :math:`\exp(\rho T A(c)) z`, of third order in
+    the step and to fourth in one or two conditions, second in three or four: an equation that is linear in the field,
+    and whose coefficients are parameters, is nearly exact before any network is trained.
+
+    They take part where `used` is 1, which is for the data to say (`linear_start`); else they are and stay nothing:
+    trained on trajectories that they do not describe, they would learn those by heart.
+
+    Arguments:
+        latent: Number of latents.
+        conditions: Physical parameters, and twice the controls.
+        members: Networks.
+        stride: Stored steps in the largest step.
+    """
+
+    weight: nn.Parameter
+    used: Tensor
+
+    def __init__(self, latent: int, conditions: int, members: int, stride: int) -> None:
+        super().__init__()
+        self.latent = latent
+        self.powers = POWERS if stride > 1 else 1
+        degree = max(k for k in range(1, DEGREE + 1) if k == 1 or math.comb(conditions + k, k) <= MONOMIALS)
+        names = range(conditions)
+        factors = [each for k in range(1, degree + 1) for each in combinations_with_replacement(names, k)]
+        powers = [[each.count(i) for i in names] for each in factors]
+        self.register_buffer("exponents", torch.tensor(powers).reshape(-1, conditions), persistent=False)
+        self.count = self.powers * (1 + len(factors)) - 1
+        self.weight = nn.Parameter(torch.zeros(members, latent + 1, self.count * latent))
+        self.register_buffer("used", torch.tensor(0.0))
+
+    def functions(self, c: Tensor, ratio: Tensor) -> Tensor:
+        """The functions g_k, `(..., k)`.
+
+        Arguments:
+            c: Conditions `(..., condition)`.
+            ratio: Share of the largest step, `(..., 1)`.
+        """
+        exponents = self.get_buffer("exponents")
+        monomials = torch.cat([torch.ones_like(ratio), c.unsqueeze(-2).pow(exponents).prod(-1)], -1)
+        every = torch.cat([ratio**power * monomials for power in range(self.powers)], -1)
+        return every[..., 1:]
+
+    def forward(self, z: Tensor, c: Tensor, ratio: Tensor) -> Tensor:
+        """Sum of the terms, `(member, batch, latent)`.
+
+        Arguments:
+            z: Standardised latents `(member, batch, latent)`.
+            c: Conditions `(member, batch, condition)`.
+            ratio: Share of the largest step, `(member, batch, 1)`.
+        """
+        if self.count == 0:
+            return torch.zeros_like(z)
+        weight = self.used * self.weight
+        each = torch.baddbmm(weight[:, -1:], z, weight[:, :-1])
+        return (each.unflatten(-1, (self.count, self.latent)) * self.functions(c, ratio).unsqueeze(-1)).sum(-2)
+
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):  # type: ignore[no-untyped-def]
+        for name, value in (("weight", self.weight), ("used", self.used)):
+            state_dict.setdefault(prefix + name, torch.zeros_like(value))  # a model of an earlier version
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+@dataclass(frozen=True)
+class LinearStart:
+    """What is known in closed form, in standardised units and for the largest step.
+
+    Attributes:
+        linear: Of latents and conditions, `(latent + condition, latent)`.
+        offset: `(latent,)`.
+        products: In the layout of `ProductTerms.weight` without its members; None where they do not help.
+    """
+
+    linear: Tensor
+    offset: Tensor
+    products: Tensor | None
+
+
+@dataclass(frozen=True)
+class _Regression:
+    """Normal equations of increments; each feature is divided by its root mean square."""
+
+    gram: Tensor
+    right: Tensor
+    size: Tensor
+    rows: int
+
+    def weights(self, ridge: float, used: int) -> Tensor:
+        """Of the first `used` features; the penalty is relative to the number of rows, and spares the offset."""
+        penalty = torch.full((used,), ridge * self.rows, dtype=self.gram.dtype)
+        penalty[0] = 1e-12 * self.rows
+        solved = torch.linalg.solve(self.gram[:used, :used] + penalty.diag(), self.right[:used])
+        return torch.cat([solved / self.size[:used, None], solved.new_zeros(len(self.gram) - used, solved.shape[1])])
+
+
+def linear_start(
+    terms: ProductTerms, z: Tensor, c: Tensor, controls: Tensor | None, stride: int, ridge: float
+) -> LinearStart:
+    """Fits the linear path and the products by least squares over several steps up to the largest.
+
+    Penalty, and whether there are products at all, are chosen by the forecasts of every fifth trajectory, in large
+    steps to the end; moved copies of a trajectory stay with it where its parameters tell them. With fewer than ten
+    trajectories there are no products.
+
+    Arguments:
+        terms: What the products are like.
+        z: Standardised latents `(trajectory, time, latent)`.
+        c: Parameters `(trajectory, parameter)`.
+        controls: Controls `(trajectory, time, control)`.
+        stride: Stored steps in the largest step.
+        ridge: Penalty where nothing is chosen.
+    """
+    z, c = z.detach().cpu().double(), c.detach().cpu().double()
+    controls = None if controls is None else controls.detach().cpu().double()
+    plain = 1 + z.shape[-1] + c.shape[-1] + (0 if controls is None else 2 * controls.shape[-1])
+    chosen, used = ridge, plain
+    if terms.count and len(z) >= 10:
+        held = _groups(c, len(z)) % 5 == 4
+        if bool(held.any()) and not bool(held.all()):
+            fit = _regression(terms, z[~held], c[~held], None if controls is None else controls[~held], stride)
+            beside = None if controls is None else controls[held]
+            least = float("inf")
+            for count, penalty in [(plain, ridge)] + [(len(fit.gram), each) for each in RIDGES]:
+                error = _forecast_error(terms, fit.weights(penalty, count), z[held], c[held], beside, stride)
+                if error < least:
+                    chosen, used, least = penalty, count, error
+    weights = _regression(terms, z, c, controls, stride).weights(chosen, used)
+    products = weights[plain:].unflatten(0, (terms.count, z.shape[-1] + 1)) if used > plain else None
+    laid_out = None if products is None else products.transpose(0, 1).flatten(1)
+    return LinearStart(weights[1:plain], weights[0], laid_out)
+
+
+def _groups(c: Tensor, n: int) -> Tensor:
+    """A number for every trajectory; those with the same parameters share it, unless nearly all do."""
+    if c.shape[1]:
+        _, group = c.unique(dim=0, return_inverse=True)
+        if int(group.max()) >= 9:
+            return group
+    return torch.arange(n)
+
+
+def _steps(stride: int) -> list[int]:
+    """Steps that the regression looks at, in stored ones."""
+    return sorted({1, (stride + 1) // 2, stride})
+
+
+def _features(terms: ProductTerms, z: Tensor, conditions: Tensor, ratio: float) -> Tensor:
+    """`(..., feature)`: a constant, latents, conditions, products with 1 last in each block; times the share."""
+    share = torch.full_like(z[..., :1], ratio)
+    state = torch.cat([torch.ones_like(share), z, conditions], -1)
+    if not terms.count:
+        return ratio * state
+    g = terms.functions(conditions, share)
+    products = g.unsqueeze(-1) * torch.cat([z, torch.ones_like(share)], -1).unsqueeze(-2)
+    return ratio * torch.cat([state, products.flatten(-2)], -1)
+
+
+def _blocks(
+    terms: ProductTerms, z: Tensor, c: Tensor, controls: Tensor | None, stride: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Features and increments, a few trajectories at once."""
+    steps = _steps(stride)
+    pairs = len(steps) * max(1, z.shape[1] - stride)
+    every = max(1, -(-len(z) * pairs // ROWS))
+    rows = torch.arange(0, len(z), every)
+    for some in rows.split(max(1, 4096 // pairs)):
+        driven = None if controls is None else controls[some]
+        for step in steps:
+            now, later, conditions = step_pairs(z[some], c[some], driven, step)
+            yield _features(terms, now, conditions, step / stride).flatten(0, 1), (later - now).flatten(0, 1)
+
+
+def _regression(terms: ProductTerms, z: Tensor, c: Tensor, controls: Tensor | None, stride: int) -> _Regression:
+    gram, right, rows = torch.zeros(()), torch.zeros(()), 0
+    for features, increments in _blocks(terms, z, c, controls, stride):
+        gram, right = gram + features.T @ features, right + features.T @ increments
+        rows += len(features)
+    size = (gram.diagonal() / rows).sqrt()
+    size = torch.where(size > 0, size, torch.ones_like(size))
+    return _Regression(gram / size / size[:, None], right / size[:, None], size, rows)
+
+
+def _forecast_error(
+    terms: ProductTerms, weights: Tensor, z: Tensor, c: Tensor, controls: Tensor | None, stride: int
+) -> float:
+    """Mean square error in large steps; infinite where it diverges."""
+    state, total, count = z[:, 0], 0.0, 0
+    for k in range(stride, z.shape[1], stride):
+        conditions = c if controls is None else torch.cat([c, controls[:, k - stride], controls[:, k]], -1)
+        state = state + _features(terms, state, conditions, 1.0) @ weights
+        total, count = total + float((state - z[:, k]).square().mean()), count + 1
+        if not total < float("inf"):
+            return float("inf")
+    return total / max(count, 1)
