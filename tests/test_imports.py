@@ -42,7 +42,6 @@ FORBIDDEN = {
         "start",
         "linear_start",
         "invariance",
-        "scorecard",
         "hybrid",
         "hybrid_run",
         "trust",
