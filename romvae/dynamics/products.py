@@ -53,7 +53,9 @@ class ProductTerms(nn.Module):
         names = range(conditions)
         factors = [each for k in range(1, degree + 1) for each in combinations_with_replacement(names, k)]
         powers = [[each.count(i) for i in names] for each in factors]
-        self.register_buffer("exponents", torch.tensor(powers).reshape(-1, conditions), persistent=False)
+        self.register_buffer(
+            "exponents", torch.tensor(powers, dtype=torch.long).reshape(len(powers), conditions), persistent=False
+        )
         self.count = self.powers * (1 + len(factors)) - 1
         self.weight = nn.Parameter(torch.zeros(members, latent + 1, self.count * latent))
         self.register_buffer("used", torch.tensor(0.0))

@@ -104,8 +104,9 @@ def calibrate(
         for name, found in scores.items():
             found.append(np.concatenate([chunk[name] for chunk in chunks], 1))
     every = ranks.gathered((ratios, largest, stds, scores))
-    ratios, largest, stds = ([part for each in every for part in each[k]] for k in range(3))
-    scores = {name: [part for each in every for part in each[3][name]] for name in scores}
+    ratios, largest = [part for its, *_ in every for part in its], [part for _, its, *_ in every for part in its]
+    stds = [part for _, _, its, _ in every for part in its]
+    scores = {name: [part for *_, its in every for part in its[name]] for name in scores}
     rom.calibration.fit(leads, torch.cat(ratios, 2), torch.cat(largest, 3), reached, torch.cat(stds, 2))
     if reached is not None:  # quantities rest on the trajectories that reach the last lead time
         to_the_end = reached.all(0).numpy()
