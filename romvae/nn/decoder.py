@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from romvae.nn.conv import Conv, ResidualBlock
 from romvae.nn.layout import Layout
+from romvae.nn.parts import in_parts
 from romvae.nn.precision import MixedPrecision
 
 __all__ = ["FieldDecoder", "patches_to_grid"]
@@ -80,6 +83,9 @@ class FieldDecoder(MixedPrecision):
 
     def forward(self, z: Tensor) -> Tensor:
         """Decodes latents of shape `(batch, latent)` to `(batch, channel, *space)`."""
+        return in_parts(self._decoded, z, math.prod(self.layout.shape))
+
+    def _decoded(self, z: Tensor) -> Tensor:
         layout = self.layout
         with self.reducing(z):
             x = patches_to_grid(self.head(self.trunk(z)), layout.patch, layout.shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -11,6 +12,7 @@ from torch.distributions import Distribution
 from romvae.kinds import PosteriorKind
 from romvae.nn.conv import Conv, ResidualBlock
 from romvae.nn.layout import Layout
+from romvae.nn.parts import in_parts
 from romvae.nn.posterior import POSTERIORS
 from romvae.nn.precision import MixedPrecision
 
@@ -68,10 +70,14 @@ class Encoder(MixedPrecision):
         Returns:
             A distribution with batch shape `(batch,)` and event shape `(latent,)`.
         """
+        values = in_parts(self._values, x, math.prod(self.layout.shape))
+        return self.posterior(values, 0.0 if self.linear is None else self.linear(x.flatten(1)))
+
+    def _values(self, x: Tensor) -> Tensor:
         with self.reducing(x):
             features = self.trunk(x)
-        values = self.head(features.to(x.dtype))
-        return self.posterior(values, 0.0 if self.linear is None else self.linear(x.flatten(1)))
+        values: Tensor = self.head(features.to(x.dtype))
+        return values
 
     @torch.no_grad()
     def start_from_pod(self, mean: Tensor, modes: Tensor, std: Tensor) -> None:

@@ -34,7 +34,7 @@ logger = logging.getLogger("romvae.training")
 
 _USUAL = {"vae_steps": 2000, "learning_rate": 2e-3, "batch_size": 128}
 """What `romvae.fit` takes where nothing was chosen."""
-_JUDGED = 256
+_JUDGED, _JUDGED_POINTS, _FEW = 256, 2**22, 32
 """Training snapshots on which the balance of likelihood and divergence is judged."""
 LOOKS = 10
 """Looks at that balance during the stage; the first at a fifth of it, when it has left its start."""
@@ -135,7 +135,8 @@ class Balance:
         kept: Tensor | None = None,
     ) -> None:
         flat = x.some().flatten(0, 1) if isinstance(x, Trajectories) else x.flatten(0, 1) if kept is None else x[kept]
-        self.rom, self.snapshots = rom, flat[:: -(-len(flat) // _JUDGED)].clone()
+        judged = max(_FEW, min(_JUDGED, _JUDGED_POINTS // rom.schema.grid.points))
+        self.rom, self.snapshots = rom, flat[:: -(-len(flat) // judged)].clone()
         self.start = reconstruction_error(rom.vae, self.snapshots) if start is None else start
         self.told = {**terms, **rom.choices}
         self._doubts = 0

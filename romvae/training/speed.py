@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import xarray as xr
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
@@ -113,9 +114,13 @@ def measure(problem: Problem, processes: int = 2) -> dict[str, Any]:
     return found
 
 
-def _rom(problem: Problem) -> tuple[ROM, Any]:
+def _data(problem: Problem) -> xr.Dataset:
     shape = (problem.points,) * problem.ndim
-    parts = split(mock_snapshots(problem.ndim, trajectories=12, times=32, shape=shape), seed=problem.seed)
+    return mock_snapshots(problem.ndim, trajectories=12, times=32, shape=shape)
+
+
+def _rom(problem: Problem, data: xr.Dataset | None = None) -> tuple[ROM, Any]:
+    parts = split(_data(problem) if data is None else data, seed=problem.seed)
     return ROM.for_data(parts.train, latent=8, seed=problem.seed), parts
 
 
@@ -128,8 +133,9 @@ def _start_up(problem: Problem) -> dict[str, float]:
     def first_step(*args: Any) -> None:
         raise _Done
 
+    data = _data(problem)
     cpu, wall = _now()
-    rom, parts = _rom(problem)
+    rom, parts = _rom(problem, data)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
