@@ -12,7 +12,7 @@ from romvae.deployment.checks import difference, first_of, require_equal, stepwi
 from romvae.deployment.example import example_of, expected
 from romvae.deployment.parts import programs_of
 from romvae.deployment.programs import Plan
-from romvae.deployment.tracing import opened, written
+from romvae.deployment.tracing import SUFFIX, opened, written
 from romvae.deployment.whole import OUTPUTS
 from romvae.errors import NumericsError
 from tests.deployment.roms import KINDS, built
@@ -115,19 +115,28 @@ def test_a_written_program_takes_any_batch_and_holds_no_path_of_this_machine(tmp
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("kind", "name"),
+    ("kind", "name", "form"),
     [
-        ("gp", "rollout"),
-        ("full posterior", "encoder"),
-        ("gaussian transition", "dynamics"),
-        ("student_t", "decoder"),
+        ("gp", "rollout", "torch"),
+        ("full posterior", "encoder", "torch"),
+        ("gaussian transition", "dynamics", "torch"),
+        ("student_t", "decoder", "torch"),
+        ("full posterior", "encoder", "onnx"),
+        ("flow posterior", "encoder", "onnx"),
+        ("gaussian transition", "dynamics", "onnx"),
+        ("transformer", "dynamics_2", "onnx"),
+        ("gru", "dynamics_3", "onnx"),
+        ("ode", "dynamics", "onnx"),
     ],
 )
-def test_graphs_of_delicate_kinds(tmp_path, kind, name):
-    """Eigenvalues, index assignments, noise at every step: read back from the file, for two sizes of the batch."""
+def test_graphs_of_delicate_kinds(tmp_path, kind, name, form):
+    """Eigenvalues, index assignments, noise at every step, attention, flows: read back, for two sizes of the batch."""
+    for library in ("onnx", "onnxscript", "onnxruntime") if form == "onnx" else ():
+        pytest.importorskip(library)
     program = _programs(kind, steps=2, members=2)[-1][name]
-    written(program, tmp_path / "p.pt2", "torch")
-    run, eager = opened(tmp_path / "p.pt2", program.outputs), _eager(program)
+    path = tmp_path / f"p{SUFFIX[form]}"
+    written(program, path, form)
+    run, eager = opened(path, program.outputs), _eager(program)
     given = {
         key: np.random.default_rng(0).normal(0.5, 0.1, v.shape).astype(v.dtype) for key, v in program.inputs.items()
     }

@@ -79,14 +79,20 @@ def _rollout(shape: tuple[int, ...], disk: bool, steps: int, members: int, traje
 
 
 def _training(shape: tuple[int, ...], batch: int) -> dict[str, Any]:
-    rom, data = rom_on(shape, trajectories=4, times=-(-batch // 4))
+    rom, data = rom_on(shape, trajectories=4, times=max(2, -(-batch // 4)))
     rom.vae.decoder.local.fill_(False)
     x = field_tensor(data, rom.schema, rom.normaliser)
     counted = arithmetic_of(rom.vae)
     _stage_seconds(rom, x[:1, :2], Problem(batch_size=2, steps=1), ALONE)
     peak = _peak(lambda: _stage_seconds(rom, x, Problem(batch_size=batch, steps=2), ALONE))
     weights = counted.encoder.weights + counted.mean.weights
-    return {"batch": batch, "peak_mib": peak, "kept_mib": kept_bytes(rom.vae) / MIB, "weights_mib": 4 * weights / MIB}
+    return {
+        "batch": batch,
+        "points": rom.schema.grid.points,
+        "peak_mib": peak,
+        "kept_mib": kept_bytes(rom.vae) / MIB,
+        "weights_mib": 4 * weights / MIB,
+    }
 
 
 def tables() -> dict[str, Callable[[], dict[str, Any]]]:
@@ -116,6 +122,10 @@ def tables() -> dict[str, Callable[[], dict[str, Any]]]:
         ("2-D 256", (256, 256), 4),
         ("2-D 512", (512, 512), 2),
         ("3-D 24", (24, 24, 24), 8),
+        ("3-D 16", (16, 16, 16), 32),
+        ("1-D 2048", (2048,), 128),
+        ("2-D 96", (96, 96), 64),
+        ("2-D 256", (256, 256), 32),
     ):
         found[f"training, {name}, batch {batch}"] = partial(peak_of, "training", shape, batch=batch)
     return found

@@ -69,6 +69,12 @@ def points(rows: Rows) -> str:
     return _table(head, lines)
 
 
+def training_memory(rows: Rows) -> str:
+    """Predicted and measured peaks of training."""
+    lines = [[name, c, p, m, p / m] for name, c, p, m in model.memory_predictions(rows)]
+    return _table(["grid, batch", "counted, MiB", "predicted, MiB", "measured, MiB", "predicted over measured"], lines)
+
+
 def rollout_memory(rows: Rows) -> str:
     """Peaks of rollouts."""
     found = [(k, r) for k, r in _part(rows, "memory").items() if not k.startswith("training")]
@@ -164,6 +170,7 @@ TABLES: dict[str, Callable[[Rows], str]] = {
     "constants": constants,
     "times": times,
     "points": points,
+    "training memory": training_memory,
     "rollout memory": rollout_memory,
     "against decoder": against_decoder,
     "moments": moments,

@@ -42,8 +42,21 @@ def test_the_page_states_how_far_the_model_is_off():
     assert off[True] < 2.0
 
 
+def test_the_page_states_how_far_the_memory_of_training_is_off():
+    """Eight rows: one by 1.65, the others by less than 1.3."""
+    rows = model.memory_predictions(model.found())
+    off = sorted(max(predicted / value, value / predicted) for _, _, predicted, value in rows)
+    assert len(off) >= 6
+    assert off[-1] < 1.66
+    assert off[-2] < 1.3
+    assert {name for name, *_ in rows}.isdisjoint(model.MEMORY_FITTED)
+
+
 def test_rows_reach_what_the_page_claims():
     rows = model.found()
     assert all(rows[f"rollout/{name}"]["ratio"] < 1.2 for name in ("1-D 256", "2-D 64"))
-    assert all(rows[f"start/{name}"]["seconds"] < 10 for name in ("1-D 256", "2-D 64"))
+    assert all(rows[f"start/{name}"]["seconds"] < 10 for name in ("1-D 256", "2-D 64", "2-D 256"))
+    for grid in ("1-D 256", "2-D 64"):
+        peaks = [rows[f"memory/to disk, {grid}, {steps} steps"]["peak_mib"] for steps in (100, 400, 1600)]
+        assert max(peaks) / min(peaks) < 1.2
     assert all(abs(r["step_ratio"] - 1) < 0.05 for k, r in rows.items() if k.startswith("traffic/two"))
