@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor
 
-from romvae.first_order import directional, leading_directions, linear_moments, tangents
+from romvae.distributions import moments
+from romvae.first_order import directional, leading_directions, linear_moments, posterior_factor, tangents
 from romvae.rom import ROM
 from romvae.testing import mock_snapshots
+from tests.deployment.roms import built
 from tests.test_propagation import GivenPosterior, curved_rom
 
 LATENT = 8
@@ -27,6 +31,36 @@ def wide_rom() -> tuple[ROM, Tensor, Tensor]:
     rom.vae.encoder = GivenPosterior(rom.vae.encoder, 0.1 * torch.eye(LATENT).double())
     x, c = (part.double() for part in rom.normalised(data.isel(trajectory=slice(0, 3))))
     return rom, x[:, 0], c
+
+
+@pytest.mark.parametrize(
+    "kind", ["stride", "gp", "ode", "gru", "transformer", "controls", "full posterior", "gaussian transition"]
+)
+def test_latent_derivatives_are_those_of_finite_differences_for_every_kind_of_dynamics(kind):
+    rom, _ = built(kind)
+    rom = copy.deepcopy(rom).double()
+    generator = torch.Generator().manual_seed(0)
+    x0 = torch.randn(3, len(rom.schema.fields), *rom.schema.grid.shape, generator=generator, dtype=torch.float64)
+    c = torch.rand(3, len(rom.schema.parameters), generator=generator, dtype=torch.float64)
+    along: dict[str, Tensor] = {}
+    if rom.dynamics.window > 1:
+        along["past"] = x0[:, None] + 0.1
+    if rom.schema.controls:
+        along["controls"] = torch.randn(3, 8, len(rom.schema.controls), generator=generator, dtype=torch.float64)
+    value, slope = tangents(rom.vae, rom.dynamics, x0, c, 7, **along)
+    with torch.no_grad():
+        centre, factor = posterior_factor(rom.vae, x0)
+        if "past" in along:
+            along["past"] = moments(rom.vae.encoder(along["past"][:, 0]))[0][:, None]
+
+        def rolled(z: Tensor) -> Tensor:
+            return rom.dynamics.rollout(z.expand(rom.dynamics.members, *z.shape), c, float(rom.dynamics.dt), 7, **along)
+
+        torch.testing.assert_close(value, rolled(centre))
+        for k in range(3):
+            ends = [rolled(centre + sign * 1e-5 * factor[:, :, k]) for sign in (1, -1)]
+            # Central differences of 1e-5: 1e-10 of the third derivative, and 1e-11 of round-off.
+            torch.testing.assert_close(slope[:, :, k], (ends[0] - ends[1]) / 2e-5, rtol=1e-5, atol=1e-8)
 
 
 def test_directions_carry_the_covariance_in_the_order_of_what_they_decode_to():
