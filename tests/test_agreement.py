@@ -159,3 +159,15 @@ def test_a_region_is_looked_at_as_it_is_decoded(small):
         course = Course.of(rom, start, ask)
     assert course.ask.propagation == "linear"
     assert "at 6 sampled frames" in course.ask.choice
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("propagation", ["auto", "linear"])
+def test_two_processes_give_the_same_store(small, tmp_path, monkeypatch, propagation):
+    """Four blocks, of which each takes some."""
+    monkeypatch.setattr(forecast_module, "BLOCK", 2)
+    rom, start = small
+    told = {"steps": 4, "members": 64, "propagation": propagation}
+    one, two = (romvae.rollout_to(tmp_path / f"{n}.h5", rom, start, workers=n, **told) for n in (1, 2))
+    with open_snapshots(one) as a, open_snapshots(two) as b:
+        assert a.load().identical(b.load())
