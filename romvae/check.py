@@ -377,7 +377,8 @@ def _warn_missing(ds: xr.Dataset, where: str, source: str) -> None:
     unitless = [n for n in (*fields_of(ds), TIME, *space_of(ds), *parameters_of(ds)) if "units" not in ds[n].attrs]
     if unitless:
         warnings.warn(
-            f"{where}no units for {', '.join(unitless)}: taken as dimensionless. Set the attribute 'units'",
+            f"{where}no units for {', '.join(unitless)}: taken as dimensionless. Set the attribute 'units', or state "
+            "them in a mapping (--reader)",
             AssumptionWarning,
             stacklevel=3,
         )
@@ -385,7 +386,7 @@ def _warn_missing(ds: xr.Dataset, where: str, source: str) -> None:
     if unbounded:
         warnings.warn(
             f"{where}no boundary condition for {', '.join(unbounded)}: taken as open. Set the attribute "
-            "'boundary_conditions'",
+            "'boundary_conditions', or state it in a mapping (--reader)",
             AssumptionWarning,
             stacklevel=3,
         )

@@ -6,11 +6,12 @@ import json
 import shlex
 import shutil
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from romvae.commands.run_folder import RunFolder
-from romvae.errors import TrainingStoppedError
+from romvae.errors import AssumptionWarning, TrainingStoppedError
 from romvae.progress import terminal_progress
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ def fit_candidates(run: RunFolder, parts: Parts, chosen: TrainSettings, quiet: b
     from romvae.candidates import HISTORY, fit_model
 
     try:
-        with terminal_progress(quiet) as progress:
+        with terminal_progress(quiet) as progress, warnings.catch_warnings():
+            warnings.simplefilter("ignore", AssumptionWarning)  # said when the file was opened
             model, ranking = fit_model(
                 parts,
                 chosen.model.kind,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json as json_format
 import logging
+import textwrap
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,7 @@ from romvae.commands.outputs import check_output
 from romvae.commands.run_folder import RunFolder
 from romvae.commands.text import places, skill
 from romvae.environment import show_versions
-from romvae.errors import ConfigError, QualityError
+from romvae.errors import AssumptionWarning, ConfigError, QualityError
 from romvae.progress import Progress, terminal_progress
 
 if TYPE_CHECKING:
@@ -67,11 +69,20 @@ def compare(
         _write(comparison, out)
         print(json_format.dumps(comparison.metrics, indent=2) if json else skill(comparison.metrics))
         if not json:
+            print(f"\n{_judged(comparison)}")
             print(f"\nreport:  {out / 'report.html'}\nmetrics: {out / 'metrics.json'}")
         error = comparison.metrics["rom"]["relative_l2"]
     if max_relative_l2 is not None and not error <= max_relative_l2:
         who = str(runs[0]) if len(runs) == 1 else "the best run"
         raise QualityError(f"{who}: relative L2 error is {error:.4g}, expected at most {max_relative_l2:.4g}.")
+
+
+def _judged(comparison: Comparison) -> str:
+    """The first sentences of the report's verdict: how wrong, and against what; lines as wide as a terminal."""
+    from romvae.report import verdict
+
+    words = " ".join(verdict(comparison.metrics)[:3]).replace(" %", "\u00a0%")  # a number keeps its sign
+    return textwrap.fill(words, 100).replace("\u00a0", " ")
 
 
 @dataclass(frozen=True)
@@ -138,7 +149,9 @@ def compare_run(run: RunFolder, ask: Asked, progress: Progress) -> Comparison:
     record = run.data()
     paths = ask.data or record.paths
     path = ", ".join(map(str, paths))
-    snapshots, own = run.opened(paths, ask.reader)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AssumptionWarning)  # said when the model was trained on them
+        snapshots, own = run.opened(paths, ask.reader)
     if not own:
         logger.warning(
             "%s: is not the data of this run byte for byte, so whether its test trajectories were held out is not "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_format
+import shlex
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -55,6 +56,27 @@ def info(
     print(json_format.dumps(facts, indent=2) if json else summary(facts))
     if not facts["usable"]:
         raise DataError(f"{paths[0]}: not usable: {'; '.join(facts['problems'])}")
+    if not json:
+        print("\n".join(_next(facts, paths, reader)))
+
+
+def _next(facts: Mapping[str, Any], paths: Sequence[Path], reader: str | None) -> list[str]:
+    """How to say what foreign files do not, and the command that follows."""
+    from romvae.data import readers
+
+    lines = []
+    unstated = [axis["name"] for axis in facts["axes"] if axis["boundary"] is None]
+    own = reader is not None and Path(reader).suffix in (".yaml", ".yml")
+    if unstated and (own or facts["format"] in readers.READERS):
+        sides = ", ".join(f"{axis}: [open, open]" for axis in unstated)
+        what = "Boundary conditions decide how the networks go on beyond the edges. To state them,"
+        if own:
+            lines.append(f"{what} add to {reader}:")
+        else:
+            lines += [f"{what} save as NAME.yaml, for --reader NAME.yaml:", f"  reader: {facts['format']}"]
+        lines.append(f"  boundaries: {{{sides}}}  # or periodic, wall, reflecting")
+    words = ["romvae", "train", *map(str, paths), *(["--reader", reader] if reader else [])]
+    return [*lines, f"Next: {shlex.join([*words, '--out', f'runs/{paths[0].stem}'])}"]
 
 
 def _data_facts(paths: Sequence[Path], reader: str | None, json: bool) -> dict[str, Any]:

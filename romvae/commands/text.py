@@ -7,6 +7,8 @@ from typing import Any
 
 __all__ = ["outline", "places", "skill"]
 
+_EACH = {"rollout": " of a trajectory", "solver": " of a trajectory"}
+
 
 def skill(metrics: Mapping[str, Any]) -> str:
     """The headline of `metrics.json`: errors of the model and the baselines, coverage, seconds."""
@@ -21,7 +23,8 @@ def skill(metrics: Mapping[str, Any]) -> str:
         lines += [f"coverage of the 90 % interval  {_percent(coverage).strip()}{margin}"]
     seconds = metrics.get("seconds", {})
     if seconds:
-        lines += ["seconds  " + ", ".join(f"{stage} {value:.3g}" for stage, value in seconds.items())]
+        told = (f"{stage}{_EACH.get(stage, '')} {value:.3g}" for stage, value in seconds.items())
+        lines += ["seconds  " + ", ".join(told)]
     return "\n".join(lines)
 
 

@@ -196,7 +196,8 @@ def _split_counts(ds: xr.Dataset, problems: list[str]) -> dict[str, int] | None:
 
 def _unstated(ds: xr.Dataset, source: str) -> list[str]:
     names = (*fields_of(ds), TIME, *space_of(ds), *parameters_of(ds))
-    missing = [f"units of {name!r}: taken as dimensionless" for name in names if "units" not in ds[name].attrs]
+    unitless = [repr(name) for name in names if "units" not in ds[name].attrs]
+    missing = [f"units of {', '.join(unitless)}: taken as dimensionless"] if unitless else []
     declared = boundaries_of(ds, source)
     missing += [f"boundary condition of {a!r}: taken as open" for a in space_of(ds) if a not in declared]
     return missing + [

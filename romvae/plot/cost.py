@@ -17,7 +17,7 @@ __all__ = ["Point", "cost_accuracy", "differences"]
 Point = tuple[float, float]
 """Seconds per trajectory, and relative L2 error."""
 
-_BELOW = 100.0  # how far below the most accurate ROM the axis goes on
+_BELOW = 100.0  # how far below the most accurate model the axis goes on
 
 
 @matplotlib.rc_context(RC)
@@ -49,7 +49,8 @@ def cost_accuracy(
             axes.plot(seconds, error, marker, color=colour, ms=7, mec="white", label=baseline_title(name))
     axes.set(xscale="log", yscale="log", xlabel="seconds per trajectory", ylabel="relative L2 error")
     axes.margins(0.08)
-    least = min((error for _, error in rom.values()), default=0.0) / _BELOW
+    shown = [error for _, error in (*rom.values(), *baselines.values()) if error > 0 and np.isfinite(error)]
+    least = min(shown, default=0.0) / _BELOW
     if axes.get_ylim()[0] < least:  # a reference near round-off would leave no room for what is compared
         axes.set_ylim(bottom=least)
     if floor is not None and floor > 0 and axes.get_ylim()[0] < floor:

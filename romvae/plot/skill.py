@@ -65,6 +65,7 @@ def error_over_time(series: xr.Dataset, model: str = "ROM") -> Figure:
             label=title,
         )
     rom = series["rom_relative_l2"].values
+    whose = "ROM," if model == "ROM" else "its"  # longer names would not fit beside the others
     if "rom_relative_l2_low" in series and "rom_relative_l2_high" in series:
         low, high = series["rom_relative_l2_low"].values, series["rom_relative_l2_high"].values
         axes.fill_between(
@@ -74,9 +75,9 @@ def error_over_time(series: xr.Dataset, model: str = "ROM") -> Figure:
             color=ROM,
             alpha=0.14,
             lw=0,
-            label=f"{model}, 10 to 90 % of trajectories",
+            label=f"{whose} 10 to 90 % of trajectories",
         )
-    _band(axes, series, "rom_relative_l2_ci", ROM, 0.35, f"{model}, 95 % confidence")
+    _band(axes, series, "rom_relative_l2_ci", ROM, 0.35, f"{whose} 95 % confidence")
     axes.plot(time, _positive(rom), color=ROM, lw=2.6, label=model)
     everything = np.concatenate([_positive(each) for each in (rom, *curves.values())])
     _error_axis(axes, everything)

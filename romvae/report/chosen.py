@@ -9,7 +9,7 @@ from typing import Any, Final
 from romvae.plot.style import baseline_title, plain
 from romvae.report.reading import lookup, number, percent, seconds_text
 
-__all__ = ["choice", "in_words", "is_baseline", "left_out_rows", "model_title", "subject", "tried_rows"]
+__all__ = ["choice", "in_words", "is_baseline", "left_out_rows", "model_title", "possessive", "subject", "tried_rows"]
 
 _PROSE: Final[Mapping[str, str]] = {
     "vae": "the ROM with an autoencoder",
@@ -58,6 +58,12 @@ def subject(metrics: Mapping[str, Any], *, first: bool = False) -> str:
     if is_baseline(metrics):
         return model_title(metrics)
     return "The ROM" if first else "the ROM"
+
+
+def possessive(metrics: Mapping[str, Any], *, first: bool = False) -> str:
+    """Whose error it is; arguments as in `subject`."""
+    who = subject(metrics, first=first)
+    return f"{who}'" if who.endswith("s") else f"{who}'s"
 
 
 def choice(metrics: Mapping[str, Any]) -> str:

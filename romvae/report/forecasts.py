@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from romvae import plot
+from romvae.canonical import N_STEPS
 from romvae.plot.fields import TITLES, FieldScale, plane, quantities
 from romvae.plot.style import plain, units_text
 from romvae.report.animation import animate, frame_steps
@@ -18,6 +19,7 @@ from romvae.schema import TIME, TRAJECTORY
 __all__ = ["Block", "Player", "example_blocks", "field_names"]
 
 _MOST_FIELDS = 3
+_NO_PARAMETER = (TRAJECTORY, TIME, N_STEPS, "source_index")
 # Frames of all players together (four pictures each), and the bytes they may take: the page stays under 5 MB.
 _FRAMES = 60
 _FRAME_BYTES = 1_700_000
@@ -193,7 +195,7 @@ def _example_name(examples: xr.Dataset, index: int) -> str:
     scalars = (
         f"{plain(name)} = {float(value):.3g} {units_text(value.attrs.get('units'))}".strip()
         for name, value in example.coords.items()
-        if value.ndim == 0 and name not in (TRAJECTORY, TIME) and np.issubdtype(value.dtype, np.number)
+        if value.ndim == 0 and name not in _NO_PARAMETER and np.issubdtype(value.dtype, np.number)
     )
     return f"trajectory {number}" + "".join(f", {each}" for each in scalars)
 

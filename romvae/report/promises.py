@@ -23,7 +23,7 @@ _NUMBERS: Final = {
     "spread_skill": "spread over error (1 is right)",
     "ause": "sparsification (0 best, 1 random)",
     "spearman_trajectories": "rank correlation of predicted and true error, trajectories",
-    "spearman_points": "the same, points",
+    "spearman_points": "rank correlation of predicted and true error, points",
     "ssim": "structural similarity of the mean",
 }
 

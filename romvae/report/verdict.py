@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from romvae.plot.style import plain, units_text
-from romvae.report.chosen import choice, in_words, is_baseline, subject
+from romvae.report.chosen import choice, in_words, is_baseline, possessive, subject
 from romvae.report.reading import interval_text, lookup, number, percent, ratio, rounded_up, seconds_text
 from romvae.report.speed import costs, slower
 
@@ -68,7 +68,7 @@ def _against(metrics: Mapping[str, Any]) -> str:
     if best is None:
         return ""
     name, error = in_words(best[0]), best[1]
-    who, whose = subject(metrics, first=True), f"{subject(metrics)}'s"
+    who, whose = subject(metrics, first=True), possessive(metrics)
     if not math.isfinite(rom):
         return f"{who} loses here, use {name} instead: its error is {percent(error)}, {whose} is not finite."
     if rom > error:
@@ -88,7 +88,7 @@ def _against(metrics: Mapping[str, Any]) -> str:
 def _wrong(metrics: Mapping[str, Any]) -> str:
     rom = number(metrics, "rom", "relative_l2")
     if not math.isfinite(rom):
-        return f"{subject(metrics, first=True)}'s forecast of held-out trajectories is not finite: it cannot be used."
+        return f"{possessive(metrics, first=True)} forecast of held-out trajectories is not finite: it cannot be used."
     count = number(metrics, "data", "split", "test")
     held_out = f"the {count:.0f} held-out trajectories" if math.isfinite(count) else "held-out trajectories"
     sure = interval_text(lookup(metrics, "rom"), "relative_l2")
@@ -192,7 +192,8 @@ def _not_for(metrics: Mapping[str, Any]) -> str:
     for name, facts in (lookup(data, "parameters")).items():
         low, high = number(facts, "low"), number(facts, "high")
         if math.isfinite(low) and math.isfinite(high):
-            limits.append(f"{plain(name)} outside {low:.4g} to {high:.4g} {units_text(facts.get('units'))}".strip())
+            range_ = f"outside {low:.4g} to {high:.4g}" if low < high else f"other than {low:.4g}"
+            limits.append(f"{plain(name)} {range_} {units_text(facts.get('units'))}".strip())
     horizon = number(data, "horizon")
     if math.isfinite(horizon):
         limits.append(f"lead times beyond {horizon:.4g} {units_text(data.get('time_units'))}".strip())

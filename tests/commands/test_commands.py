@@ -141,7 +141,7 @@ def science(fake, snapshots, tmp_path):
     fake("romvae.training", fit=fit)
     fake("romvae.solvers", CASES={})
     fake("romvae.comparison", compare=compare, Comparison=FakeComparison)
-    fake("romvae.report", write_report=write_text, write_metrics=write_text)
+    fake("romvae.report", write_report=write_text, write_metrics=write_text, verdict=lambda metrics: [VERDICT] * 5)
     return calls
 
 
@@ -170,8 +170,11 @@ def test_train_writes_a_whole_run_that_the_other_commands_read(run, science, sna
     assert forecast.sizes["time"] == snapshots.sizes["time"]
     assert forecast.attrs == {"members": 5, "seed": 0, "level": 0.9}
 
-    code, _, err = run("compare", folder, "--out", tmp_path / "c", "--max-relative-l2", "0.01")
+    code, out, err = run("compare", folder, "--out", tmp_path / "c", "--max-relative-l2", "0.01")
     assert code == 6, err
+    # The first three sentences, in lines that a terminal holds, and no number without its sign.
+    assert " ".join([VERDICT] * 3) in " ".join(out.split())
+    assert max(map(len, out[out.index(VERDICT) :].split("\n\n")[0].splitlines())) <= 100
     assert "relative L2 error is 0.04, expected at most 0.01" in err
     assert science["compare"]["test"]["trajectory"].values.tolist() == record.trajectories["test"]
     assert science["compare"]["train"]["trajectory"].values.tolist() == record.trajectories["train"]
@@ -301,15 +304,16 @@ def test_a_run_that_is_none_is_exit_code_3(command, run, science, tmp_path):
     assert "data.json" in err
 
 
+VERDICT = "The forecast is 12 % off."
 READING = {"open_snapshots": None, "readers": None}  # imported by info, and not needed for a store of romvae's own
 
 
 def test_info_shows_a_store_and_the_environment(run, fake, tmp_path):
-    facts = {"fields": [{"name": "u"}], "usable": True, "problems": []}
+    facts = {"fields": [{"name": "u"}], "axes": [], "usable": True, "problems": []}
     fake("romvae.data", describe=lambda path: facts, summary=lambda facts: "a summary", **READING)
     store = tmp_path / "a.h5"
     store.touch()
-    assert run("info", store) == (0, "a summary\n", "")
+    assert run("info", store) == (0, f"a summary\nNext: romvae train {store} --out runs/a\n", "")
     assert json.loads(run("info", store, "--json")[1]) == facts
     assert json.loads(run("info", "--env", "--json")[1]) == show_versions()
     assert run("info", "--env")[1] == f"{show_versions()}\n"

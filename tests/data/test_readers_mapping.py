@@ -259,6 +259,7 @@ def test_the_proposal_is_true_and_asks_for_the_rest(kind: str, tmp_path: Path) -
     else:
         np.savez(path, **arrays)
     text = propose(path)
+    assert "# boundaries: {x: [open, open], y: [open, open]" in text
     assert yaml.safe_load(text)["fields"]["vel"]["dims"] == ["?", "time", "x", "y", "?"]
     _refused(text, path, r"dims holds '\?'", ConfigError)
     done = text.replace('["?", time, x, y, "?"]', "[trajectory, time, x, y, c], index: {c: 0}")
@@ -284,6 +285,29 @@ def test_info_proposes_a_mapping_and_takes_it(tmp_path: Path, capsys: pytest.Cap
     assert main(["info", str(path), "--reader", str(tmp_path / "m.yaml"), "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert (facts["format"], facts["trajectories"], facts["usable"]) == ("hdf5", 2, True)
+
+
+def test_info_says_how_boundaries_are_stated_and_what_comes_next(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it prints is taken as it stands: as a mapping, and as a command up to the training."""
+    from .foreign_files import pdebench_seeds
+
+    monkeypatch.chdir(tmp_path)
+    pdebench_seeds(Path("a b.h5"))
+    assert main(["info", "a b.h5"]) == 0
+    out = capsys.readouterr().out
+    assert out.endswith("Next: romvae train 'a b.h5' --out 'runs/a b'\n")
+    assert "missing: units of 'u', 'v', 'time', 'y', 'x': taken as dimensionless" in out
+    printed = out[out.index("  reader: pdebench") : out.index("Next:")]
+    Path("m.yaml").write_text(printed.replace("x: [open, open]", "x: [periodic, periodic]"))
+    assert main(["info", "a b.h5", "--reader", "m.yaml"]) == 0
+    out = capsys.readouterr().out
+    assert "boundary condition" not in out.lower()
+    assert out.endswith("Next: romvae train 'a b.h5' --reader m.yaml --out 'runs/a b'\n")
+    Path("m.yaml").write_text("reader: pdebench\n")
+    assert main(["info", "a b.h5", "--reader", "m.yaml"]) == 0
+    assert "add to m.yaml:\n  boundaries: {y: [open, open], x: [open, open]}" in capsys.readouterr().out
 
 
 def test_info_knows_layouts_and_own_stores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -61,3 +61,17 @@ def test_all_that_were_tried_are_listed_and_reasons_are_escaped():
 @pytest.mark.parametrize("name", [*registered(), "vae"])
 def test_every_model_has_a_name_in_words(name):
     assert in_words(name) not in (name, name.replace("_", " "))
+
+
+def test_a_parameter_that_never_varied_has_no_range() -> None:
+    metrics = fake_comparison().metrics
+    metrics["data"]["parameters"]["gravity"] = {"low": 9.81, "high": 9.81, "units": "m s-2"}
+    assert "gravity other than 9.81 m s⁻²" in verdict(metrics)[-1]
+
+
+def test_a_baseline_that_loses_is_named_in_every_case_of_its_name() -> None:
+    metrics = fake_comparison(loses=True).metrics
+    metrics["model"] = {"name": "pod_rbf"}
+    first = verdict(metrics)[0]
+    assert first.startswith("POD + radial basis functions loses here, use ")
+    assert " smaller than POD + radial basis functions' " in first

@@ -111,6 +111,9 @@ def _text(
             text.append(f'  {axis}: {{path: "{place}", units: {_units(attributes[place])}}}')
         elif axis in (TIME, *SPACE[-min(len(SPACE), max(1, deepest - 2)) :]):
             text.append(f'  {axis}: {{start: 0.0, step: 1.0, units: "1"}}  # or path: ...')
+    space = [axis for axis in reversed(SPACE) if any(line.startswith(f"  {axis}:") for line in text)]
+    sides = ", ".join(f"{axis}: [open, open]" for axis in space)
+    text.append(f"# boundaries: {{{sides}}}  # or periodic, wall, reflecting")
     text += _parameters(attributes)
     others = [n for n, s in shapes.items() if n not in fields and lines[n] is None]
     if others:
