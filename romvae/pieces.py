@@ -16,7 +16,7 @@ from romvae.distributions import mixture_moments
 from romvae.excerpt import Excerpt
 from romvae.first_order import linear_moments
 from romvae.nn.observation import Observation
-from romvae.propagation import between_networks, network_paths
+from romvae.propagation import between_networks, network_parts, network_paths
 from romvae.quantities import quantity_forecast
 from romvae.rollout import (
     Moments,
@@ -25,7 +25,7 @@ from romvae.rollout import (
     decoded_means,
     decoded_members,
     forecast_moments,
-    latent_members,
+    latent_parts,
 )
 from romvae.schema import LATENT, TIME, TRAJECTORY
 
@@ -33,7 +33,10 @@ if TYPE_CHECKING:
     from romvae.forecast import Inputs, Request
     from romvae.rom import ROM
 
-__all__ = ["Outside", "Piece", "pieces"]
+__all__ = ["LATENT_BYTES", "Outside", "Piece", "pieces", "steps_at_once"]
+
+LATENT_BYTES = 2**23
+"""What latents of all members at the steps that pass together may take; on their way they take four times that."""
 
 
 @dataclass(frozen=True)
@@ -101,12 +104,11 @@ def pieces(
         outside: Points that do not belong to the domain.
 
     Raises:
-        NumericsError: A latent stopped being finite; before the first piece.
+        NumericsError: A latent stopped being finite; where all steps pass together, before the first piece.
     """
     place = 0
-    latents, chunks = _normalised(rom, given, ask, torch.tensor(part.leads), decoder, first)
-    for lead, parts, numbers in chunks:
-        values = {LATENT: latents[lead].transpose(0, 1).numpy()}
+    for lead, latents, parts, numbers in _normalised(rom, given, ask, torch.tensor(part.leads), decoder, first):
+        values = {LATENT: latents.transpose(0, 1).numpy()}
         for k in part.fields:
             name = rom.schema.field_names[k]
             for kind, each in parts.items():
@@ -117,35 +119,61 @@ def pieces(
         place += len(lead)
 
 
-_Chunks = Iterator[tuple[Tensor, dict[str, Tensor], dict[str, NDArray[np.float64]]]]
-"""Lead times, `(lead, trajectory, channel, *space)` in physical units by what is appended to a name, and quantities."""
+_Chunks = Iterator[tuple[Tensor, Tensor, dict[str, Tensor], dict[str, NDArray[np.float64]]]]
+"""Lead times, latents `(lead, trajectory, latent)`, `(lead, trajectory, channel, *space)` in physical units by what is
+appended to a name, and quantities."""
 
 
-def _normalised(
-    rom: ROM, given: Inputs, ask: Request, leads: Tensor, decoder: Observation, first: int
-) -> tuple[Tensor, _Chunks]:
-    """Latents `(time, trajectory, latent)` of the forecast, and what is decoded from them."""
-    x0, c = given.x0, given.c
+def _normalised(rom: ROM, given: Inputs, ask: Request, leads: Tensor, decoder: Observation, first: int) -> _Chunks:
+    """Latents of the forecast and what is decoded from them, in parts of time that keep latents small."""
+    start = (rom.vae, rom.dynamics, given.x0, given.c, ask.steps)
     along: dict[str, Any] = {"past": given.past, "controls": given.controls}
-    centres = network_paths(rom.vae, rom.dynamics, x0, c, ask.steps, **along)
-    if ask.propagation == "members":
-        path = latent_members(rom.vae, rom.dynamics, x0, c, ask.steps, ask.members, ask.seed, first, **along)
-        return path.mean(1), _sampled(rom, path, centres, ask, leads, decoder)
-    latents = centres.mean(1)
     if ask.propagation == "linear":
-        found = linear_moments(rom.vae, rom.dynamics, x0, c, ask.steps, leads, **along, decoder=decoder)
-        return latents, ((moments.lead, _physical(rom, moments, ask), {}) for moments in found)
-    check_finite(latents, ask.steps)
-    means = decoded_means(decoder, latents, leads)
-    return latents, ((lead, {"": _unscaled(rom.normaliser.inverse, mean)}, {}) for lead, mean in means)
+        latents = network_paths(*start, **along).mean(1)
+        for moments in linear_moments(*start, leads, **along, decoder=decoder):
+            yield moments.lead, latents[moments.lead], _physical(rom, moments, ask), {}
+        return
+    length = steps_at_once(rom, ask, len(given.x0))
+    centres = network_parts(*start, length, **along)
+    if ask.propagation == "mean":
+        for begin, paths in centres:
+            latents = paths.mean(1)
+            check_finite(latents, ask.steps, begin)
+            for lead, mean in decoded_means(decoder, latents, _within(leads, begin, paths)):
+                yield lead + begin, latents[lead], {"": _unscaled(rom.normaliser.inverse, mean)}, {}
+        return
+    members = latent_parts(*start, ask.members, ask.seed, first, length, **along)
+    for (begin, path), (_, paths) in zip(members, centres, strict=True):
+        latents, here = path.mean(1), _within(leads, begin, path)
+        for lead, parts, numbers in _sampled(rom, path, paths, ask, here, begin, decoder):
+            yield lead + begin, latents[lead], parts, numbers
 
 
-def _sampled(rom: ROM, path: Tensor, centres: Tensor, ask: Request, leads: Tensor, decoder: Observation) -> _Chunks:
-    """Moments of the members, and quantities of each of them where some are asked for."""
+def steps_at_once(rom: ROM, ask: Request, trajectories: int) -> int:
+    """Steps whose latents pass together: all of them, unless those of a single trajectory take too much memory."""
+    if rom.dynamics.stochastic:
+        return max(1, ask.steps)
+    members = ask.members if ask.propagation == "members" else rom.dynamics.members
+    large = LATENT_BYTES // (4 * members * rom.vae.latent * trajectories * rom.dynamics.stride)
+    return max(1, large) * rom.dynamics.stride
+
+
+def _within(leads: Tensor, begin: int, path: Tensor) -> Tensor:
+    """The lead times that a part of the steps holds, counted from its first."""
+    return leads[(leads >= begin) & (leads < begin + len(path))] - begin
+
+
+_Sampled = Iterator[tuple[Tensor, dict[str, Tensor], dict[str, NDArray[np.float64]]]]
+
+
+def _sampled(
+    rom: ROM, path: Tensor, centres: Tensor, ask: Request, leads: Tensor, begin: int, decoder: Observation
+) -> _Sampled:
+    """Moments of the members, and quantities of each of them where some are asked for; leads count from `begin`."""
 
     def complete(moments: Moments) -> dict[str, Tensor]:
         between = between_networks(rom.vae, centres, moments.lead, ask.members, decoder)
-        return _physical(rom, replace(moments, ensemble_var=between), ask)
+        return _physical(rom, replace(moments, lead=moments.lead + begin, ensemble_var=between), ask)
 
     if not ask.quantities:
         for moments in forecast_moments(rom.vae, path, leads, decoder=decoder):

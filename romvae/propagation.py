@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from romvae.memory import snapshots_at_once
 from romvae.nn.observation import Observation
 from romvae.vae import VAE
 
-__all__ = ["between_networks", "network_paths"]
+__all__ = ["between_networks", "network_parts", "network_paths"]
 
 
 @torch.no_grad()
@@ -33,10 +34,26 @@ def network_paths(
 
     The arguments are those of `romvae.rollout.latent_members`.
     """
+    return next(network_parts(vae, dynamics, x0, c, steps, max(1, steps), past=past, controls=controls))[1]
+
+
+@torch.no_grad()
+def network_parts(
+    vae: VAE,
+    dynamics: EnsembleDynamics,
+    x0: Tensor,
+    c: Tensor,
+    steps: int,
+    length: int,
+    *,
+    past: Tensor | None = None,
+    controls: Tensor | None = None,
+) -> Iterator[tuple[int, Tensor]]:
+    """The same `length` steps at once, as `EnsembleDynamics.passing` has it."""
     z0 = moments(vae.encoder(x0))[0]
     earlier = None if past is None else moments(vae.encoder(past.flatten(0, 1)))[0].unflatten(0, past.shape[:2])
     z0 = z0.expand(dynamics.members, *z0.shape)
-    return dynamics.rollout(z0, c, float(dynamics.dt), steps, past=earlier, controls=controls)
+    yield from dynamics.passing(z0, c, steps, length, past=earlier, controls=controls)
 
 
 @torch.no_grad()

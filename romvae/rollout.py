@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -26,6 +26,7 @@ __all__ = [
     "forecast_moments",
     "initial_noise",
     "latent_members",
+    "latent_parts",
     "step_noise",
 ]
 
@@ -86,6 +87,31 @@ def latent_members(
     Raises:
         NumericsError: A latent stopped being finite, with the first such step.
     """
+    return next(
+        latent_parts(vae, dynamics, x0, c, steps, members, seed, first, max(1, steps), past=past, controls=controls)
+    )[1]
+
+
+@torch.no_grad()
+def latent_parts(
+    vae: VAE,
+    dynamics: EnsembleDynamics,
+    x0: Tensor,
+    c: Tensor,
+    steps: int,
+    members: int,
+    seed: int,
+    first: int,
+    length: int,
+    *,
+    past: Tensor | None = None,
+    controls: Tensor | None = None,
+) -> Iterator[tuple[int, Tensor]]:
+    """The same `length` steps at once, a multiple of the stride: the first step of each part, and its latents.
+
+    Dynamics that draw noise are rolled out in one part. Other arguments and errors are those of `latent_members`; what
+    diverges late is found late.
+    """
     q = vae.encoder(x0)
     centre = moments(q)[0]
     n, latent = centre.shape
@@ -96,29 +122,32 @@ def latent_members(
         offsets = initial_noise(dynamics, rounds, n, seed, first).to(centre)
     z0 = reparameterise(q, offsets) if members > 1 else centre.expand_as(offsets)
     z0 = z0.transpose(0, 1).reshape(networks, rounds * n, latent)
-    path = dynamics.rollout(
-        z0,
-        c.repeat(rounds, 1),
-        float(dynamics.dt),
-        steps,
-        past=None if past is None else _codes(vae, past).repeat(rounds, 1, 1),
-        controls=None if controls is None else controls.repeat(rounds, 1, 1),
-        noise=step_noise(dynamics, steps, rounds, n, seed, first) if dynamics.stochastic and members > 1 else None,
-    )
-    path = path.reshape(steps + 1, networks, rounds, n, latent).transpose(1, 2).flatten(1, 2)[:, :members]
-    check_finite(path, steps)
-    return path
+    conditions = c.repeat(rounds, 1)
+    along = {
+        "past": None if past is None else _codes(vae, past).repeat(rounds, 1, 1),
+        "controls": None if controls is None else controls.repeat(rounds, 1, 1),
+    }
+    if dynamics.stochastic and members > 1:
+        noise = step_noise(dynamics, steps, rounds, n, seed, first)
+        path = dynamics.rollout(z0, conditions, float(dynamics.dt), steps, **along, noise=noise)
+        parts: Iterable[tuple[int, Tensor]] = [(0, path)]
+    else:
+        parts = dynamics.passing(z0, conditions, steps, length, **along)
+    for begin, path in parts:
+        path = path.reshape(len(path), networks, rounds, n, latent).transpose(1, 2).flatten(1, 2)[:, :members]
+        check_finite(path, steps, begin)
+        yield begin, path
 
 
-def check_finite(path: Tensor, steps: int) -> None:
-    """Refuses latents `(time, ...)` that stopped being finite.
+def check_finite(path: Tensor, steps: int, begin: int = 0) -> None:
+    """Refuses latents `(time, ...)` from step `begin` on that stopped being finite.
 
     Raises:
         NumericsError: With the first such step.
     """
     finite = path.isfinite().flatten(1).all(1)
     if not bool(finite.all()):
-        step = int((~finite).nonzero()[0])
+        step = begin + int((~finite).nonzero()[0])
         raise NumericsError(
             f"rollout: the latent state stopped being finite at step {step} of {steps}. Roll out fewer steps, or train "
             "on longer windows (--training.horizon)."

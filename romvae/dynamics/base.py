@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -203,6 +204,44 @@ class EnsembleDynamics(LatentDynamics):
         path[::stride] = torch.stack(anchors)
         self._fill(path, earlier, anchors, c, dt, stride, steps)
         return path[: steps + 1]
+
+    def passing(
+        self,
+        z0: Tensor,
+        c: Tensor,
+        steps: int,
+        length: int,
+        *,
+        past: Tensor | None = None,
+        controls: Tensor | None = None,
+    ) -> Iterator[tuple[int, Tensor]]:
+        """A rollout with the stored step, `length` steps at once: the first step of each part, and its latents.
+
+        Parts follow each other without a step in common; where there is one alone, it is that of `rollout` to the bit.
+
+        Arguments:
+            z0: Initial latents `(member, batch, latent)` or `(batch, latent)`.
+            c: Normalised parameters `(batch, parameter)`.
+            steps: Number of steps.
+            length: Of a part; a multiple of `stride`.
+            past: As for `rollout`.
+            controls: As for `rollout`.
+        """
+        begin, z, earlier = 0, z0, past
+        while True:
+            count = min(length, steps - begin)
+            driven = None if controls is None else controls[:, begin : begin + count + 1]
+            part = self.rollout(z, c, float(self.dt), count, past=earlier, controls=driven)
+            if begin + count == steps:
+                yield begin, part
+                return
+            yield begin, part[:-1]
+            if self.window > 1:
+                before = part[: -1 : self.stride].movedim(0, -2)
+                shape = (self.members, *before.shape[1:-2])
+                known = [] if earlier is None else [earlier.expand(*shape, *earlier.shape[-2:])]
+                earlier = torch.cat([*known, before], -2)[..., -(self.window - 1) :, :]
+            begin, z = begin + count, part[-1]
 
     def at_times(self, z0: Tensor, c: Tensor, times: Tensor) -> Tensor:
         """Latents at any times after that of `z0`, evenly spaced or not: whole large steps, then the rest in one.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -12,15 +13,17 @@ import torch
 
 from romvae import first_order as first_order_module
 from romvae import forecast as forecast_module
+from romvae import pieces as pieces_module
 from romvae import rollout as rollout_module
 from romvae.data import write_snapshots, zarr_store
 from romvae.dynamics import base
 from romvae.dynamics.residual import ResidualDynamics
-from romvae.errors import OutputError
+from romvae.errors import NumericsError, OutputError
 from romvae.forecast import Course, Request, together
 from romvae.rom import ROM
 from romvae.tasks.shards import Row, Shard, put_row, shard_writer
 from romvae.testing import mock_snapshots
+from tests.deployment.roms import built
 
 
 @pytest.fixture(scope="module")
@@ -140,3 +143,65 @@ def test_a_store_is_the_same_however_little_of_it_passes_through_memory_at_once(
     for file in files:
         if (tmp_path / "whole.zarr" / file).is_file():
             assert (tmp_path / "whole.zarr" / file).read_bytes() == (tmp_path / "parts.zarr" / file).read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["residual", "stride", "ode", "gru", "transformer", "controls"])
+def test_a_rollout_in_parts_of_time_is_the_whole_one(kind):
+    """To rounding of float64, with memory and controls handed on; a single part is the same to the bit."""
+    rom, _ = built(kind)
+    dynamics = copy.deepcopy(rom.dynamics).double()
+    generator = torch.Generator().manual_seed(0)
+    steps, conditions = 13, len(rom.schema.parameters)
+    z0 = torch.randn(dynamics.members, 3, dynamics.latent, generator=generator, dtype=torch.float64)
+    c = torch.rand(3, conditions, generator=generator, dtype=torch.float64)
+    along: dict[str, torch.Tensor] = {}
+    if dynamics.window > 1:
+        along["past"] = 0.1 + torch.randn(3, 1, dynamics.latent, generator=generator, dtype=torch.float64)
+    if rom.schema.controls:
+        along["controls"] = torch.randn(3, steps + 1, len(rom.schema.controls), generator=generator).double()
+    with torch.no_grad():
+        whole = dynamics.rollout(z0, c, float(dynamics.dt), steps, **along)
+        for length in (dynamics.stride, 2 * dynamics.stride, 4 * dynamics.stride):
+            parts = list(dynamics.passing(z0, c, steps, length, **along))
+            assert [begin for begin, _ in parts] == list(range(0, steps, length))
+            assert max(len(part) for _, part in parts) <= length + 1
+            torch.testing.assert_close(torch.cat([part for _, part in parts]), whole, rtol=1e-11, atol=1e-11)
+        ((begin, only),) = dynamics.passing(z0, c, steps, steps, **along)
+    assert begin == 0
+    assert torch.equal(only, whole)
+
+
+@pytest.mark.parametrize("propagation", ["members", "mean"])
+def test_latents_of_few_steps_are_held_at_once_and_the_forecast_stays(rom, propagation, monkeypatch):
+    start = mock_snapshots(1, trajectories=3).isel(time=0)
+    told = {"steps": 12, "members": 8, "propagation": propagation, "times": [0.0, 0.2, 0.7, 1.2]}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        whole = rom.rollout(start, **told)
+        members = 8 if propagation == "members" else rom.dynamics.members
+        monkeypatch.setattr(pieces_module, "LATENT_BYTES", 5 * 4 * members * 3 * rom.vae.latent * rom.dynamics.stride)
+        assert pieces_module.steps_at_once(rom, Request(propagation=propagation, steps=12, members=8), 3) == 5
+        parts = rom.rollout(start, **told)
+    assert parts.attrs == whole.attrs
+    for name in whole.variables:
+        np.testing.assert_allclose(parts[name], whole[name], rtol=1e-4, atol=1e-5)  # float32 in other batches
+
+
+def test_what_diverges_late_is_named_by_its_own_step(rom, monkeypatch):
+    """Growth by 1e8 in a step leaves float32 after five of them, in the third part of two steps."""
+    wild = copy.deepcopy(rom)
+    with torch.no_grad():
+        for part in (*wild.dynamics.weights, *wild.dynamics.biases, wild.dynamics.linear):
+            part.zero_()
+        wild.dynamics.centre.zero_()
+        wild.dynamics.scale.fill_(1.0)
+        wild.dynamics.linear[:, : wild.vae.latent] = 1e8 * torch.eye(wild.vae.latent)
+    start = mock_snapshots(1, trajectories=1).isel(time=0)
+    found = []
+    for limit in (2**23, 2 * 4 * 8 * wild.vae.latent):
+        monkeypatch.setattr(pieces_module, "LATENT_BYTES", limit)
+        with pytest.raises(NumericsError) as error:
+            wild.rollout(start, steps=12, members=8)
+        found.append(str(error.value))
+    assert found[0] == found[1]
+    assert "stopped being finite at step 5 of 12" in found[0]
