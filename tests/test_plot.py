@@ -184,3 +184,14 @@ def test_long_training_curves_are_thinned_to_means() -> None:
     drawn = np.asarray(line.get_ydata(), dtype=float)
     assert drawn.size <= 400
     assert drawn[0] == loss[:3].mean()
+
+
+def test_an_interval_that_is_wider_than_the_field_is_seen_whole() -> None:
+    """Where the field hardly moves its own range would cut off the band, and nobody could tell how wide it is."""
+    example = _example()
+    narrow = plot.interval_lines(example, "u", -1).axes[0].get_ylim()
+    still = example.assign(lower_u=example["mean_u"] - 50.0, upper_u=example["mean_u"] + 50.0)
+    low, high = plot.interval_lines(still, "u", -1).axes[0].get_ylim()
+    assert high - low > 5 * (narrow[1] - narrow[0])
+    assert low < float(still["lower_u"].isel(time=-1).quantile(0.5))
+    assert high > float(still["upper_u"].isel(time=-1).quantile(0.5))

@@ -186,6 +186,7 @@ def compare_run(run: RunFolder, ask: Asked, progress: Progress) -> Comparison:
     comparison.info["environment"] = {"training": run.environment(), "comparison": show_versions()}
     if case is not None:
         comparison.info["case"] = case.description
+    comparison.info["source"] = paths[0].name
     comparison.info["history"] = history.get("curves", {})
     found = run.latent_size()
     if found is not None:

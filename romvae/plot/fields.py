@@ -141,6 +141,9 @@ def interval_lines(example: xr.Dataset, field: str, step: int) -> Figure:
     axes.plot(x, line["truth"].isel({TIME: step}), color=TRUTH, lw=1.6, label="truth")
     axes.plot(x, line["mean"].isel({TIME: step}), color=ROM, ls="--", label="forecast mean")
     low, high = _range(np.stack([line["truth"].values, line["mean"].values]))
+    edges = np.stack([line["lower"].values, line["upper"].values])
+    if np.isfinite(edges).all():  # where the field hardly moves, the interval is what there is to see
+        low, high = min(low, float(np.quantile(edges, 0.1))), max(high, float(np.quantile(edges, 0.9)))
     margin = 0.12 * (high - low)
     axes.set(
         ylim=(low - margin, high + margin),

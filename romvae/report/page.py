@@ -36,9 +36,10 @@ class Compared(Protocol):
 
     `metrics`: the numbers, see `write_metrics`. `series`: scores over lead time. `examples`: a few
     held-out trajectories with `truth_`, `mean_`, `std_`, `std_decoder_`, `std_dynamics_`, `lower_` and
-    `upper_<field>`. `info`: `title`, `case` (what was solved, in a sentence), `verdict` (sentences),
-    `configuration`, `model` (as it was built), `environment`, `latent_size` (what `latent: auto` found) and
-    `history` (per training stage `step` and `loss`). A Dataset `latent`, from `romvae.latent.latent_summary`, is shown
+    `upper_<field>`. `info`: `title`, `source` (name of the data, shown where they are of no case), `case` (what was
+    solved, in a sentence), `verdict` (sentences), `configuration`, `model` (as it was built), `environment`,
+    `latent_size` (what `latent: auto` found) and `history` (per training stage `step` and `loss`). A Dataset `latent`,
+    from `romvae.latent.latent_summary`, is shown
     where there is one. What is missing is left out of the page.
     """
 
@@ -133,7 +134,7 @@ def render(comparison: Compared) -> str:
             style=style,
             script=script,
             policy=policy(style, script),
-            title=str(info.get("title") or _title(metrics)),
+            title=str(info.get("title") or _title(metrics, str(info.get("source") or "Your data"))),
             subject=subject(metrics),
             is_baseline=is_baseline(metrics),
             case=str(info.get("case") or ""),
@@ -163,8 +164,8 @@ def render(comparison: Compared) -> str:
     )
 
 
-def _title(metrics: Mapping[str, Any]) -> str:
-    case = metrics.get("case") or "Your data"
+def _title(metrics: Mapping[str, Any], source: str) -> str:
+    case = metrics.get("case") or source
     what = f"report on {model_title(metrics)}, a baseline" if is_baseline(metrics) else "reduced-order model report"
     return f"{case}: {what}"
 

@@ -75,3 +75,11 @@ def test_a_baseline_that_loses_is_named_in_every_case_of_its_name() -> None:
     first = verdict(metrics)[0]
     assert first.startswith("POD + radial basis functions loses here, use ")
     assert " smaller than POD + radial basis functions' " in first
+
+
+def test_data_of_no_case_are_called_by_their_name() -> None:
+    comparison = fake_comparison(shape=(4,), times=3, examples=1)
+    comparison.metrics.pop("case", None)
+    comparison.info.pop("title", None)
+    comparison.info["source"] = "run<1>.h5"
+    assert "<h1>run&lt;1&gt;.h5: reduced-order model report</h1>" in render(comparison)
