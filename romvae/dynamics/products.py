@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import combinations_with_replacement
+from itertools import combinations_with_replacement, product
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,11 @@ POWERS = 3
 """Powers of the step, where the largest one is several stored ones: a third-order expansion of its exponential."""
 DEGREE, MONOMIALS = 4, 15
 """Highest degree of the monomials of the conditions; lower where there would be more of them than this."""
-RIDGES = (1e-8, 1e-6, 1e-4, 1e-2)
+RIDGES = (1e-8, 1e-6, 1e-4, 1e-3, 1e-2, 1e-1)
+GAIN = 0.8
+"""Share of the mean square error without products that those with them must not exceed: more is a matter of luck."""
+GROWTH = 3.0
+"""What may grow over a trajectory at most, by the linear map of any of its parameters."""
 ROWS = 40_000
 """Pairs of latents that the regression takes; more are thinned out evenly."""
 
@@ -57,6 +61,7 @@ class ProductTerms(nn.Module):
             "exponents", torch.tensor(powers, dtype=torch.long).reshape(len(powers), conditions), persistent=False
         )
         self.count = self.powers * (1 + len(factors)) - 1
+        self.degrees = torch.tensor(([0] + [len(each) for each in factors]) * self.powers)[1:]
         self.weight = nn.Parameter(torch.zeros(members, latent + 1, self.count * latent))
         self.register_buffer("used", torch.tensor(0.0))
 
@@ -116,12 +121,13 @@ class _Regression:
     size: Tensor
     rows: int
 
-    def weights(self, ridge: float, used: int) -> Tensor:
-        """Of the first `used` features; the penalty is relative to the number of rows, and spares the offset."""
-        penalty = torch.full((used,), ridge * self.rows, dtype=self.gram.dtype)
+    def weights(self, ridge: float, used: Tensor) -> Tensor:
+        """Of the features that are used; the penalty is relative to the number of rows, and spares the offset."""
+        rows = used.nonzero()[:, 0]
+        penalty = torch.full((len(rows),), ridge * self.rows, dtype=self.gram.dtype)
         penalty[0] = 1e-12 * self.rows
-        solved = torch.linalg.solve(self.gram[:used, :used] + penalty.diag(), self.right[:used])
-        return torch.cat([solved / self.size[:used, None], solved.new_zeros(len(self.gram) - used, solved.shape[1])])
+        solved = torch.linalg.solve(self.gram[rows][:, rows] + penalty.diag(), self.right[rows])
+        return torch.zeros_like(self.right).index_copy(0, rows, solved / self.size[rows, None])
 
 
 def linear_start(
@@ -129,9 +135,11 @@ def linear_start(
 ) -> LinearStart:
     """Fits the linear path and the products by least squares over several steps up to the largest.
 
-    Penalty, and whether there are products at all, are chosen by the forecasts of every fifth trajectory, in large
-    steps to the end; moved copies of a trajectory stay with it where its parameters tell them. With fewer than ten
-    trajectories there are no products.
+    Penalty, degree, and whether there are products at all, are chosen by the forecasts of every fifth trajectory, in
+    large steps to the end; moved copies of a trajectory stay with it where its parameters tell them. Products are not
+    taken where the map of any parameters, those in the corners of the range included, lets something grow more than
+    threefold until the end: there, a polynomial easily says too much. With fewer than ten trajectories nothing is
+    chosen, and there are no products.
 
     Arguments:
         terms: What the products are like.
@@ -144,21 +152,31 @@ def linear_start(
     z, c = z.detach().cpu().double(), c.detach().cpu().double()
     controls = None if controls is None else controls.detach().cpu().double()
     plain = 1 + z.shape[-1] + c.shape[-1] + (0 if controls is None else 2 * controls.shape[-1])
-    chosen, used = ridge, plain
+    chosen, degree = ridge, -1
     if terms.count and len(z) >= 10:
         held = _groups(c, len(z)) % 5 == 4
         if bool(held.any()) and not bool(held.all()):
             fit = _regression(terms, z[~held], c[~held], None if controls is None else controls[~held], stride)
             beside = None if controls is None else controls[held]
-            least = float("inf")
-            for count, penalty in [(plain, ridge)] + [(len(fit.gram), each) for each in RIDGES]:
-                error = _forecast_error(terms, fit.weights(penalty, count), z[held], c[held], beside, stride)
-                if error < least:
-                    chosen, used, least = penalty, count, error
-    weights = _regression(terms, z, c, controls, stride).weights(chosen, used)
-    products = weights[plain:].unflatten(0, (terms.count, z.shape[-1] + 1)) if used > plain else None
+            large, places = (z.shape[1] - 1) // stride, _places(c, controls)
+            least, most = float("inf"), int(terms.degrees.max())
+            known = [(-1, ridge), *product((-1, *sorted({min(1, most), min(2, most), most})), RIDGES)]
+            for highest, penalty in known:
+                weights = fit.weights(penalty, _used(terms, plain, highest))
+                error = _forecast_error(terms, weights, z[held], c[held], beside, stride)
+                wanted = GAIN * least if highest >= 0 > degree else least
+                if error < wanted and (highest < 0 or _growth(terms, weights, places) ** large < GROWTH):
+                    chosen, degree, least = penalty, highest, error
+    weights = _regression(terms, z, c, controls, stride).weights(chosen, _used(terms, plain, degree))
+    products = weights[plain:].unflatten(0, (terms.count, z.shape[-1] + 1)) if degree >= 0 else None
     laid_out = None if products is None else products.transpose(0, 1).flatten(1)
     return LinearStart(weights[1:plain], weights[0], laid_out)
+
+
+def _used(terms: ProductTerms, plain: int, degree: int) -> Tensor:
+    """Which features take part: the first ones, and products with monomials up to a degree; -1 for none."""
+    products = (terms.degrees <= degree).repeat_interleave(terms.latent + 1)
+    return torch.cat([torch.ones(plain, dtype=torch.bool), products])
 
 
 def _groups(c: Tensor, n: int) -> Tensor:
@@ -214,7 +232,7 @@ def _regression(terms: ProductTerms, z: Tensor, c: Tensor, controls: Tensor | No
 def _forecast_error(
     terms: ProductTerms, weights: Tensor, z: Tensor, c: Tensor, controls: Tensor | None, stride: int
 ) -> float:
-    """Mean square error in large steps; infinite where it diverges."""
+    """Mean square error in large steps; infinite where it is not finite."""
     state, total, count = z[:, 0], 0.0, 0
     for k in range(stride, z.shape[1], stride):
         conditions = c if controls is None else torch.cat([c, controls[:, k - stride], controls[:, k]], -1)
@@ -223,3 +241,25 @@ def _forecast_error(
         if not total < float("inf"):
             return float("inf")
     return total / max(count, 1)
+
+
+def _places(c: Tensor, controls: Tensor | None) -> Tensor:
+    """Conditions at which a map is looked at: up to 256 of the trajectories', and the corners of their range."""
+    if controls is not None:
+        c = torch.cat([c, controls[:, 0], controls[:, -1]], -1)
+    some = c[:: max(1, len(c) // 256)]
+    low, high = c.amin(0), c.amax(0)
+    if c.shape[1] > 6:
+        return some
+    corners = torch.cartesian_prod(*torch.stack([low, high], 1)).reshape(-1, c.shape[1]) if c.shape[1] else some[:0]
+    return torch.cat([some, corners])
+
+
+def _growth(terms: ProductTerms, weights: Tensor, c: Tensor) -> float:
+    """The largest modulus of an eigenvalue of the map over a large step, over conditions `(place, condition)`."""
+    latent = weights.shape[1]
+    plain = 1 + latent + c.shape[1]
+    blocks = weights[plain:].unflatten(0, (terms.count, latent + 1))[:, :latent]
+    g = terms.functions(c, torch.ones_like(c[:, :1]) if c.shape[1] else c.new_ones(len(c), 1))
+    maps = torch.eye(latent).to(weights) + weights[1 : 1 + latent] + torch.einsum("pk,kij->pij", g, blocks)
+    return float(torch.linalg.eigvals(maps).abs().max()) if bool(maps.isfinite().all()) else float("inf")
