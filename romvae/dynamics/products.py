@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement, product
 
@@ -156,18 +156,20 @@ def linear_start(
     if terms.count and len(z) >= 10:
         held = _groups(c, len(z)) % 5 == 4
         if bool(held.any()) and not bool(held.all()):
-            fit = _regression(terms, z[~held], c[~held], None if controls is None else controls[~held], stride)
+            some = (z[~held], c[~held], None if controls is None else controls[~held], stride)
+            fits = {products: _regression(terms, *some, products) for products in (False, True)}
             beside = None if controls is None else controls[held]
             large, places = (z.shape[1] - 1) // stride, _places(c, controls)
             least, most = float("inf"), int(terms.degrees.max())
             known = [(-1, ridge), *product((-1, *sorted({min(1, most), min(2, most), most})), RIDGES)]
             for highest, penalty in known:
-                weights = fit.weights(penalty, _used(terms, plain, highest))
+                weights = fits[highest >= 0].weights(penalty, _used(terms, plain, highest))
                 error = _forecast_error(terms, weights, z[held], c[held], beside, stride)
                 wanted = GAIN * least if highest >= 0 > degree else least
                 if error < wanted and (highest < 0 or _growth(terms, weights, places) ** large < GROWTH):
                     chosen, degree, least = penalty, highest, error
-    weights = _regression(terms, z, c, controls, stride).weights(chosen, _used(terms, plain, degree))
+    whole = _regression(terms, z, c, controls, stride, degree >= 0)
+    weights = whole.weights(chosen, _used(terms, plain, degree))
     products = weights[plain:].unflatten(0, (terms.count, z.shape[-1] + 1)) if degree >= 0 else None
     laid_out = None if products is None else products.transpose(0, 1).flatten(1)
     return LinearStart(weights[1:plain], weights[0], laid_out)
@@ -188,11 +190,6 @@ def _groups(c: Tensor, n: int) -> Tensor:
     return torch.arange(n)
 
 
-def _steps(stride: int) -> list[int]:
-    """Steps that the regression looks at, in stored ones."""
-    return sorted({1, (stride + 1) // 2, stride})
-
-
 def _features(terms: ProductTerms, z: Tensor, conditions: Tensor, ratio: float) -> Tensor:
     """`(..., feature)`: a constant, latents, conditions, products with 1 last in each block; times the share."""
     share = torch.full_like(z[..., :1], ratio)
@@ -205,10 +202,9 @@ def _features(terms: ProductTerms, z: Tensor, conditions: Tensor, ratio: float) 
 
 
 def _blocks(
-    terms: ProductTerms, z: Tensor, c: Tensor, controls: Tensor | None, stride: int
+    terms: ProductTerms, z: Tensor, c: Tensor, controls: Tensor | None, stride: int, steps: Sequence[int]
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Features and increments, a few trajectories at once."""
-    steps = _steps(stride)
+    """Features and increments over some steps, a few trajectories at once."""
     pairs = len(steps) * max(1, z.shape[1] - stride)
     every = max(1, -(-len(z) * pairs // ROWS))
     rows = torch.arange(0, len(z), every)
@@ -219,9 +215,13 @@ def _blocks(
             yield _features(terms, now, conditions, step / stride).flatten(0, 1), (later - now).flatten(0, 1)
 
 
-def _regression(terms: ProductTerms, z: Tensor, c: Tensor, controls: Tensor | None, stride: int) -> _Regression:
+def _regression(
+    terms: ProductTerms, z: Tensor, c: Tensor, controls: Tensor | None, stride: int, products: bool
+) -> _Regression:
+    """Over the largest step; with products, which know how the step enters, over smaller ones too."""
+    steps = sorted({1, (stride + 1) // 2, stride}) if products else [stride]
     gram, right, rows = torch.zeros(()), torch.zeros(()), 0
-    for features, increments in _blocks(terms, z, c, controls, stride):
+    for features, increments in _blocks(terms, z, c, controls, stride, steps):
         gram, right = gram + features.T @ features, right + features.T @ increments
         rows += len(features)
     size = (gram.diagonal() / rows).sqrt()
