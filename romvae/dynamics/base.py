@@ -11,7 +11,7 @@ from torch.distributions import Distribution, Independent, Normal
 
 from romvae.errors import NumericsError
 
-__all__ = ["EnsembleDynamics", "LatentDynamics", "condition", "step_pairs"]
+__all__ = ["EnsembleDynamics", "LatentDynamics", "condition", "latent_scale", "step_pairs"]
 
 _ROWS = 2**12
 """Latents of each network that are stepped at once between large steps; what is kept meanwhile is 4 KB for each."""
@@ -303,6 +303,16 @@ def condition(c: Tensor, controls: Tensor | None, begin: int, end: int) -> Tenso
     if controls is None:
         return c
     return torch.cat([c, controls[..., begin, :].to(c.dtype), controls[..., end, :].to(c.dtype)], -1)
+
+
+def latent_scale(z: Tensor) -> Tensor:
+    """Standard deviation of latents `(sample, latent)`, from which networks take their units.
+
+    A latent that hardly varies, such as a mode beyond the rank of the data, counts a thousandth of the one that varies
+    most: in units of its own, the noise that codes are trained with would be all that a network sees.
+    """
+    std = z.std(0)
+    return std.clamp_min(1e-3 * float(std.max())).clamp_min(1e-6)
 
 
 def step_pairs(z: Tensor, c: Tensor, controls: Tensor | None, step: int) -> tuple[Tensor, Tensor, Tensor]:

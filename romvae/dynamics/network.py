@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from romvae.dynamics.base import EnsembleDynamics, step_pairs
+from romvae.dynamics.base import EnsembleDynamics, latent_scale, step_pairs
 from romvae.dynamics.least_squares import ridge_fit
 
 __all__ = ["NetworkDynamics"]
@@ -72,7 +72,7 @@ class NetworkDynamics(EnsembleDynamics):
         """Sets the scaling; weights and offset of the standardised increment over `step` stored steps, float64."""
         flat = z.reshape(-1, self.latent)
         self.centre.copy_(flat.mean(0))
-        self.scale.copy_(flat.std(0).clamp_min(1e-6))
+        self.scale.copy_(latent_scale(flat))
         now, later, conditions = (part.detach().cpu().double() for part in step_pairs(z, c, controls, step))
         centre, scale = self.centre.cpu().double(), self.scale.cpu().double()
         features = torch.cat([(now - centre) / scale, conditions], -1).flatten(0, 1)

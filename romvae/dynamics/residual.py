@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from romvae.dynamics.base import EnsembleDynamics
+from romvae.dynamics.base import EnsembleDynamics, latent_scale
 from romvae.dynamics.products import ProductTerms, linear_start
 
 __all__ = ["ResidualDynamics"]
@@ -109,7 +109,7 @@ class ResidualDynamics(EnsembleDynamics):
         """
         flat = z.reshape(-1, self.latent)
         self.centre.copy_(flat.mean(0))
-        self.scale.copy_(flat.std(0).clamp_min(1e-6))
+        self.scale.copy_(latent_scale(flat))
         found = linear_start(self.products, (z - self.centre) / self.scale, c, controls, self.stride, ridge)
         self.linear.copy_(found.linear.to(self.linear).expand_as(self.linear))
         self.biases[-1].copy_(found.offset.to(self.linear).expand_as(self.biases[-1]))

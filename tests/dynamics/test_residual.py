@@ -98,3 +98,16 @@ def test_the_same_seed_gives_the_same_weights_and_leaves_the_global_generator_al
     assert torch.equal(torch.rand(3), expected)
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
     assert not torch.equal(one.weights[0][:, :, :8].float(), other.weights[0][:3, :, :8])
+
+
+def test_latents_without_variance_do_not_drown_the_others_in_noise():
+    """Noise of a thousandth on every latent, those that never vary included, moves a forecast by no more than that."""
+    generator = torch.Generator().manual_seed(9)
+    z = torch.zeros(40, 9, 4)
+    z[..., :2] = torch.randn(40, 9, 2, generator=generator)
+    model = ResidualDynamics(4, 0, 0.1, stride=2, members=2, hidden=16, depth=2)
+    model.start_from_linear(z, torch.zeros(40, 0))
+    noise = 1e-3 * torch.randn(40, 4, generator=generator)
+    now = z[:, 0, None]
+    moved = model.flow(now + noise[:, None], torch.zeros(40, 0), 0.2) - model.flow(now, torch.zeros(40, 0), 0.2)
+    assert float(moved.detach()[..., :2].abs().max()) < 10 * float(noise.abs().max())
