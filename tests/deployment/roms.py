@@ -63,7 +63,7 @@ def built(kind: str) -> tuple[ROM, xr.Dataset]:
     where = {name: given.pop(name) for name in ("ndim", "mask", "controls") if name in given}
     data = snapshots(**where, bounded="observation" in given)
     rom = ROM.for_data(data, **SIZES, **given)
-    if stride > 1 and given.get("dynamics") in ("linear", "gp"):
+    if stride > 1:
         description = rom.description().replace('"stride": 1', f'"stride": {stride}')
         rom, old = ROM.from_description(description), rom
         rom.load_state_dict({k: v for k, v in old.state_dict().items() if "dynamics" not in k}, strict=False)
@@ -72,6 +72,8 @@ def built(kind: str) -> tuple[ROM, xr.Dataset]:
     with torch.no_grad():
         for parameter in rom.parameters():
             parameter.add_(0.03 * torch.randn(parameter.shape, generator=generator))
+        if hasattr(rom.dynamics, "products"):
+            rom.dynamics.products.used.fill_(1.0)
         if rom.dynamics.closed_form:
             x, c = rom.normalised(data)
             z = moments(rom.vae.encoder(x.flatten(0, 1)))[0].unflatten(0, x.shape[:2])
