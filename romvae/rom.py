@@ -321,11 +321,10 @@ class ROM(nn.Module):
                 the points in at least 90 % of the runs.
             share: That share: 0.5, 0.8, 0.9, 0.95, 0.99, or 1 for all points at once.
             propagation: `members` follows samples; `linear` propagates the posterior's covariance to first order,
-                without sampling noise, for small spread only. The calibration was made with members. `auto` takes
-                `linear` where it costs less than the members and is within a tenth of the standard deviation of them
-                at a few frames that are tried first, and `members` elsewhere; the attributes `propagation` and
-                `propagation_choice` say which and why. `mean` gives the mean alone, at the cost of decoding one code
-                for each time: what the networks reach from the posterior's mean, averaged.
+                without sampling noise, for small spread only. The calibration was made with members. `auto` chooses
+                between the two by a few frames that are tried first (`romvae.agreement`); the attributes `propagation`
+                and `propagation_choice` say which and why. `mean` gives the mean alone, at the cost of decoding one
+                code for each time: what the networks reach from the posterior's mean, averaged.
             quantities: Numbers wanted per trajectory and time, such as a maximum or a probe, each calibrated on its
                 own: see `romvae.quantities`.
             controls: Where the ROM was trained with controls (`rom.schema.controls`), a Dataset that holds them at

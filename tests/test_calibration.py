@@ -152,3 +152,11 @@ def test_a_calibration_without_exponents_loads_as_it_was():
     other = Calibration(2)
     other.load_state_dict(weights)
     assert other.powers is None
+
+
+def test_a_field_whose_spread_vanishes_somewhere_leaves_the_other_its_exponent():
+    errors, claimed = _uneven(0.5)
+    claimed[:, 1, 0, 0] = 0.0
+    ratio = errors.abs() / claimed.clamp_min(1e-6)
+    found = Calibration(2).fit(torch.arange(4), ratio, std=claimed).exponent
+    assert found.tolist() == [0.5, 1.0]

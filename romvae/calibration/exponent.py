@@ -42,11 +42,13 @@ def best_exponents(lead: Tensor, ratio: Tensor, std: Tensor, reached: Tensor | N
             rows = slice(None) if reached is None else reached[k]
             r, log_std = ratio[k, f, rows].double(), std[k, f, rows].double().log()
             if bool(log_std.isneginf().any()):  # a spread of nothing has no power
-                return torch.ones(ratio.shape[1])
+                score.fill_(float("nan"))
+                break
             for i, b in enumerate(EXPONENTS):
                 raised_square = (r * ((1 - b) * log_std).exp()).square().mean()
                 score[i] += weights[k] * (b * log_std.mean() + 0.5 * raised_square.clamp_min(1e-300).log())
-        found[f] = EXPONENTS[int(score.argmin())]
+        if bool(score.isfinite().all()):
+            found[f] = EXPONENTS[int(score.argmin())]
     return found
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations_with_replacement, product
 
 import torch
 from torch import Tensor, nn
 
-from romvae.dynamics.base import step_pairs
+from romvae.dynamics.base import condition, step_pairs
 
 __all__ = ["LinearStart", "ProductTerms", "linear_start"]
 
@@ -64,6 +64,13 @@ class ProductTerms(nn.Module):
         self.degrees = torch.tensor(([0] + [len(each) for each in factors]) * self.powers)[1:]
         self.weight = nn.Parameter(torch.zeros(members, latent + 1, self.count * latent))
         self.register_buffer("used", torch.tensor(0.0))
+        self.take_part(False)
+
+    @torch.no_grad()
+    def take_part(self, on: bool) -> None:
+        """Whether the terms count, and are trained."""
+        self.used.fill_(float(on))
+        self.weight.requires_grad_(on)
 
     def functions(self, c: Tensor, ratio: Tensor) -> Tensor:
         """The functions g_k, `(..., k)`.
@@ -85,7 +92,8 @@ class ProductTerms(nn.Module):
             c: Conditions `(member, batch, condition)`.
             ratio: Share of the largest step, `(member, batch, 1)`.
         """
-        if self.count == 0:
+        exporting = torch.compiler.is_exporting()  # a graph cannot branch on values
+        if self.count == 0 or not (exporting or bool(self.used)):
             return torch.zeros_like(z)
         weight = self.used * self.weight
         each = torch.baddbmm(weight[:, -1:], z, weight[:, :-1])
@@ -95,6 +103,7 @@ class ProductTerms(nn.Module):
         for name, value in (("weight", self.weight), ("used", self.used)):
             state_dict.setdefault(prefix + name, torch.zeros_like(value))  # a model of an earlier version
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        self.take_part(bool(self.used))
 
 
 @dataclass(frozen=True)
@@ -114,7 +123,10 @@ class LinearStart:
 
 @dataclass(frozen=True)
 class _Regression:
-    """Normal equations of increments; each feature is divided by its root mean square."""
+    """Normal equations of increments, each feature divided by its root mean square.
+
+    They are summed block by block, and one pass over the data serves all penalties and degrees that are tried.
+    """
 
     gram: Tensor
     right: Tensor
@@ -133,7 +145,7 @@ class _Regression:
 def linear_start(
     terms: ProductTerms, z: Tensor, c: Tensor, controls: Tensor | None, stride: int, ridge: float
 ) -> LinearStart:
-    """Fits the linear path and the products by least squares over several steps up to the largest.
+    """Fits the linear path by least squares over the largest step, with products over several steps up to it.
 
     Penalty, degree, and whether there are products at all, are chosen by the forecasts of every fifth trajectory, in
     large steps to the end; moved copies of a trajectory stay with it where its parameters tell them. Products are not
@@ -176,9 +188,9 @@ def linear_start(
 
 
 def _used(terms: ProductTerms, plain: int, degree: int) -> Tensor:
-    """Which features take part: the first ones, and products with monomials up to a degree; -1 for none."""
-    products = (terms.degrees <= degree).repeat_interleave(terms.latent + 1)
-    return torch.cat([torch.ones(plain, dtype=torch.bool), products])
+    """Which features take part: the first ones, and of the products those with monomials up to a degree, if any."""
+    first = torch.ones(plain, dtype=torch.bool)
+    return first if degree < 0 else torch.cat([first, (terms.degrees <= degree).repeat_interleave(terms.latent + 1)])
 
 
 def _groups(c: Tensor, n: int) -> Tensor:
@@ -190,21 +202,22 @@ def _groups(c: Tensor, n: int) -> Tensor:
     return torch.arange(n)
 
 
-def _features(terms: ProductTerms, z: Tensor, conditions: Tensor, ratio: float) -> Tensor:
-    """`(..., feature)`: a constant, latents, conditions, products with 1 last in each block; times the share."""
+def _features(terms: ProductTerms, z: Tensor, conditions: Tensor, ratio: float, products: bool) -> Tensor:
+    """`(..., feature)`: a constant, latents, conditions, and products with 1 last in each block; times the share."""
     share = torch.full_like(z[..., :1], ratio)
     state = torch.cat([torch.ones_like(share), z, conditions], -1)
-    if not terms.count:
+    if not products:
         return ratio * state
     g = terms.functions(conditions, share)
-    products = g.unsqueeze(-1) * torch.cat([z, torch.ones_like(share)], -1).unsqueeze(-2)
-    return ratio * torch.cat([state, products.flatten(-2)], -1)
+    each = g.unsqueeze(-1) * torch.cat([z, torch.ones_like(share)], -1).unsqueeze(-2)
+    return ratio * torch.cat([state, each.flatten(-2)], -1)
 
 
 def _blocks(
-    terms: ProductTerms, z: Tensor, c: Tensor, controls: Tensor | None, stride: int, steps: Sequence[int]
+    terms: ProductTerms, z: Tensor, c: Tensor, controls: Tensor | None, stride: int, products: bool
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Features and increments over some steps, a few trajectories at once."""
+    """Features and increments, some trajectories at once; with products, which know the step, over smaller ones too."""
+    steps = sorted({1, (stride + 1) // 2, stride}) if products else [stride]
     pairs = len(steps) * max(1, z.shape[1] - stride)
     every = max(1, -(-len(z) * pairs // ROWS))
     rows = torch.arange(0, len(z), every)
@@ -212,16 +225,15 @@ def _blocks(
         driven = None if controls is None else controls[some]
         for step in steps:
             now, later, conditions = step_pairs(z[some], c[some], driven, step)
-            yield _features(terms, now, conditions, step / stride).flatten(0, 1), (later - now).flatten(0, 1)
+            features = _features(terms, now, conditions, step / stride, products)
+            yield features.flatten(0, 1), (later - now).flatten(0, 1)
 
 
 def _regression(
     terms: ProductTerms, z: Tensor, c: Tensor, controls: Tensor | None, stride: int, products: bool
 ) -> _Regression:
-    """Over the largest step; with products, which know how the step enters, over smaller ones too."""
-    steps = sorted({1, (stride + 1) // 2, stride}) if products else [stride]
     gram, right, rows = torch.zeros(()), torch.zeros(()), 0
-    for features, increments in _blocks(terms, z, c, controls, stride, steps):
+    for features, increments in _blocks(terms, z, c, controls, stride, products):
         gram, right = gram + features.T @ features, right + features.T @ increments
         rows += len(features)
     size = (gram.diagonal() / rows).sqrt()
@@ -235,8 +247,8 @@ def _forecast_error(
     """Mean square error in large steps; infinite where it is not finite."""
     state, total, count = z[:, 0], 0.0, 0
     for k in range(stride, z.shape[1], stride):
-        conditions = c if controls is None else torch.cat([c, controls[:, k - stride], controls[:, k]], -1)
-        state = state + _features(terms, state, conditions, 1.0) @ weights
+        now = condition(c, controls, k - stride, k)
+        state = state + _features(terms, state, now, 1.0, len(weights) > 1 + z.shape[-1] + now.shape[-1]) @ weights
         total, count = total + float((state - z[:, k]).square().mean()), count + 1
         if not total < float("inf"):
             return float("inf")

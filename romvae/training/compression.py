@@ -61,6 +61,8 @@ def course_symmetry(symmetry: Symmetry, x: Tensor | Trajectories, c: Tensor, kep
         c: Normalised parameters `(trajectory, parameter)`.
         kept: As there.
     """
+    if not symmetry.axes:
+        return symmetry
     if isinstance(x, Trajectories):
         return symmetry_given(symmetry, x.some(), c[torch.from_numpy(x.some_rows()[0])])
     return symmetry_given(symmetry, even_tensor(x, kept), c if kept is None else even_tensor(c[:, None], kept)[:, 0])
