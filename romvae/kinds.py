@@ -8,6 +8,7 @@ from typing import Any, Literal, TypedDict
 __all__ = [
     "DEFAULTS",
     "Choices",
+    "Compile",
     "LOSS_DEFAULTS",
     "Compression",
     "DynamicsKind",
@@ -59,6 +60,9 @@ VarianceRule = Literal["staged", "global", "faithful", "joint", "beta_nll", "stu
 
 Precision = Literal["float32", "bf16"]
 """In which digits the convolutions of a training step compute; everything else is float32."""
+
+Compile = Literal["off", "on", "auto"]
+"""Whether `torch.compile` makes the networks of the first stage; `auto` measures, and does so where it pays."""
 
 PosteriorKind = Literal["diagonal", "full", "flow"]
 """Distribution of the code of a snapshot: Gaussian with a diagonal or a full covariance, or a normalising flow."""

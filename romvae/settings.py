@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from romvae.errors import ConfigError
 from romvae.kinds import (
+    Compile,
     Compression,
     DynamicsKind,
     FinetuneKind,
@@ -182,6 +183,10 @@ class TrainingSettings(Settings):
         None, ge=1, le=100000, description="machines; more than one are started by srun or torchrun"
     )
     precision: Precision = Field("float32", description="of the convolutions of a training step; the rest is float32")
+    compile: Compile = Field(
+        "off",
+        description="whether torch.compile makes the networks of the first stage; auto: where a measurement says so",
+    )
     threads: int | None = Field(None, ge=1, le=1024, description="CPU threads; another number gives other weights")
     memory_budget: float | None = Field(
         None, gt=0, le=1e6, description="GB that the training data may take; larger data are read in blocks"

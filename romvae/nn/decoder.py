@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from romvae.nn.compilable import Compilable
 from romvae.nn.conv import Conv, ResidualBlock
 from romvae.nn.layout import Layout
 from romvae.nn.parts import in_parts
@@ -39,7 +40,7 @@ def patches_to_grid(x: Tensor, patch: int, shape: tuple[int, ...]) -> Tensor:
     return x
 
 
-class FieldDecoder(MixedPrecision):
+class FieldDecoder(MixedPrecision, Compilable):
     """z -> linear path + patches of a convolutional trunk + a small smoothing correction at full resolution.
 
     The convolutional part starts at zero. With `linear`, the linear path starts as the POD reconstruction
@@ -83,10 +84,11 @@ class FieldDecoder(MixedPrecision):
 
     def forward(self, z: Tensor) -> Tensor:
         """Decodes latents of shape `(batch, latent)` to `(batch, channel, *space)`."""
-        return in_parts(self._decoded, z, math.prod(self.layout.shape))
+        return in_parts(self.passing, z, math.prod(self.layout.shape))
 
-    def _decoded(self, z: Tensor) -> Tensor:
-        layout = self.layout
+    def one_pass(self, batch: Tensor) -> Tensor:
+        """Fields of some codes."""
+        layout, z = self.layout, batch
         with self.reducing(z):
             x = patches_to_grid(self.head(self.trunk(z)), layout.patch, layout.shape)
         x = x.to(z.dtype)

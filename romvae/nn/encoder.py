@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from romvae.kinds import PosteriorKind
+from romvae.nn.compilable import Compilable
 from romvae.nn.conv import Conv, ResidualBlock
 from romvae.nn.layout import Layout
 from romvae.nn.parts import in_parts
@@ -19,7 +20,7 @@ from romvae.nn.precision import MixedPrecision
 __all__ = ["Encoder"]
 
 
-class Encoder(MixedPrecision):
+class Encoder(MixedPrecision, Compilable):
     """q(z | x) = N(L (x - m) + f(x), diag exp(g(x))), or another posterior around the same linear path.
 
     The linear path L starts as the whitened POD projection (`start_from_pod`) and the convolutional correction f at
@@ -70,13 +71,14 @@ class Encoder(MixedPrecision):
         Returns:
             A distribution with batch shape `(batch,)` and event shape `(latent,)`.
         """
-        values = in_parts(self._values, x, math.prod(self.layout.shape))
+        values = in_parts(self.passing, x, math.prod(self.layout.shape))
         return self.posterior(values, 0.0 if self.linear is None else self.linear(x.flatten(1)))
 
-    def _values(self, x: Tensor) -> Tensor:
-        with self.reducing(x):
-            features = self.trunk(x)
-        values: Tensor = self.head(features.to(x.dtype))
+    def one_pass(self, batch: Tensor) -> Tensor:
+        """Numbers of the posterior, without the linear path."""
+        with self.reducing(batch):
+            features = self.trunk(batch)
+        values: Tensor = self.head(features.to(batch.dtype))
         return values
 
     @torch.no_grad()

@@ -81,6 +81,8 @@ class Shard:
         if expected != found.hexdigest().encode():
             raise DamagedShardError(index, "its checksum is wrong")
         facts = json.loads(head)
+        if not {"trajectory", "arrays", "about"} <= facts.keys():
+            raise DamagedShardError(index, "it was written by another version of romvae")
         if facts["trajectory"] != index:
             raise DamagedShardError(index, f"it is trajectory {facts['trajectory']}")
         places, offset = {}, 65 + len(head)

@@ -17,7 +17,7 @@ from romvae.assembly import LINEAR_COMPRESSION
 from romvae.canonical import did_you_mean
 from romvae.data.unchanged import Stamp
 from romvae.errors import ConfigError, DataError, NotEnoughMemoryError, OutOfRangeWarning
-from romvae.kinds import LOSS_DEFAULTS, LossChoices, Precision
+from romvae.kinds import LOSS_DEFAULTS, Compile, LossChoices, Precision
 from romvae.launch import place_of, require_place
 from romvae.ragged import ragged_lengths, thinned
 from romvae.ranks import Ranks, join
@@ -31,6 +31,7 @@ from romvae.tensors import (
 )
 from romvae.training.batches import StepSeeds
 from romvae.training.calibrate import calibrate
+from romvae.training.compiling import decide_compiling
 from romvae.training.compression import Balance, course_symmetry, data_symmetry, mean_training
 from romvae.training.dynamics import Codes, DynamicsPlan, train_dynamics
 from romvae.training.encoding import encoded_copies, sensitivity
@@ -72,6 +73,7 @@ def fit(
     devices: int | None = None,
     nodes: int | None = None,
     precision: Precision = "float32",
+    compile: Compile = "off",
     threads: int | None = None,
     memory_budget: float | None = None,
     checkpoint: str | Path | None = None,
@@ -113,6 +115,9 @@ def fit(
         nodes: Machines.
         precision: `bf16` computes the convolutions of a training step in bfloat16. Weights, likelihood, divergence,
             latent rollouts, statistics and calibration are float32 all the same.
+        compile: Whether `torch.compile` makes the networks of stage 1, which then differ by rounding. `auto` measures a
+            pass before the first step, where the stage takes minutes, and compiles where that is faster; a training
+            that is continued keeps what was decided (`compile` in the history's notes).
         threads: CPU threads; another number gives other weights.
         memory_budget: GB that the data of a part may take; a larger part is read from its file in blocks. None streams
             what would take more than half of the memory that is available. Streamed batches come in another order.
@@ -166,6 +171,7 @@ def fit(
         "threads": torch.get_num_threads(),
         "ranks": ranks.size,
         "precision": precision,
+        "compile": compile,
     }
     if budget is not None and terms["consistency"]:
         raise ConfigError(
@@ -212,7 +218,12 @@ def fit(
         balance = Balance(rom, x, terms, session.history.notes.get("linear_error"), kept)
         session.history.notes["linear_error"] = balance.start
         stage, batches = mean_training(rom, x, terms, steps["vae"], rate, size, symmetry, seed, kept)
-        stage.look = balance.look
+        stage.look, stage.digits = balance.look, precision
+        if "compile" not in session.history.notes:  # else it was decided before an interruption
+            here = len(range(batches.batch_size)[ranks.share(batches.batch_size)])
+            decided = ranks.once(lambda: decide_compiling(stage, compile, here, terms["samples"], accelerator))
+            session.history.notes["compile"] = decided.to_dict()
+        stage.compiled = session.history.notes["compile"]["used"]
         run(stage, batches)
         session.history.notes.update(balance.notes())
 

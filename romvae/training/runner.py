@@ -12,6 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from torch import nn
 
+from romvae.nn.compilable import compiled
 from romvae.ranks import ALONE, Ranks
 from romvae.training.batches import StepSeeds
 from romvae.training.session import Session
@@ -100,7 +101,7 @@ def run_stage(
     if batches.start < stage.steps and not stage.stopped:
         stage.ranks = batches.ranks = ranks
         stage.whole = getattr(batches, "batch_size", None)
-        with warnings.catch_warnings(), frozen(stage, stage.trained()):
+        with warnings.catch_warnings(), frozen(stage, stage.trained()), compiled(stage.networks(), stage.compiled):
             warnings.filterwarnings("ignore", module="lightning")
             lightning.setLevel(logging.ERROR)
             trainer = Trainer(

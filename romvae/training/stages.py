@@ -35,6 +35,7 @@ class Stage(LightningModule):
         ranks: Processes that share every batch; the loss is that of all of it, the same on each.
         whole: Samples of the whole batch, where it is shared.
         digits: Those of the convolutions in `loss`; everything else, and all weights, are float32.
+        compiled: Whether `run_stage` compiles its networks.
     """
 
     name = "stage"
@@ -50,6 +51,7 @@ class Stage(LightningModule):
         self.ranks: Ranks = ALONE
         self.whole: int | None = None
         self.digits: Precision = "float32"
+        self.compiled = False
 
     @property
     def done(self) -> int:
@@ -80,7 +82,7 @@ class Stage(LightningModule):
         return [p for p in self.parameters() if p.requires_grad]
 
     def networks(self) -> list[torch.nn.Module]:
-        """What of it may compute in fewer digits."""
+        """What of it may compute in fewer digits, or be compiled."""
         return []
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
