@@ -22,6 +22,7 @@ def bench_train(
     turns: int = 5,
     devices: int = 2,
     precision: Precision = "float32",
+    compiled: bool = False,
     json: Annotated[bool, Parameter(name="--json")] = False,
 ) -> None:
     """Measure a training step beside a bare loop of the same network, start-up, and several processes beside one.
@@ -37,6 +38,7 @@ def bench_train(
         turns: measurements of each side.
         devices: processes that share a batch; 1 leaves them out.
         precision: float32 or bf16.
+        compiled: whether torch.compile makes the networks of the training, as --training.compile on does.
         json: write JSON, for other programs.
     """
     for name, value in {
@@ -52,7 +54,7 @@ def bench_train(
         raise ConfigError(f"--ndim = {ndim}: should be 1, 2 or 3.")
     from romvae.training.speed import Problem, measure
 
-    found = measure(Problem(ndim, points, batch_size, steps, turns, precision=precision), devices)
+    found = measure(Problem(ndim, points, batch_size, steps, turns, precision=precision, compiled=compiled), devices)
     if json:
         print(json_format.dumps(found, indent=2))
         return

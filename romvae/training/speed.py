@@ -55,6 +55,7 @@ class Problem:
         turns: How often the sides of a ratio take turns; medians are taken over them.
         seed: Of data, weights and order.
         precision: Of the convolutions.
+        compiled: Whether `torch.compile` makes the networks of the training; the bare loop is never compiled.
     """
 
     ndim: int = 2
@@ -64,6 +65,7 @@ class Problem:
     turns: int = 5
     seed: int = 0
     precision: Precision = "float32"
+    compiled: bool = False
 
 
 class _Clock(Callback):
@@ -170,7 +172,7 @@ def _beside_bare_loop(problem: Problem) -> dict[str, Any]:
 def _stage_seconds(rom: ROM, x: Tensor, problem: Problem, ranks: Ranks) -> tuple[float, float]:
     steps = problem.steps + _WARM
     stage, batches = mean_training(rom, x, LOSS_DEFAULTS, steps, 1e-4, problem.batch_size, Symmetry(), problem.seed)
-    stage.digits = problem.precision
+    stage.digits, stage.compiled = problem.precision, problem.compiled
     clock = _Clock(_WARM, steps)
     options = StageOptions(callbacks=[clock])
     run_stage(stage, batches, rom, Session(None, {}), "cpu", lambda *args: None, options, ranks)

@@ -51,7 +51,7 @@ def rows(told: argparse.Namespace) -> dict[str, Callable[[], dict[str, Any]]]:
         sizes = {"1-D 256": 128, "2-D 64": 128}
         return {name: partial(networks.step_by_part, GRIDS[name], batch) for name, batch in sizes.items()}
     if table == "compile":
-        eager = {f"compile, {name}": partial(networks.compiled, *kind) for name, kind in KINDS.items()}
+        eager = {f"compile, {name}": partial(networks.compilation, *kind) for name, kind in KINDS.items()}
         return eager | {f"bf16, {name}": partial(networks.fewer_digits, *kind) for name, kind in KINDS.items()}
     if table == "start":
         return {name: partial(networks.start_up, GRIDS[name]) for name in ("1-D 256", "2-D 64", "2-D 256")}

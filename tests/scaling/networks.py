@@ -17,6 +17,7 @@ from romvae.canonical import SPACE
 from romvae.cost.arithmetic import arithmetic_of
 from romvae.distributions import divergence, reparameterise
 from romvae.memory import snapshots_at_once
+from romvae.nn.compilable import Compilable, compiled
 from romvae.nn.precision import in_precision
 from romvae.ranks import ALONE
 from romvae.rom import ROM
@@ -141,7 +142,7 @@ def _compiled() -> Iterator[Callable[[Any], Any]]:
         torch._dynamo.reset()
 
 
-def compiled(
+def compilation(
     shape: tuple[int, ...], fields: tuple[str, ...], sides: str, batch: int = 64, turns: int = 9
 ) -> dict[str, Any]:
     """Eager against `torch.compile`, the decoder at inference and a training step, and what compiling takes."""
@@ -157,22 +158,25 @@ def compiled(
         q = vae.encoder(x)
         return (vae.decoder.mean(q.mean + q.stddev * noise) - x).square().mean()
 
-    def step(forward: Callable[[Tensor, Tensor], Tensor]) -> None:
+    def step(on: bool) -> None:
         vae.zero_grad()
-        forward(x, z).backward()
+        for part, one_pass in made.items():
+            part._compiled = one_pass if on else None
+        passes(x, z).backward()
 
-    with _compiled() as compile_it:
-        decode, train = compile_it(both), compile_it(passes)
+    with _compiled() as compile_it, compiled([vae]):
+        made = {part: part._compiled for part in vae.modules() if isinstance(part, Compilable)}
+        decode = compile_it(both)
         begin = time.process_time()
         with torch.no_grad():
             decode(z)
         compile_decode = time.process_time() - begin
         begin = time.process_time()
-        step(train)
+        step(True)
         compile_train = time.process_time() - begin
         with torch.no_grad():
             decoded = median_seconds({"eager": lambda: both(z), "compiled": lambda: decode(z)}, turns)
-        trained = median_seconds({"eager": lambda: step(passes), "compiled": lambda: step(train)}, turns)
+        trained = median_seconds({"eager": lambda: step(False), "compiled": lambda: step(True)}, turns)
     return {
         "eager_us": 1e6 * decoded["eager"] / batch,
         "compiled_us": 1e6 * decoded["compiled"] / batch,
