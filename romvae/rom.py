@@ -90,6 +90,7 @@ class ROM(nn.Module):
         expand: int | None = None,
         hidden: int | None = None,
         depth: int | None = None,
+        stride: int | None = None,
         members: int = 4,
         seed: int = 0,
         memory_budget: float | None = None,
@@ -110,6 +111,8 @@ class ROM(nn.Module):
                 None chooses 8 times the channels in 2-D and none in 1-D and 3-D, zero leaves them out.
             hidden: Width of the dynamics; None chooses by its kind, 192 for the default one.
             depth: Hidden layers of the dynamics; None chooses by its kind, 3 for the default one.
+            stride: Stored steps in the largest step of the dynamics; None follows from how fast the fields change. 1
+                suits `dynamics="ode"` where the equation is quadratic.
             members: Networks in the dynamics ensemble.
             seed: Seed of the initial weights.
             memory_budget: GB that the data may take; of larger ones, evenly chosen snapshots give POD and sizes. None
@@ -125,7 +128,14 @@ class ROM(nn.Module):
                 f"ROM.for_data: latent is {latent!r}, expected a number or None. To find the size that the data need, "
                 "use latent=romvae.suggest_latent(parts).latent."
             )
-        sizes = {"latent": latent, "patch": patch, "channels": channels, "hidden": hidden, "depth": depth}
+        sizes = {
+            "latent": latent,
+            "patch": patch,
+            "channels": channels,
+            "hidden": hidden,
+            "depth": depth,
+            "stride": stride,
+        }
         kinds = resolved_choices(choices)
         floors = {name: kinds[name] for name in ("noise_floor", "noise_std")}
         for name, value in {**sizes, "members": members, **floors}.items():
@@ -151,6 +161,13 @@ class ROM(nn.Module):
         width, layers = DYNAMICS_SIZES.get(kinds["dynamics"], DYNAMICS_SIZES["residual"])
         # What a control, or the noise of a step, does within a longer step is not seen.
         single = bool(schema.controls) or kinds["transition"] == "gaussian"
+        if stride is None:
+            stride = 1 if single else largest_step(x)
+        elif not 1 <= stride <= (1 if single else ds.sizes[TIME] - 1):
+            raise ConfigError(
+                f"ROM.for_data: stride is {stride}, expected 1 to the {ds.sizes[TIME] - 1} steps of a trajectory, 1 "
+                "with controls or a Gaussian transition. Leave it out or lower it."
+            )
         config: dict[str, Any] = {
             "latent": latent,
             "patch": patch,
@@ -162,7 +179,7 @@ class ROM(nn.Module):
             "members": members,
             **kinds,
             "masked": mask is not None,
-            "stride": 1 if single else largest_step(x),
+            "stride": stride,
             "steps": ds.sizes[TIME] - 1,
             "seed": seed,
         }

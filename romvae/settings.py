@@ -95,6 +95,9 @@ class ModelSettings(Settings):
     )
     hidden: int | None = Field(None, ge=1, le=16384, description="width of the latent dynamics")
     depth: int | None = Field(None, ge=1, le=64, description="hidden layers of the latent dynamics")
+    stride: int | None = Field(
+        None, ge=1, le=10**6, description="stored steps in the largest step of the latent dynamics"
+    )
     members: int = Field(4, ge=1, le=64, description="networks in the ensemble of latent dynamics")
     noise_floor: float = Field(
         1e-3, gt=0, le=1, description="least standard deviation of the decoder, in units of each field's own"

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from itertools import combinations_with_replacement, product
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from romvae.dynamics.base import condition, step_pairs
+from romvae.dynamics.optional_terms import OptionalTerms
+from romvae.dynamics.regression import RIDGES, ROWS, Regression, held_out
 
 __all__ = ["LinearStart", "ProductTerms", "linear_start"]
 
@@ -18,16 +20,13 @@ POWERS = 3
 """Powers of the step, where the largest one is several stored ones: a third-order expansion of its exponential."""
 DEGREE, MONOMIALS = 4, 15
 """Highest degree of the monomials of the conditions; lower where there would be more of them than this."""
-RIDGES = (1e-8, 1e-6, 1e-4, 1e-3, 1e-2, 1e-1)
 GAIN = 0.8
 """Share of the mean square error without products that those with them must not exceed: more is a matter of luck."""
 GROWTH = 3.0
 """What may grow over a trajectory at most, by the linear map of any of its parameters."""
-ROWS = 40_000
-"""Pairs of latents that the regression takes; more are thinned out evenly."""
 
 
-class ProductTerms(nn.Module):
+class ProductTerms(OptionalTerms):
     r"""Sum over k of :math:`g_k(c, \rho)\,(B_k z + b_k)`, one for each network.
 
     The functions g are products of the step's share :math:`\rho` of the largest one, to the powers 0, 1 and 2, with
@@ -36,8 +35,7 @@ class ProductTerms(nn.Module):
     the step and to fourth in one or two conditions, second in three or four: an equation that is linear in the field,
     and whose coefficients are parameters, is nearly exact before any network is trained.
 
-    They take part where `used` is 1, which is for the data to say (`linear_start`); else they are and stay nothing:
-    trained on trajectories that they do not describe, they would learn those by heart.
+    Whether they take part is for the data to say (`linear_start`).
 
     Arguments:
         latent: Number of latents.
@@ -46,31 +44,19 @@ class ProductTerms(nn.Module):
         stride: Stored steps in the largest step.
     """
 
-    weight: nn.Parameter
-    used: Tensor
-
     def __init__(self, latent: int, conditions: int, members: int, stride: int) -> None:
-        super().__init__()
-        self.latent = latent
-        self.powers = POWERS if stride > 1 else 1
+        high = POWERS if stride > 1 else 1
         degree = max(k for k in range(1, DEGREE + 1) if k == 1 or math.comb(conditions + k, k) <= MONOMIALS)
         names = range(conditions)
         factors = [each for k in range(1, degree + 1) for each in combinations_with_replacement(names, k)]
+        count = high * (1 + len(factors)) - 1
+        super().__init__(torch.zeros(members, latent + 1, count * latent))
+        self.latent, self.powers, self.count = latent, high, count
         powers = [[each.count(i) for i in names] for each in factors]
         self.register_buffer(
             "exponents", torch.tensor(powers, dtype=torch.long).reshape(len(powers), conditions), persistent=False
         )
-        self.count = self.powers * (1 + len(factors)) - 1
         self.degrees = torch.tensor(([0] + [len(each) for each in factors]) * self.powers)[1:]
-        self.weight = nn.Parameter(torch.zeros(members, latent + 1, self.count * latent))
-        self.register_buffer("used", torch.tensor(0.0))
-        self.take_part(False)
-
-    @torch.no_grad()
-    def take_part(self, on: bool) -> None:
-        """Whether the terms count, and are trained."""
-        self.used.fill_(float(on))
-        self.weight.requires_grad_(on)
 
     def functions(self, c: Tensor, ratio: Tensor) -> Tensor:
         """The functions g_k, `(..., k)`.
@@ -92,18 +78,11 @@ class ProductTerms(nn.Module):
             c: Conditions `(member, batch, condition)`.
             ratio: Share of the largest step, `(member, batch, 1)`.
         """
-        exporting = torch.compiler.is_exporting()  # a graph cannot branch on values
-        if self.count == 0 or not (exporting or bool(self.used)):
+        if self.idle:
             return torch.zeros_like(z)
         weight = self.used * self.weight
         each = torch.baddbmm(weight[:, -1:], z, weight[:, :-1])
         return (each.unflatten(-1, (self.count, self.latent)) * self.functions(c, ratio).unsqueeze(-1)).sum(-2)
-
-    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):  # type: ignore[no-untyped-def]
-        for name, value in (("weight", self.weight), ("used", self.used)):
-            state_dict.setdefault(prefix + name, torch.zeros_like(value))  # a model of an earlier version
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-        self.take_part(bool(self.used))
 
 
 @dataclass(frozen=True)
@@ -119,27 +98,6 @@ class LinearStart:
     linear: Tensor
     offset: Tensor
     products: Tensor | None
-
-
-@dataclass(frozen=True)
-class _Regression:
-    """Normal equations of increments, each feature divided by its root mean square.
-
-    They are summed block by block, and one pass over the data serves all penalties and degrees that are tried.
-    """
-
-    gram: Tensor
-    right: Tensor
-    size: Tensor
-    rows: int
-
-    def weights(self, ridge: float, used: Tensor) -> Tensor:
-        """Of the features that are used; the penalty is relative to the number of rows, and spares the offset."""
-        rows = used.nonzero()[:, 0]
-        penalty = torch.full((len(rows),), ridge * self.rows, dtype=self.gram.dtype)
-        penalty[0] = 1e-12 * self.rows
-        solved = torch.linalg.solve(self.gram[rows][:, rows] + penalty.diag(), self.right[rows])
-        return torch.zeros_like(self.right).index_copy(0, rows, solved / self.size[rows, None])
 
 
 def linear_start(
@@ -165,9 +123,9 @@ def linear_start(
     controls = None if controls is None else controls.detach().cpu().double()
     plain = 1 + z.shape[-1] + c.shape[-1] + (0 if controls is None else 2 * controls.shape[-1])
     chosen, degree = ridge, -1
-    if terms.count and len(z) >= 10:
-        held = _groups(c, len(z)) % 5 == 4
-        if bool(held.any()) and not bool(held.all()):
+    if terms.count:
+        held = held_out(c, len(z))
+        if held is not None:
             some = (z[~held], c[~held], None if controls is None else controls[~held], stride)
             fits = {products: _regression(terms, *some, products) for products in (False, True)}
             beside = None if controls is None else controls[held]
@@ -191,15 +149,6 @@ def _used(terms: ProductTerms, plain: int, degree: int) -> Tensor:
     """Which features take part: the first ones, and of the products those with monomials up to a degree, if any."""
     first = torch.ones(plain, dtype=torch.bool)
     return first if degree < 0 else torch.cat([first, (terms.degrees <= degree).repeat_interleave(terms.latent + 1)])
-
-
-def _groups(c: Tensor, n: int) -> Tensor:
-    """A number for every trajectory; those with the same parameters share it, unless nearly all do."""
-    if c.shape[1]:
-        _, group = c.unique(dim=0, return_inverse=True)
-        if int(group.max()) >= 9:
-            return group
-    return torch.arange(n)
 
 
 def _features(terms: ProductTerms, z: Tensor, conditions: Tensor, ratio: float, products: bool) -> Tensor:
@@ -231,14 +180,8 @@ def _blocks(
 
 def _regression(
     terms: ProductTerms, z: Tensor, c: Tensor, controls: Tensor | None, stride: int, products: bool
-) -> _Regression:
-    gram, right, rows = torch.zeros(()), torch.zeros(()), 0
-    for features, increments in _blocks(terms, z, c, controls, stride, products):
-        gram, right = gram + features.T @ features, right + features.T @ increments
-        rows += len(features)
-    size = (gram.diagonal() / rows).sqrt()
-    size = torch.where(size > 0, size, torch.ones_like(size))
-    return _Regression(gram / size / size[:, None], right / size[:, None], size, rows)
+) -> Regression:
+    return Regression.of(_blocks(terms, z, c, controls, stride, products))
 
 
 def _forecast_error(

@@ -113,7 +113,4 @@ class ResidualDynamics(EnsembleDynamics):
         found = linear_start(self.products, (z - self.centre) / self.scale, c, controls, self.stride, ridge)
         self.linear.copy_(found.linear.to(self.linear).expand_as(self.linear))
         self.biases[-1].copy_(found.offset.to(self.linear).expand_as(self.biases[-1]))
-        self.products.take_part(found.products is not None)
-        self.products.weight.zero_()
-        if found.products is not None:
-            self.products.weight.copy_(found.products.to(self.linear).expand_as(self.products.weight))
+        self.products.start(found.products)

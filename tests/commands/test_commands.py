@@ -152,8 +152,8 @@ def test_train_writes_a_whole_run_that_the_other_commands_read(run, science, sna
     code, _, err = run("train", store, "--out", folder, "--config", config, "--training.vae-steps", "7", "--seed", "2")
     assert code == 0, err
     assert FakeRom.made == {**DEFAULTS, "seed": 2, "latent": 3, "members": 4, "memory_budget": None}
-    expected = {"seed": 2, "vae_steps": 7, "augment": "auto", "device": "cpu", "watch": None, "precision": "float32"}
-    assert science["fit"] == {**LOSS_DEFAULTS, **expected}
+    expected = {"seed": 2, "vae_steps": 7, "augment": "auto", "device": "cpu", "watch": None}
+    assert science["fit"] == {**LOSS_DEFAULTS, **expected, "precision": "float32", "compile": "off"}
     names = {"model", "config.yaml", "data.json", "history.json", "env.json", "command.txt"}
     assert {entry.name for entry in folder.iterdir()} == names
     assert RunFolder(folder).settings()["training"]["vae_steps"] == 7

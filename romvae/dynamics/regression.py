@@ -1,0 +1,68 @@
+"""Least squares in closed form for what dynamics start from, and which trajectories judge it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["RIDGES", "ROWS", "Regression", "held_out"]
+
+RIDGES = (1e-8, 1e-6, 1e-4, 1e-3, 1e-2, 1e-1)
+"""Penalties that are tried."""
+ROWS = 40_000
+"""Samples that a regression takes; more are thinned out evenly."""
+
+
+@dataclass(frozen=True)
+class Regression:
+    """Normal equations, each feature divided by its root mean square; the first feature is a constant.
+
+    They are summed block by block, and one pass over the data serves all penalties and choices that are tried.
+    """
+
+    gram: Tensor
+    right: Tensor
+    size: Tensor
+    rows: int
+
+    @classmethod
+    def of(cls, blocks: Iterable[tuple[Tensor, Tensor]]) -> Regression:
+        """From features `(sample, feature)` and targets `(sample, target)` in parts."""
+        gram, right, rows = torch.zeros(()), torch.zeros(()), 0
+        for features, targets in blocks:
+            gram, right = gram + features.T @ features, right + features.T @ targets
+            rows += len(features)
+        size = (gram.diagonal() / rows).sqrt()
+        size = torch.where(size > 0, size, torch.ones_like(size))
+        return cls(gram / size / size[:, None], right / size[:, None], size, rows)
+
+    def weights(self, ridge: float, used: Tensor | None = None) -> Tensor:
+        """Of the features that are used; the penalty is relative to the number of rows, and spares the constant."""
+        rows = torch.arange(len(self.right)) if used is None else used.nonzero()[:, 0]
+        penalty = torch.full((len(rows),), ridge * self.rows, dtype=self.gram.dtype)
+        penalty[0] = 1e-12 * self.rows
+        solved = torch.linalg.solve(self.gram[rows][:, rows] + penalty.diag(), self.right[rows])
+        return torch.zeros_like(self.right).index_copy(0, rows, solved / self.size[rows, None])
+
+
+def held_out(c: Tensor, n: int) -> Tensor | None:
+    """Every fifth trajectory, boolean `(n,)`, to choose by; None where there are too few.
+
+    Trajectories with the same parameters, such as moved copies, are on one side, unless nearly all have them.
+
+    Arguments:
+        c: Parameters `(n, parameter)`.
+        n: Number of trajectories.
+    """
+    if n < 10:
+        return None
+    group = torch.arange(n)
+    if c.shape[1]:
+        _, found = c.unique(dim=0, return_inverse=True)
+        if int(found.max()) >= 9:
+            group = found
+    held = group % 5 == 4
+    return held if bool(held.any()) and not bool(held.all()) else None

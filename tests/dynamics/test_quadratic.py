@@ -1,0 +1,123 @@
+"""Quadratic terms of a latent field: nearly exact where the equation has them, absent where it does not."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from romvae.dynamics.ode import OdeDynamics
+from romvae.dynamics.quadratic import MOST_LATENTS, REACH, QuadraticTerms
+from romvae.dynamics.regression import Regression, held_out
+
+DT = 0.02
+
+
+def _lorenz(n: int, times: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Lorenz (1963) below the onset of chaos; its driving is the parameter."""
+    g = torch.Generator().manual_seed(seed)
+    c = 2 * torch.rand(n, 1, generator=g, dtype=torch.float64) - 1
+    r = 15 + 5 * c[:, 0]
+
+    def rate(z):
+        x, y, w = z.unbind(-1)
+        return torch.stack([10 * (y - x), x * (r - w) - y, x * y - 8 / 3 * w], -1)
+
+    z = torch.randn(n, 3, generator=g, dtype=torch.float64) * 5 + torch.tensor([0.0, 0.0, 14.0], dtype=torch.float64)
+    path, h = [z], DT / 8
+    for _ in range(times - 1):
+        for _ in range(8):
+            k1 = rate(z)
+            k2 = rate(z + h / 2 * k1)
+            k3 = rate(z + h / 2 * k2)
+            z = z + h / 6 * (k1 + 2 * k2 + 2 * k3 + rate(z + h * k3))
+        path.append(z)
+    return torch.stack(path, 1), c
+
+
+def _silent(model: OdeDynamics) -> OdeDynamics:
+    """The network says nothing yet."""
+    with torch.no_grad():
+        for parameter in model.network.parameters():
+            parameter.zero_()
+    return model
+
+
+def _error(model: OdeDynamics, z: torch.Tensor, c: torch.Tensor) -> float:
+    with torch.no_grad():
+        path = model.rollout(z[:, 0], c, DT, z.shape[1] - 1)[:, 0].transpose(0, 1)
+    return float((path - z).square().mean().sqrt() / z.square().mean().sqrt())
+
+
+def test_a_quadratic_equation_with_a_parameter_in_it_is_known_before_any_training():
+    z, c = _lorenz(60, 61)
+    new, beside = _lorenz(20, 61, seed=1)
+    model = OdeDynamics(3, 1, DT, 1, members=2, hidden=8, depth=1).double()
+    model.start_from_linear(z, c)
+    assert float(model.quadratic.used) == 1.0
+    _silent(model)
+    # The difference quotient is of sixth order in a step of a tenth of the fastest time.
+    assert _error(model, new, beside) < 5e-3
+    plain = OdeDynamics(3, 1, DT, 1, members=2, hidden=8, depth=1).double()
+    plain.load_state_dict({name: value for name, value in model.state_dict().items() if "quadratic" not in name})
+    assert not bool(plain.quadratic.used)  # a model of an earlier version has none
+    assert _error(plain, new, beside) > 50 * _error(model, new, beside)
+
+
+def test_steps_that_cannot_follow_the_field_leave_it_out():
+    z, c = _lorenz(60, 61)
+    model = OdeDynamics(3, 1, DT, 30, members=2, hidden=8, depth=1).double()
+    model.start_from_linear(z, c)
+    assert float(model.quadratic.used) == 0.0
+    assert not bool(model.quadratic.weight.any())
+
+
+@pytest.mark.parametrize("few", [False, True])
+def test_a_linear_equation_gets_no_quadratic_terms(few):
+    t = DT * torch.arange(41, dtype=torch.float64)
+    phases = torch.linspace(0, 2 * math.pi, 8 if few else 40, dtype=torch.float64)[:, None]
+    z = torch.stack([torch.cos(3 * t + phases), torch.sin(3 * t + phases)], -1)
+    c = torch.zeros(len(z), 0, dtype=torch.float64)
+    model = OdeDynamics(2, 0, DT, 1, members=2, hidden=8, depth=1).double()
+    model.start_from_linear(z, c)
+    assert float(model.quadratic.used) == 0.0
+    model.rollout(z[:, 0], c, DT, 4).square().sum().backward()
+    assert model.quadratic.weight.grad is None
+
+
+def test_far_away_products_stop_growing():
+    terms = QuadraticTerms(3, 2, members=2)
+    terms.start(torch.randn(36, 3, generator=torch.Generator().manual_seed(0)))
+    z, c = torch.randn(2, 5, 3), torch.randn(2, 5, 2)
+    edge = terms(REACH * z.sign(), c)
+    torch.testing.assert_close(terms(1e20 * z.sign(), c), edge)
+    near = terms(REACH / 2 * z.sign(), c)
+    assert not torch.allclose(near, edge)
+
+
+def test_many_latents_have_no_products():
+    assert QuadraticTerms(MOST_LATENTS + 1, 0, members=1).weight.numel() == 0
+    assert QuadraticTerms(MOST_LATENTS, 0, members=1).weight.numel() > 0
+
+
+def test_a_regression_in_parts_is_that_of_all_rows():
+    g = torch.Generator().manual_seed(0)
+    features = torch.randn(90, 4, generator=g, dtype=torch.float64)
+    features[:, 0] = 1
+    weights = torch.randn(4, 2, generator=g, dtype=torch.float64)
+    rows = [(part, part @ weights) for part in features.split(31)]
+    torch.testing.assert_close(Regression.of(rows).weights(1e-12), weights)
+    used = torch.tensor([True, True, False, True])
+    expected = torch.linalg.lstsq(features[:, used], features @ weights).solution
+    found = Regression.of(rows).weights(1e-13, used)
+    torch.testing.assert_close(found[used], expected, rtol=1e-6, atol=1e-8)
+    assert not bool(found[2].any())
+
+
+def test_trajectories_with_the_same_parameters_are_judged_together():
+    c = torch.arange(12.0).repeat(3)[:, None]
+    held = held_out(c, 36)
+    assert 0 < int(held.sum()) < 36
+    assert torch.equal(held[:12], held[12:24])
+    assert held_out(c[:9], 9) is None
