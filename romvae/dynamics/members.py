@@ -63,6 +63,5 @@ class MemberPerceptron(nn.Module):
     @torch.no_grad()
     def silence(self) -> None:
         """Makes the last layer zero: what stands beside the network is the better start."""
-        last = self.layers[-1]
-        last.weight.zero_()
-        last.bias.zero_()
+        for parameter in self.layers[-1].parameters():
+            parameter.zero_()

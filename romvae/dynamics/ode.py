@@ -10,7 +10,7 @@ from torch import Tensor
 
 from romvae.dynamics.members import MemberPerceptron
 from romvae.dynamics.network import NetworkDynamics
-from romvae.dynamics.quadratic import QuadraticTerms, quadratic_start
+from romvae.dynamics.polynomial import PolynomialTerms, polynomial_start
 from romvae.errors import ConfigError, optional_import
 
 __all__ = ["OdeDynamics"]
@@ -19,9 +19,9 @@ __all__ = ["OdeDynamics"]
 class OdeDynamics(NetworkDynamics):
     r"""Neural ODE :math:`\dot z = f_m(z, c)`, a linear field plus a network, for steps of any length.
 
-    Where they forecast better, and steps are short enough to follow them, quadratic terms stand beside the linear field
-    (`QuadraticTerms`; not with controls). What is then known in closed form stays as it is, and only the network is
-    trained: on windows of noisy codes, weights that the forecast hangs on would forget more than they learn.
+    Where they forecast better, and steps are short enough to follow them, polynomial terms stand beside the linear
+    field (`PolynomialTerms`; not with controls). What is then known in closed form stays as it is, and only the network
+    is trained: on windows of noisy codes, weights that the forecast hangs on would forget more than they learn.
 
     Time is counted in units of the largest step T. The fixed-step solver is the classical Runge-Kutta method of order
     four with `substeps` steps in T, and proportionally fewer, at least one, in a shorter step: `rollout(m + n)` is
@@ -65,7 +65,7 @@ class OdeDynamics(NetworkDynamics):
         super().__init__(latent, inside, dt, stride, members, hidden, depth)
         self.solver, self.substeps, self.controls = solver, substeps, controls
         generator = torch.Generator().manual_seed(seed)
-        self.quadratic = QuadraticTerms(latent, inside, members)
+        self.polynomial = PolynomialTerms(latent, inside, members)
         self.network = MemberPerceptron(members, [latent + inside] + [hidden] * depth + [latent], generator)
         self.register_load_state_dict_post_hook(lambda module, keys: module._settle())
         self._settle()
@@ -87,7 +87,7 @@ class OdeDynamics(NetworkDynamics):
             fixed, begin, end = c.split([c.shape[-1] - 2 * self.controls, self.controls, self.controls], -1)
             c = torch.cat([fixed, begin + phase * (end - begin)], -1)
         state = self.state(z, c)
-        known = self.linear_part(state) + self.quadratic(state[..., : self.latent], c)
+        known = self.linear_part(state) + self.polynomial(state[..., : self.latent], c)
         return (known + self.network(state)) * self.scale
 
     def _runge_kutta(self, z: Tensor, c: Tensor, ratio: Tensor, phase: float, width: float) -> Tensor:
@@ -112,7 +112,7 @@ class OdeDynamics(NetworkDynamics):
     def start_from_linear(self, z: Tensor, c: Tensor, controls: Tensor | None = None) -> None:
         """Sets the scaling, and the linear field to the generator of the least-squares map over one stored step.
 
-        With quadratic terms the field is that of operator inference instead.
+        With polynomial terms, they and the linear field are fitted together instead.
 
         The generator is the logarithm of the map. Rates that the fixed-step solver could not follow are cut off at
         decay by exp(-2) in one of its steps.
@@ -137,18 +137,18 @@ class OdeDynamics(NetworkDynamics):
         found = None
         if self.solver == "rk4" and not u:
             standardised = (z - self.centre) / self.scale
-            found = quadratic_start(standardised, c, linear, self.stride, self.substeps)
+            found = polynomial_start(self.polynomial, standardised, c, linear, self.stride, self.substeps)
         linear, products = (linear, None) if found is None else found
         self.linear.copy_(linear[1:].to(self.linear.dtype).expand_as(self.linear))
         self.drift.copy_(linear[0].to(self.drift.dtype).expand_as(self.drift))
-        self.quadratic.start(products)
+        self.polynomial.start_at(products)
         if products is not None:
             self.network.silence()
         self._settle()
 
     def _settle(self) -> None:
-        """What is trained: beside quadratic terms, the network alone."""
-        alone = bool(self.quadratic.used)
+        """What is trained: beside polynomial terms, the network alone."""
+        alone = bool(self.polynomial.used)
         self.linear.requires_grad_(not alone)
         self.drift.requires_grad_(not alone)
-        self.quadratic.weight.requires_grad_(False)
+        self.polynomial.weight.requires_grad_(False)

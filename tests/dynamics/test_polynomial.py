@@ -1,14 +1,15 @@
-"""Quadratic terms of a latent field: nearly exact where the equation has them, absent where it does not."""
+"""Polynomial terms of a latent field: nearly exact where the equation has them, absent where it does not."""
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
 import torch
 
 from romvae.dynamics.ode import OdeDynamics
-from romvae.dynamics.quadratic import MOST_LATENTS, REACH, QuadraticTerms
+from romvae.dynamics.polynomial import MOST, REACH, PolynomialTerms
 from romvae.dynamics.regression import Regression, held_out
 
 DT = 0.02
@@ -55,13 +56,13 @@ def test_a_quadratic_equation_with_a_parameter_in_it_is_known_before_any_trainin
     new, beside = _lorenz(20, 61, seed=1)
     model = OdeDynamics(3, 1, DT, 1, members=2, hidden=8, depth=1).double()
     model.start_from_linear(z, c)
-    assert float(model.quadratic.used) == 1.0
+    assert float(model.polynomial.used) == 2.0
     _silent(model)
     # The difference quotient is of sixth order in a step of a tenth of the fastest time.
     assert _error(model, new, beside) < 5e-3
     plain = OdeDynamics(3, 1, DT, 1, members=2, hidden=8, depth=1).double()
-    plain.load_state_dict({name: value for name, value in model.state_dict().items() if "quadratic" not in name})
-    assert not bool(plain.quadratic.used)  # a model of an earlier version has none
+    plain.load_state_dict({name: value for name, value in model.state_dict().items() if "polynomial" not in name})
+    assert not bool(plain.polynomial.used)  # a model of an earlier version has none
     assert _error(plain, new, beside) > 50 * _error(model, new, beside)
 
 
@@ -69,8 +70,8 @@ def test_steps_that_cannot_follow_the_field_leave_it_out():
     z, c = _lorenz(60, 61)
     model = OdeDynamics(3, 1, DT, 30, members=2, hidden=8, depth=1).double()
     model.start_from_linear(z, c)
-    assert float(model.quadratic.used) == 0.0
-    assert not bool(model.quadratic.weight.any())
+    assert float(model.polynomial.used) == 0.0
+    assert not bool(model.polynomial.weight.any())
 
 
 @pytest.mark.parametrize("few", [False, True])
@@ -81,24 +82,50 @@ def test_a_linear_equation_gets_no_quadratic_terms(few):
     c = torch.zeros(len(z), 0, dtype=torch.float64)
     model = OdeDynamics(2, 0, DT, 1, members=2, hidden=8, depth=1).double()
     model.start_from_linear(z, c)
-    assert float(model.quadratic.used) == 0.0
+    assert float(model.polynomial.used) == 0.0
     model.rollout(z[:, 0], c, DT, 4).square().sum().backward()
-    assert model.quadratic.weight.grad is None
+    assert model.polynomial.weight.grad is None
+
+
+def test_a_polynomial_of_any_degree_is_found_in_codes_that_bend_the_field():
+    """The same flow in other coordinates, which turn a quadratic field into one of higher degree."""
+    z, c = _lorenz(80, 61)
+    z = z / z.flatten(0, 1).std(0)
+    bent = torch.cat([z[..., :2], z[..., 2:] + 0.1 * z[..., :1] ** 2], -1)
+    model = OdeDynamics(3, 1, DT, 1, members=1, hidden=8, depth=1).double()
+    model.start_from_linear(bent[20:], c[20:])
+    assert float(model.polynomial.used) > 2
+    assert _error(model, bent[:20], c[:20]) < 2e-2
+
+
+def test_monomials_are_each_there_once():
+    terms = PolynomialTerms(3, 2, members=1).double()
+    z, c = torch.rand(2, 3, dtype=torch.float64), torch.rand(2, 2, dtype=torch.float64)
+    for degree in range(2, terms.degree + 1):
+        exponents = [e for e in itertools.product(range(degree + 1), repeat=3) if 0 < sum(e) <= degree]
+        values = torch.stack([z.pow(torch.tensor(e)).prod(-1) for e in exponents], -1)
+        high = torch.tensor([sum(e) > 1 for e in exponents])
+        every = torch.cat([values[:, high], values * c[:, :1], values * c[:, 1:]], -1)
+        found = terms.features(z, c, degree)
+        torch.testing.assert_close(found.sort(-1).values, every.sort(-1).values)
 
 
 def test_far_away_products_stop_growing():
-    terms = QuadraticTerms(3, 2, members=2)
-    terms.start(torch.randn(36, 3, generator=torch.Generator().manual_seed(0)))
+    terms = PolynomialTerms(3, 2, members=2)
+    count = terms.weight.shape[1]
+    terms.start_at(torch.randn(count, 3, generator=torch.Generator().manual_seed(0)))
+    assert float(terms.used) == terms.degree
     z, c = torch.randn(2, 5, 3), torch.randn(2, 5, 2)
     edge = terms(REACH * z.sign(), c)
     torch.testing.assert_close(terms(1e20 * z.sign(), c), edge)
-    near = terms(REACH / 2 * z.sign(), c)
-    assert not torch.allclose(near, edge)
+    assert not torch.allclose(terms(REACH / 2 * z.sign(), c), edge)
 
 
-def test_many_latents_have_no_products():
-    assert QuadraticTerms(MOST_LATENTS + 1, 0, members=1).weight.numel() == 0
-    assert QuadraticTerms(MOST_LATENTS, 0, members=1).weight.numel() > 0
+def test_there_are_never_too_many_products():
+    sizes = {latent: PolynomialTerms(latent, 1, members=1) for latent in (3, 8, 20, 60)}
+    assert [terms.degree for terms in sizes.values()] == [5, 4, 2, 0]
+    assert all(terms.weight.shape[1] <= MOST for terms in sizes.values())
+    assert sizes[60].weight.numel() == 0
 
 
 def test_a_regression_in_parts_is_that_of_all_rows():

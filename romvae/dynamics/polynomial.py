@@ -1,0 +1,202 @@
+"""Polynomial terms of a latent vector field, fitted in closed form where they forecast better."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import combinations_with_replacement, product
+
+import torch
+from torch import Tensor
+
+from romvae.dynamics.optional_terms import OptionalTerms
+from romvae.dynamics.regression import RIDGES, ROWS, Regression, held_out
+
+__all__ = ["PolynomialTerms", "polynomial_start"]
+
+HIGHEST, MOST = 5, 1500
+"""Highest degree; lower where there would be more terms than this."""
+REACH = 5.0
+"""Standard deviations beyond which a latent counts no more in products: polynomial growth would end in infinity."""
+GAIN = 0.8
+"""Share of the linear field's mean square error that a polynomial must not exceed: more is a matter of luck."""
+JUDGES = 32
+"""Held-out trajectories that are forecast to choose."""
+_SPAN = 7
+"""Stored times of a difference quotient of sixth order."""
+
+
+class PolynomialTerms(OptionalTerms):
+    r"""A polynomial of the latents, its coefficients affine in the conditions c, one for each network.
+
+    Constant and linear terms belong to the linear path beside it, but not their products with c. Equations with
+    quadratic terms, as those of fluids, stay quadratic in any linear code, and `polynomial_start` is operator inference
+    then; in the codes of a deep encoder higher degrees take part. There are none where those of second degree are more
+    than `MOST` already.
+
+    Arguments:
+        latent: Number of latents.
+        conditions: Physical parameters.
+        members: Networks.
+
+    References:
+        Peherstorfer and Willcox (2016), Data-driven operator inference for nonintrusive projection-based model
+        reduction, doi:10.1016/j.cma.2016.03.025.
+    """
+
+    def __init__(self, latent: int, conditions: int, members: int) -> None:
+        degree = max(k for k in range(1, HIGHEST + 1) if k == 1 or _terms(latent, conditions, k) <= MOST)
+        self.degree = degree if degree > 1 else 0
+        super().__init__(torch.zeros(members, _terms(latent, conditions, self.degree), latent))
+        self.latent, self.conditions = latent, conditions
+        for k in range(2, self.degree + 1):
+            parent, last = _lists(latent, k)
+            self.register_buffer(f"parent{k}", parent, persistent=False)
+            self.register_buffer(f"last{k}", last, persistent=False)
+
+    def features(self, z: Tensor, c: Tensor, degree: int) -> Tensor:
+        """What the weights multiply, by degree: products of latents, and all of them and the latents times each c.
+
+        Arguments:
+            z: Standardised latents `(..., latent)`.
+            c: Conditions `(..., condition)`.
+            degree: Highest degree.
+        """
+        z = z.clamp(-REACH, REACH)
+        level, parts = z, []
+        for k in range(1, degree + 1):
+            if k > 1:
+                level = level[..., self.get_buffer(f"parent{k}")] * z[..., self.get_buffer(f"last{k}")]
+                parts.append(level)
+            if self.conditions:
+                parts.append((c.unsqueeze(-1) * level.unsqueeze(-2)).flatten(-2))
+        return torch.cat(parts, -1)
+
+    def forward(self, z: Tensor, c: Tensor) -> Tensor:
+        """Sum of the terms, `(member, batch, latent)`.
+
+        Arguments:
+            z: Standardised latents `(member, batch, latent)`.
+            c: Conditions `(member, batch, condition)`.
+        """
+        if self.idle:
+            return torch.zeros_like(z)
+        degree = self.degree if torch.compiler.is_exporting() else int(self.used)
+        weight = self.weight[:, : _terms(self.latent, self.conditions, degree)]
+        return torch.bmm(self.features(z, c, degree), weight)
+
+    @torch.no_grad()
+    def start_at(self, weight: Tensor | None) -> None:
+        """As `start`, with the weights up to some degree."""
+        if weight is None:
+            self.start(None)
+            return
+        degree = next(k for k in range(2, self.degree + 1) if _terms(self.latent, self.conditions, k) == len(weight))
+        self.start(torch.cat([weight, weight.new_zeros(self.weight.shape[1] - len(weight), self.latent)]))
+        self.used.fill_(float(degree))
+
+
+def polynomial_start(
+    terms: PolynomialTerms, z: Tensor, c: Tensor, linear: Tensor, stride: int, substeps: int
+) -> tuple[Tensor, Tensor] | None:
+    """A polynomial field by least squares on difference quotients of sixth order; None where a linear one is as good.
+
+    Degree and penalty, and whether there is such a field at all, are chosen by forecasts of every fifth trajectory to
+    its end, with the classical Runge-Kutta method in the steps that the model takes: where those are too long to follow
+    the field, it is not taken.
+
+    Arguments:
+        terms: What the polynomials are like.
+        z: Standardised latents `(trajectory, time, latent)`.
+        c: Parameters `(trajectory, parameter)`.
+        linear: The linear field that is known, `(1 + latent + parameter, latent)`, a constant first.
+        stride: Stored steps in the unit of time.
+        substeps: Runge-Kutta steps in the unit of time.
+
+    Returns:
+        The field's linear part, like `linear`, and the other terms up to the degree that was chosen.
+    """
+    z, c = z.detach().cpu().double(), c.detach().cpu().double()
+    held = held_out(c, len(z)) if z.shape[1] > _SPAN and terms.degree else None
+    if held is None:
+        return None
+    plain = len(linear)
+    counts = {k: plain + _terms(z.shape[-1], c.shape[-1], k) for k in range(2, terms.degree + 1)}
+    judged = held.nonzero()[:, 0]
+    judged = judged[:: -(-len(judged) // JUDGES)]
+    times = (z[judged], c[judged], stride, substeps)
+    fitted = Regression.of(_rates(terms, z[~held], c[~held], stride))
+    least = GAIN * _forecast_error(terms, linear.cpu().double(), 1, *times)
+    chosen = None
+    for degree, ridge in product(counts, RIDGES):
+        weights = fitted.weights(ridge, torch.arange(len(fitted.right)) < counts[degree])
+        error = _forecast_error(terms, weights[: counts[degree]], degree, *times, bound=least)
+        if error < least:
+            chosen, least = (degree, ridge), error
+    if chosen is None:
+        return None
+    degree, ridge = chosen
+    whole = Regression.of(_rates(terms, z, c, stride))
+    weights = whole.weights(ridge, torch.arange(len(whole.right)) < counts[degree])
+    return weights[:plain], weights[plain : counts[degree]]
+
+
+def _terms(latent: int, conditions: int, degree: int) -> int:
+    """How many there are up to a degree; none at degree 0."""
+    products = math.comb(latent + degree, degree) - 1
+    return products * (1 + conditions) - (latent if degree else 0)
+
+
+def _lists(latent: int, degree: int) -> tuple[Tensor, Tensor]:
+    """Each monomial of a degree as one of the degree before, by its place there, times a latent."""
+    before = {names: i for i, names in enumerate(combinations_with_replacement(range(latent), degree - 1))}
+    names = list(combinations_with_replacement(range(latent), degree))
+    return torch.tensor([before[each[:-1]] for each in names]), torch.tensor([each[-1] for each in names])
+
+
+def _features(terms: PolynomialTerms, z: Tensor, c: Tensor, degree: int) -> Tensor:
+    """`(..., feature)`: a constant, latents, conditions, and the terms up to a degree."""
+    plain = torch.cat([torch.ones_like(z[..., :1]), z, c], -1)
+    return plain if degree < 2 else torch.cat([plain, terms.features(z, c, degree)], -1)
+
+
+def _rates(terms: PolynomialTerms, z: Tensor, c: Tensor, stride: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Features and rates of change, some trajectories at once."""
+    times = z.shape[1] - _SPAN + 1
+    rows = torch.arange(0, len(z), max(1, -(-len(z) * times // ROWS)))
+    factors = (-1, 9, -45, 0, 45, -9, 1)
+    for some in rows.split(max(1, 4096 // times)):
+        part = z[some]
+        rate = torch.stack([w * part[:, k : k + times] for k, w in enumerate(factors)]).sum(0) * (stride / 60)
+        now = part[:, _SPAN // 2 : _SPAN // 2 + times]
+        conditions = c[some, None].expand(-1, times, -1)
+        yield _features(terms, now, conditions, terms.degree).flatten(0, 1), rate.flatten(0, 1)
+
+
+def _forecast_error(
+    terms: PolynomialTerms,
+    weights: Tensor,
+    degree: int,
+    z: Tensor,
+    c: Tensor,
+    stride: int,
+    substeps: int,
+    bound: float = math.inf,
+) -> float:
+    """Mean square error at large steps; infinite where it is not finite, or known to exceed a bound."""
+    state, total, h = z[:, 0], 0.0, 1 / substeps
+    ends = range(stride, z.shape[1], stride)
+
+    def field(state: Tensor) -> Tensor:
+        return _features(terms, state, c, degree) @ weights
+
+    for end in ends:
+        for _ in range(substeps):
+            k1 = field(state)
+            k2 = field(state + h / 2 * k1)
+            k3 = field(state + h / 2 * k2)
+            state = state + h / 6 * (k1 + 2 * k2 + 2 * k3 + field(state + h * k3))
+        total += float((state - z[:, end]).square().mean())
+        if not total < bound * len(ends):
+            return math.inf
+    return total / max(1, len(ends))
