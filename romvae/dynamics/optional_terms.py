@@ -9,7 +9,7 @@ __all__ = ["OptionalTerms"]
 
 
 class OptionalTerms(nn.Module):
-    """Weights that count, and are trained, where `used` is 1; else they stay nothing and cost nothing.
+    """Weights that count, and are trained, where `used` is not 0; else they stay nothing and cost nothing.
 
     Trained on trajectories that they do not describe, they would learn those by heart.
 
@@ -49,4 +49,4 @@ class OptionalTerms(nn.Module):
         for name, value in (("weight", self.weight), ("used", self.used)):
             state_dict.setdefault(prefix + name, torch.zeros_like(value))  # a model of an earlier version
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-        self.take_part(bool(self.used))
+        self.weight.requires_grad_(bool(self.used))
