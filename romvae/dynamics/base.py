@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
+from romvae.dynamics.optional_terms import OptionalTerms
 from romvae.errors import NumericsError
 
 __all__ = ["EnsembleDynamics", "LatentDynamics", "condition", "latent_scale", "step_pairs"]
@@ -151,6 +152,13 @@ class EnsembleDynamics(LatentDynamics):
         """
         mean = self.flow(history, c, dt)
         return Independent(Normal(mean, self.std.to(mean.dtype).expand_as(mean), validate_args=False), 1)
+
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):  # type: ignore[no-untyped-def]
+        if prefix + "linear" in state_dict:  # else it is the state of something else
+            for name, part in self.named_children():
+                if isinstance(part, OptionalTerms):
+                    part.complete(state_dict, f"{prefix}{name}.")
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def step_std(self, z: Tensor, c: Tensor) -> Tensor:
         """Standard deviation of the noise that a stochastic model draws in a large step, like `z`."""

@@ -20,8 +20,9 @@ class OdeDynamics(NetworkDynamics):
     r"""Neural ODE :math:`\dot z = f_m(z, c)`, a linear field plus a network, for steps of any length.
 
     Where they forecast better, and steps are short enough to follow them, polynomial terms stand beside the linear
-    field (`PolynomialTerms`; not with controls). What is then known in closed form stays as it is, and only the network
-    is trained: on windows of noisy codes, weights that the forecast hangs on would forget more than they learn.
+    field (`PolynomialTerms`; neither with controls nor with the adaptive solver). What is then known in closed form
+    stays as it is, and only the network is trained: on windows of noisy codes, weights that the forecast hangs on would
+    forget more than they learn.
 
     Time is counted in units of the largest step T. The fixed-step solver is the classical Runge-Kutta method of order
     four with `substeps` steps in T, and proportionally fewer, at least one, in a shorter step: `rollout(m + n)` is
@@ -67,8 +68,8 @@ class OdeDynamics(NetworkDynamics):
         generator = torch.Generator().manual_seed(seed)
         self.polynomial = PolynomialTerms(latent, inside, members)
         self.network = MemberPerceptron(members, [latent + inside] + [hidden] * depth + [latent], generator)
-        self.register_load_state_dict_post_hook(lambda module, keys: module._settle())
-        self._settle()
+        self.register_load_state_dict_post_hook(_settle)
+        _settle(self)
 
     def flow(self, history: Tensor, c: Tensor, dt: float | Tensor) -> Tensor:
         history, c = self.inputs(history, c)
@@ -144,11 +145,11 @@ class OdeDynamics(NetworkDynamics):
         self.polynomial.start_at(products)
         if products is not None:
             self.network.silence()
-        self._settle()
+        _settle(self)
 
-    def _settle(self) -> None:
-        """What is trained: beside polynomial terms, the network alone."""
-        alone = bool(self.polynomial.used)
-        self.linear.requires_grad_(not alone)
-        self.drift.requires_grad_(not alone)
-        self.polynomial.weight.requires_grad_(False)
+
+def _settle(model: OdeDynamics, *_: object) -> None:
+    """What is trained: beside polynomial terms, the network alone."""
+    model.linear.requires_grad_(model.polynomial.idle)
+    model.drift.requires_grad_(model.polynomial.idle)
+    model.polynomial.weight.requires_grad_(False)

@@ -15,6 +15,9 @@ class OptionalTerms(nn.Module):
 
     Arguments:
         weight: What they start as.
+
+    Attributes:
+        level: `used` as a number: graphs cannot branch on a tensor's value, and reading one stops a GPU.
     """
 
     weight: nn.Parameter
@@ -24,29 +27,35 @@ class OptionalTerms(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(weight)
         self.register_buffer("used", torch.tensor(0.0))
-        self.take_part(False)
+        self.level = 0
+        self.take_part(0)
 
     @torch.no_grad()
-    def take_part(self, on: bool) -> None:
-        """Whether the terms count, and are trained."""
-        self.used.fill_(float(on))
-        self.weight.requires_grad_(on)
+    def take_part(self, level: int) -> None:
+        """Whether the terms count, and are trained; a kind of them may tell levels above 0 apart."""
+        self.used.fill_(float(level))
+        self.level = int(level)
+        self.weight.requires_grad_(level > 0)
 
     @property
     def idle(self) -> bool:
-        """Whether they can be left out; an exported graph, which cannot branch on values, keeps them."""
-        return self.weight.numel() == 0 or not (torch.compiler.is_exporting() or bool(self.used))
+        """Whether they can be left out."""
+        return self.level == 0
+
+    def complete(self, state_dict: dict[str, Tensor], prefix: str) -> None:
+        """Adds what the state of a model of an earlier version lacks."""
+        for name, value in (("weight", self.weight), ("used", self.used)):
+            state_dict.setdefault(prefix + name, torch.zeros_like(value))
 
     @torch.no_grad()
     def start(self, weight: Tensor | None) -> None:
         """Takes part with these weights, the same for all networks; with None, not at all."""
-        self.take_part(weight is not None)
+        self.take_part(int(weight is not None))
         self.weight.zero_()
         if weight is not None:
             self.weight.copy_(weight.to(self.weight).expand_as(self.weight))
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):  # type: ignore[no-untyped-def]
-        for name, value in (("weight", self.weight), ("used", self.used)):
-            state_dict.setdefault(prefix + name, torch.zeros_like(value))  # a model of an earlier version
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-        self.weight.requires_grad_(bool(self.used))
+        self.level = int(self.used)
+        self.weight.requires_grad_(self.level > 0)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from romvae.dynamics.optional_terms import OptionalTerms
-from romvae.dynamics.regression import RIDGES, ROWS, Regression, held_out
+from romvae.dynamics.regression import RIDGES, ROWS, Regression, held_out, some_of
 
 __all__ = ["PolynomialTerms", "polynomial_start"]
 
@@ -22,6 +22,8 @@ GAIN = 0.8
 """Share of the linear field's mean square error that a polynomial must not exceed: more is a matter of luck."""
 JUDGES = 32
 """Held-out trajectories that are forecast to choose."""
+LONGEST = 500
+"""Large steps of these forecasts at most."""
 _SPAN = 7
 """Stored times of a difference quotient of sixth order."""
 
@@ -66,7 +68,8 @@ class PolynomialTerms(OptionalTerms):
         level, parts = z, []
         for k in range(1, degree + 1):
             if k > 1:
-                level = level[..., self.get_buffer(f"parent{k}")] * z[..., self.get_buffer(f"last{k}")]
+                parent, last = (self.get_buffer(f"{name}{k}").to(z.device) for name in ("parent", "last"))
+                level = level[..., parent] * z[..., last]
                 parts.append(level)
             if self.conditions:
                 parts.append((c.unsqueeze(-1) * level.unsqueeze(-2)).flatten(-2))
@@ -81,9 +84,8 @@ class PolynomialTerms(OptionalTerms):
         """
         if self.idle:
             return torch.zeros_like(z)
-        degree = self.degree if torch.compiler.is_exporting() else int(self.used)
-        weight = self.weight[:, : _terms(self.latent, self.conditions, degree)]
-        return torch.bmm(self.features(z, c, degree), weight)
+        weight = self.weight[:, : _terms(self.latent, self.conditions, self.level)]
+        return torch.bmm(self.features(z, c, self.level), weight)
 
     @torch.no_grad()
     def start_at(self, weight: Tensor | None) -> None:
@@ -93,7 +95,7 @@ class PolynomialTerms(OptionalTerms):
             return
         degree = next(k for k in range(2, self.degree + 1) if _terms(self.latent, self.conditions, k) == len(weight))
         self.start(torch.cat([weight, weight.new_zeros(self.weight.shape[1] - len(weight), self.latent)]))
-        self.used.fill_(float(degree))
+        self.take_part(degree)
 
 
 def polynomial_start(
@@ -122,9 +124,8 @@ def polynomial_start(
         return None
     plain = len(linear)
     counts = {k: plain + _terms(z.shape[-1], c.shape[-1], k) for k in range(2, terms.degree + 1)}
-    judged = held.nonzero()[:, 0]
-    judged = judged[:: -(-len(judged) // JUDGES)]
-    times = (z[judged], c[judged], stride, substeps)
+    judged = some_of(held.nonzero()[:, 0], JUDGES)
+    times = (z[judged, : 1 + LONGEST * stride], c[judged], stride, substeps)
     fitted = Regression.of(_rates(terms, z[~held], c[~held], stride))
     least = GAIN * _forecast_error(terms, linear.cpu().double(), 1, *times)
     chosen = None
@@ -163,14 +164,18 @@ def _features(terms: PolynomialTerms, z: Tensor, c: Tensor, degree: int) -> Tens
 def _rates(terms: PolynomialTerms, z: Tensor, c: Tensor, stride: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Features and rates of change, some trajectories at once."""
     times = z.shape[1] - _SPAN + 1
-    rows = torch.arange(0, len(z), max(1, -(-len(z) * times // ROWS)))
+    rows = some_of(torch.arange(len(z)), ROWS)
+    per_row = min(times, max(1, ROWS // len(rows)))
+    at = (torch.arange(per_row) * times) // per_row
     factors = (-1, 9, -45, 0, 45, -9, 1)
-    for some in rows.split(max(1, 4096 // times)):
-        part = z[some]
-        rate = torch.stack([w * part[:, k : k + times] for k, w in enumerate(factors)]).sum(0) * (stride / 60)
-        now = part[:, _SPAN // 2 : _SPAN // 2 + times]
-        conditions = c[some, None].expand(-1, times, -1)
-        yield _features(terms, now, conditions, terms.degree).flatten(0, 1), rate.flatten(0, 1)
+    for some in rows.split(max(1, 4096 // per_row)):
+        for times_at in at.split(4096):
+            # Each trajectory at times of its own: copies of one another are not asked for the same ones.
+            here = (times_at + 7 * some[:, None]) % times
+            parts = [z[some[:, None], here + k] for k in range(_SPAN)]
+            rate = torch.stack([w * part for w, part in zip(factors, parts, strict=True)]).sum(0) * (stride / 60)
+            conditions = c[some, None].expand(-1, len(times_at), -1)
+            yield _features(terms, parts[_SPAN // 2], conditions, terms.degree).flatten(0, 1), rate.flatten(0, 1)
 
 
 def _forecast_error(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from romvae.dynamics.base import condition, step_pairs
 from romvae.dynamics.optional_terms import OptionalTerms
-from romvae.dynamics.regression import RIDGES, ROWS, Regression, held_out
+from romvae.dynamics.regression import RIDGES, ROWS, Regression, held_out, some_of
 
 __all__ = ["LinearStart", "ProductTerms", "linear_start"]
 
@@ -168,8 +168,7 @@ def _blocks(
     """Features and increments, some trajectories at once; with products, which know the step, over smaller ones too."""
     steps = sorted({1, (stride + 1) // 2, stride}) if products else [stride]
     pairs = len(steps) * max(1, z.shape[1] - stride)
-    every = max(1, -(-len(z) * pairs // ROWS))
-    rows = torch.arange(0, len(z), every)
+    rows = some_of(torch.arange(len(z)), max(1, ROWS // pairs))
     for some in rows.split(max(1, 4096 // pairs)):
         driven = None if controls is None else controls[some]
         for step in steps:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["RIDGES", "ROWS", "Regression", "held_out"]
+__all__ = ["RIDGES", "ROWS", "Regression", "held_out", "some_of"]
 
 RIDGES = (1e-8, 1e-6, 1e-4, 1e-3, 1e-2, 1e-1)
 """Penalties that are tried."""
@@ -46,6 +46,13 @@ class Regression:
         penalty[0] = 1e-12 * self.rows
         solved = torch.linalg.solve(self.gram[rows][:, rows] + penalty.diag(), self.right[rows])
         return torch.zeros_like(self.right).index_copy(0, rows, solved / self.size[rows, None])
+
+
+def some_of(rows: Tensor, most: int) -> Tensor:
+    """At most so many of them, always the same random ones: every n-th may well be copies of one trajectory."""
+    if len(rows) <= most:
+        return rows
+    return rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:most].sort().values]
 
 
 def held_out(c: Tensor, n: int) -> Tensor | None:

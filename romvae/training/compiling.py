@@ -19,7 +19,7 @@ from romvae.nn.conv import ChannelDropout
 from romvae.nn.precision import in_precision
 from romvae.training.mean import MeanStage
 
-__all__ = ["Compiling", "decide_compiling"]
+__all__ = ["Compiling", "decide_compiling", "require_compiled"]
 
 logger = logging.getLogger("romvae.training")
 
@@ -73,9 +73,7 @@ def decide_compiling(stage: MeanStage, asked: Compile, snapshots: int, samples: 
         return Compiling(asked, False, "not asked for")
     if any(isinstance(part, ChannelDropout) for part in stage.vae.modules()):
         return _impossible(asked, "dropout draws from a generator of its own, which cannot be compiled")
-    gpu = accelerator == "gpu"
-    device = torch.device("cuda", torch.cuda.current_device()) if gpu else torch.device("cpu")
-    one_pass = _pass(stage, snapshots, samples, device)
+    one_pass = _pass(stage, snapshots, samples, accelerator)
     eager, rest = None, stage.steps - stage.done
     with in_precision(stage.networks(), stage.digits):
         if asked == "auto":
@@ -83,20 +81,49 @@ def decide_compiling(stage: MeanStage, asked: Compile, snapshots: int, samples: 
             if rest * eager < WORTH:
                 return Compiling(asked, False, f"{rest} steps of {eager:.2g} s are too short to earn it back", eager)
         logger.info("stage %s: compiling the networks; this takes about a minute", stage.name)
+        torch._dynamo.reset()  # it gives up without an error on code that was compiled for eight other networks
         with compiled(stage.networks()):
             begin = time.perf_counter()
-            try:
-                one_pass()
-            except torch.OutOfMemoryError:
-                raise
-            except Exception as error:  # whatever compilers say, it is one refusal
-                return _impossible(asked, " ".join(str(error).split())[:200])
+            reason = _reason(one_pass)
+            if reason:
+                return _impossible(asked, reason)
             compiling = time.perf_counter() - begin
             seconds = _seconds(one_pass) if eager is not None else None
     if eager is None or seconds is None:
         return Compiling(asked, True, "asked for", compiling_s=compiling)
     used, times = seconds < BETTER * eager, f"{seconds / eager:.2f} times the eager pass"
     return Compiling(asked, used, f"a compiled pass takes {times}", eager, seconds, compiling)
+
+
+def require_compiled(stage: MeanStage, snapshots: int, samples: int, accelerator: str) -> None:
+    """Compiles the stage's networks in this process too, where that was decided in another one.
+
+    Arguments:
+        stage: The stage.
+        snapshots: In a step of this process.
+        samples: Of the code of each of them.
+        accelerator: Where the stage is going to run.
+
+    Raises:
+        ConfigError: They cannot be compiled here.
+    """
+    one_pass = _pass(stage, snapshots, samples, accelerator)
+    torch._dynamo.reset()
+    with in_precision(stage.networks(), stage.digits), compiled(stage.networks()):
+        reason = _reason(one_pass)
+    if reason:
+        _impossible("on", reason)
+
+
+def _reason(one_pass: Callable[[], None]) -> str:
+    """Why a compiled pass is not possible; empty where it is."""
+    try:
+        one_pass()
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # whatever compilers say, it is one refusal
+        return " ".join(str(error).split())[:200] or type(error).__name__
+    return ""
 
 
 def _impossible(asked: Compile, reason: str) -> Compiling:
@@ -109,8 +136,10 @@ def _impossible(asked: Compile, reason: str) -> Compiling:
     return Compiling(asked, False, reason)
 
 
-def _pass(stage: MeanStage, snapshots: int, samples: int, device: torch.device) -> Callable[[], None]:
+def _pass(stage: MeanStage, snapshots: int, samples: int, accelerator: str) -> Callable[[], None]:
     """Encoder and decoder, forward and backward, on as many random snapshots as a step has."""
+    gpu = accelerator == "gpu"
+    device = torch.device("cuda", torch.cuda.current_device()) if gpu else torch.device("cpu")
     vae = stage.vae.to(device)
     generator = torch.Generator().manual_seed(0)
     layout = vae.encoder.layout

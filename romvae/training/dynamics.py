@@ -233,8 +233,9 @@ class DynamicsStage(Stage):
 
     @torch.no_grad()
     def _put(self, weights: list[Tensor]) -> None:
-        for p, value in zip(self.trained(), weights, strict=False):
-            p.copy_(value)
+        if weights:  # else there is nothing to keep yet
+            for p, value in zip(self.trained(), weights, strict=True):
+                p.copy_(value)
 
     def finish(self) -> None:
         """Puts the weights in place that are to be kept: the best ones, or their average."""
@@ -387,5 +388,8 @@ def _one_step_error(dynamics: EnsembleDynamics, codes: Codes) -> None:
     if codes.kept is not None:
         pairs = codes.kept[:, 1:].flatten()
         flat, c, after = flat[pairs], c[pairs], after[pairs]
-    step = dynamics(flat.unsqueeze(-2), c, float(dynamics.dt)).mean
-    dynamics.std.copy_((step - after).square().mean((0, 1)).sqrt().clamp_min(1e-6))
+    total = torch.zeros_like(dynamics.std, dtype=torch.float64)
+    for part in torch.arange(len(flat), device=flat.device).split(2**14):
+        step = dynamics(flat[part].unsqueeze(-2), c[part], float(dynamics.dt)).mean
+        total += (step - after[part]).double().square().mean(0).sum(0)
+    dynamics.std.copy_((total / len(flat)).sqrt().clamp_min(1e-6))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
@@ -31,11 +32,12 @@ from romvae.tensors import (
 )
 from romvae.training.batches import StepSeeds
 from romvae.training.calibrate import calibrate
-from romvae.training.compiling import decide_compiling
+from romvae.training.compiling import decide_compiling, require_compiled
 from romvae.training.compression import Balance, course_symmetry, data_symmetry, mean_training
 from romvae.training.dynamics import Codes, DynamicsPlan, train_dynamics
 from romvae.training.encoding import encoded_copies, sensitivity
 from romvae.training.end_to_end import fine_tune, finetune_plan, physics_name
+from romvae.training.mean import MeanStage
 from romvae.training.runner import run_stage
 from romvae.training.selection import choose_dynamics, install_dynamics
 from romvae.training.session import STAGES, History, Session, read_state
@@ -200,17 +202,25 @@ def fit(
 
     def run(stage: Stage, batches: StepSeeds) -> None:
         stamp.check()
-        try:
-            begun = session.within(stage.name)
-            start = 0 if begun is None else begun.step
-            options = None if watch is None else watch.options(stage, rom, parts.variance, start)
-            stage.digits = precision
+        begun = session.within(stage.name)
+        start = 0 if begun is None else begun.step
+        options = None if watch is None else watch.options(stage, rom, parts.variance, start)
+        stage.digits = precision
+        with _explained(stage.name, size):
+            if isinstance(stage, MeanStage):
+                compiling(stage, getattr(batches, "batch_size", size))
             run_stage(stage, batches, rom, session, accelerator, stepping, options, ranks)
-        except torch.OutOfMemoryError as error:
-            raise NotEnoughMemoryError(
-                f"stage {stage.name}: not enough GPU memory for batch_size {size} ({str(error).splitlines()[0]}). "
-                "Lower --training.batch-size or --model.channels, or use --training.device cpu"
-            ) from error
+
+    def compiling(stage: MeanStage, snapshots: int) -> None:
+        here = snapshots if ranks.size == 1 else len(range(snapshots)[ranks.share(snapshots)])
+        notes = session.history.notes
+        decided = "compile" in notes  # before an interruption
+        if not decided:
+            chosen = ranks.once(lambda: decide_compiling(stage, compile, here, terms["samples"], accelerator))
+            notes["compile"] = chosen.to_dict()
+        stage.compiled = notes["compile"]["used"]
+        if stage.compiled and (decided or not ranks.first):
+            require_compiled(stage, here, terms["samples"], accelerator)
 
     def mean_stage() -> None:
         if rom.choices["compression"] in LINEAR_COMPRESSION:
@@ -218,12 +228,7 @@ def fit(
         balance = Balance(rom, x, terms, session.history.notes.get("linear_error"), kept)
         session.history.notes["linear_error"] = balance.start
         stage, batches = mean_training(rom, x, terms, steps["vae"], rate, size, symmetry, seed, kept)
-        stage.look, stage.digits = balance.look, precision
-        if "compile" not in session.history.notes:  # else it was decided before an interruption
-            here = len(range(batches.batch_size)[ranks.share(batches.batch_size)])
-            decided = ranks.once(lambda: decide_compiling(stage, compile, here, terms["samples"], accelerator))
-            session.history.notes["compile"] = decided.to_dict()
-        stage.compiled = session.history.notes["compile"]["used"]
+        stage.look = balance.look
         run(stage, batches)
         session.history.notes.update(balance.notes())
 
@@ -299,6 +304,18 @@ def _begin(session: Session, rom: ROM, ranks: Ranks) -> None:
         install_dynamics(rom, chosen)
     rom.load_state_dict(session.found.model)
     logger.info("continuing in stage %s after step %d", session.found.stage, session.found.step)
+
+
+@contextmanager
+def _explained(stage: str, size: int) -> Iterator[None]:
+    """Says what to do where a GPU's memory is too small."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise NotEnoughMemoryError(
+            f"stage {stage}: not enough GPU memory for batch_size {size} ({str(error).splitlines()[0]}). "
+            "Lower --training.batch-size or --model.channels, or use --training.device cpu"
+        ) from error
 
 
 def _check_parts(rom: ROM, parts: Parts) -> None:

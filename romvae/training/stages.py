@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from romvae.errors import NumericsError
+from romvae.errors import CheckpointError, NumericsError
 from romvae.kinds import Precision
 from romvae.nn.observation import LocalGaussian
 from romvae.nn.precision import in_precision
@@ -126,7 +126,12 @@ class Stage(LightningModule):
         rise = 0.1 if total != 10 else 0.11  # torch divides by the length of the rise, 0.1 * total - 1
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, self.learning_rate, total_steps=total, pct_start=rise)
         if self._state:
-            optimiser.load_state_dict(self._state["optimiser"])
+            try:
+                optimiser.load_state_dict(self._state["optimiser"])
+            except ValueError as error:
+                raise CheckpointError(
+                    f"stage {self.name}: the state is of another version, which trained other weights. Train anew."
+                ) from error
             schedule.load_state_dict(self._state["schedule"])
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

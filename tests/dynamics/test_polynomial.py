@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
+import pickle
 
 import pytest
 import torch
 
 from romvae.dynamics.ode import OdeDynamics
-from romvae.dynamics.polynomial import MOST, REACH, PolynomialTerms
-from romvae.dynamics.regression import Regression, held_out
+from romvae.dynamics.polynomial import MOST, REACH, PolynomialTerms, _rates
+from romvae.dynamics.regression import ROWS, Regression, held_out, some_of
 
 DT = 0.02
 
@@ -60,6 +61,12 @@ def test_a_quadratic_equation_with_a_parameter_in_it_is_known_before_any_trainin
     _silent(model)
     # The difference quotient is of sixth order in a step of a tenth of the fastest time.
     assert _error(model, new, beside) < 5e-3
+    again = pickle.loads(pickle.dumps(OdeDynamics(3, 1, DT, 1, members=2, hidden=8, depth=1).double()))
+    again.load_state_dict(model.state_dict())
+    assert torch.equal(again.rollout(new[:, 0], beside, DT, 5), model.rollout(new[:, 0], beside, DT, 5))
+    for each in (model, again):  # beside them, the network alone
+        trained = {name for name, p in each.named_parameters() if p.requires_grad}
+        assert trained == {name for name, _ in each.named_parameters() if name.startswith("network.")}
     plain = OdeDynamics(3, 1, DT, 1, members=2, hidden=8, depth=1).double()
     plain.load_state_dict({name: value for name, value in model.state_dict().items() if "polynomial" not in name})
     assert not bool(plain.polynomial.used)  # a model of an earlier version has none
@@ -84,7 +91,7 @@ def test_a_linear_equation_gets_no_quadratic_terms(few):
     model.start_from_linear(z, c)
     assert float(model.polynomial.used) == 0.0
     model.rollout(z[:, 0], c, DT, 4).square().sum().backward()
-    assert model.polynomial.weight.grad is None
+    assert bool(model.linear.grad.any())  # without them, the linear field is trained
 
 
 def test_a_polynomial_of_any_degree_is_found_in_codes_that_bend_the_field():
@@ -148,3 +155,23 @@ def test_trajectories_with_the_same_parameters_are_judged_together():
     assert 0 < int(held.sum()) < 36
     assert torch.equal(held[:12], held[12:24])
     assert held_out(c[:9], 9) is None
+
+
+def test_moved_copies_of_few_trajectories_are_not_all_that_is_looked_at():
+    """Sixteen copies, one after the other: every n-th row would be the same trajectory again and again."""
+    rows = torch.arange(16 * 100)
+    assert len(torch.unique(some_of(rows, 100) % 100)) > 50
+    z, c = torch.randn(400, 300, 2, dtype=torch.float64), torch.randn(400, 0, dtype=torch.float64)
+    z[:, :, 0] = torch.arange(400, dtype=torch.float64)[:, None] / 100
+    features = torch.cat([f for f, _ in _rates(PolynomialTerms(2, 0, 1).double(), z, c, 1)])
+    assert len(features[:, 1].unique()) == 400
+    assert len(features) <= ROWS
+
+
+def test_a_part_of_a_state_leaves_the_terms_as_they_are():
+    model = torch.nn.ModuleDict({"a": OdeDynamics(3, 0, DT), "b": torch.nn.Linear(2, 2)})
+    count = model["a"].polynomial.weight.shape[1]
+    model["a"].polynomial.start_at(torch.ones(count, 3))
+    model.load_state_dict({"b.weight": torch.zeros(2, 2), "b.bias": torch.zeros(2)}, strict=False)
+    assert model["a"].polynomial.level > 1
+    assert bool(model["a"].polynomial.weight.all())

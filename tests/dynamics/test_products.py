@@ -43,7 +43,7 @@ def test_a_linear_equation_with_parameters_in_it_is_known_before_any_training(pa
     assert error < 2e-3
     plain = ResidualDynamics(4, parameters, DT, stride, members=2, hidden=8, depth=1).double()
     plain.load_state_dict(model.state_dict())
-    plain.products.take_part(False)
+    plain.products.take_part(0)
     without = plain.rollout(new[:, 0], beside, DT, 40)[:, 0].transpose(0, 1)
     assert float((without - new).detach().square().mean().sqrt()) > 50 * error
 
@@ -74,7 +74,7 @@ def test_the_regression_finds_the_map_it_was_given():
     weight = 0.05 * torch.randn(terms.weight.shape, generator=g, dtype=torch.float64)
     with torch.no_grad():
         terms.weight.copy_(weight)
-        terms.take_part(True)
+        terms.take_part(1)
         c = 2 * torch.rand(60, 1, generator=g, dtype=torch.float64) - 1
         path = [torch.randn(60, 3, generator=g, dtype=torch.float64)]
         for _ in range(8):
@@ -83,7 +83,7 @@ def test_the_regression_finds_the_map_it_was_given():
         start = linear_start(terms, torch.stack(path, 1), c, None, 1, 1e-8)
         again = ResidualDynamics(3, 1, DT, 1, members=1, hidden=4, depth=1).double()
         again.products.weight.copy_(start.products[None])
-        again.products.take_part(True)
+        again.products.take_part(1)
         again.linear.copy_(start.linear[None])
         again.biases[-1].copy_(start.offset)
         again.weights[-1].zero_()
@@ -95,7 +95,7 @@ def test_a_model_of_an_earlier_version_steps_as_it_did():
     model = ResidualDynamics(3, 2, DT, 2, members=2, hidden=8, depth=1)
     weights = {name: value for name, value in model.state_dict().items() if not name.startswith("products.")}
     other = ResidualDynamics(3, 2, DT, 2, members=2, hidden=8, depth=1, seed=5)
-    other.products.take_part(True)
+    other.products.take_part(1)
     other.load_state_dict(weights)
     z, c = torch.randn(4, 3), torch.randn(4, 2)
     assert torch.equal(model.rollout(z, c, DT, 5), other.rollout(z, c, DT, 5))
