@@ -161,13 +161,6 @@ class ROM(nn.Module):
         width, layers = DYNAMICS_SIZES.get(kinds["dynamics"], DYNAMICS_SIZES["residual"])
         # What a control, or the noise of a step, does within a longer step is not seen.
         single = bool(schema.controls) or kinds["transition"] == "gaussian"
-        if stride is None:
-            stride = 1 if single else largest_step(x)
-        elif not 1 <= stride <= (1 if single else ds.sizes[TIME] - 1):
-            raise ConfigError(
-                f"ROM.for_data: stride is {stride}, expected 1 to the {ds.sizes[TIME] - 1} steps of a trajectory, 1 "
-                "with controls or a Gaussian transition. Leave it out or lower it."
-            )
         config: dict[str, Any] = {
             "latent": latent,
             "patch": patch,
@@ -179,7 +172,7 @@ class ROM(nn.Module):
             "members": members,
             **kinds,
             "masked": mask is not None,
-            "stride": stride,
+            "stride": largest_step(x, stride, single),
             "steps": ds.sizes[TIME] - 1,
             "seed": seed,
         }

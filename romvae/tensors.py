@@ -10,6 +10,7 @@ import xarray as xr
 from torch import Tensor
 
 from romvae.canonical import mask_of
+from romvae.errors import ConfigError
 from romvae.memory import require_memory
 from romvae.normalise import Normaliser, ParameterScaling
 from romvae.ragged import even_part, existing, ragged_lengths
@@ -97,12 +98,28 @@ def control_tensor(ds: xr.Dataset, schema: Schema, scaling: ParameterScaling | N
     return scaling(torch.from_numpy(np.stack(columns, -1)))
 
 
-def largest_step(x: Tensor) -> int:
+def largest_step(x: Tensor, wanted: int | None = None, single: bool = False) -> int:
     """Stored steps in one large step of the dynamics: about a twentieth of the trajectory, at most ten.
 
     It is halved while the field changes by more than half of its size within it.
+
+    Arguments:
+        x: Normalised snapshots `(trajectory, time, channel, *space)`.
+        wanted: What was asked for.
+        single: Whether it has to be one.
+
+    Raises:
+        ConfigError: What was asked for is out of range.
     """
     steps = x.shape[1] - 1
+    most = 1 if single else steps
+    if wanted is not None:
+        if not 1 <= wanted <= most:
+            why = " with controls or a Gaussian transition" if single else ", the steps of a trajectory"
+            raise ConfigError(f"stride is {wanted}, expected 1 to {most}{why}. Leave it out, or change it.")
+        return wanted
+    if single:
+        return 1
     stride = max(1, min(10, round(steps / 20)))
     size = float(x.square().mean().sqrt())
     while stride > 1:

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from romvae.errors import ConfigError
 from romvae.invariance import _locked, shift_axes, symmetry_given
 from romvae.normalise import Normaliser
+from romvae.rom import ROM
 from romvae.schema import Schema
 from romvae.symmetry import Symmetry
 from romvae.tensors import field_tensor, largest_step
@@ -71,6 +73,17 @@ def test_the_large_step_covers_a_twentieth_of_the_trajectory_unless_the_field_ch
     fast = torch.cos(2.0 * torch.arange(201.0)).reshape(1, -1, 1, 1).expand(2, 201, 1, 4)
     assert largest_step(fast) == 1
     assert largest_step(slow[:, :6]) == 1
+    assert largest_step(slow, single=True) == 1
+
+
+def test_a_large_step_that_was_asked_for_is_taken_or_refused():
+    x = torch.ones(2, 21, 1, 4)
+    assert [largest_step(x, wanted) for wanted in (1, 7, 20)] == [1, 7, 20]
+    for wanted, single, most in ((0, False, 20), (21, False, 20), (2, True, 1)):
+        with pytest.raises(ConfigError, match=f"stride is {wanted}, expected 1 to {most}"):
+            largest_step(x, wanted, single)
+    rom = ROM.for_data(mock_snapshots(1, times=12), latent=3, channels=8, hidden=16, members=2, stride=3)
+    assert rom.dynamics.stride == rom.config["stride"] == 3
 
 
 def test_shifted_trajectories_are_taken_for_shifted_ones():

@@ -103,9 +103,9 @@ def polynomial_start(
 ) -> tuple[Tensor, Tensor] | None:
     """A polynomial field by least squares on difference quotients of sixth order; None where a linear one is as good.
 
-    Degree and penalty, and whether there is such a field at all, are chosen by forecasts of every fifth trajectory to
-    its end, with the classical Runge-Kutta method in the steps that the model takes: where those are too long to follow
-    the field, it is not taken.
+    Degree and penalty, and whether there is such a field at all, are chosen by forecasts of held-out trajectories, at
+    most `JUDGES` of every fifth one and over `LONGEST` large steps, with the classical Runge-Kutta method in the steps
+    that the model takes: where those are too long to follow the field, it is not taken.
 
     Arguments:
         terms: What the polynomials are like.

@@ -13,7 +13,7 @@ __all__ = ["RIDGES", "ROWS", "Regression", "held_out", "some_of"]
 RIDGES = (1e-8, 1e-6, 1e-4, 1e-3, 1e-2, 1e-1)
 """Penalties that are tried."""
 ROWS = 40_000
-"""Samples that a regression takes; more are thinned out evenly."""
+"""Samples that a regression takes; of more, some at random."""
 
 
 @dataclass(frozen=True)
