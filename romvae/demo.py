@@ -16,6 +16,7 @@ from romvae.report import write_metrics, write_report
 from romvae.rom import ROM
 from romvae.solvers import ensemble_bytes, get_case, simulate
 from romvae.training import History, fit
+from romvae.training.fallback import decisions
 
 __all__ = ["RECIPES", "Recipe", "run_demo"]
 
@@ -117,6 +118,7 @@ def run_demo(
         progress=progress,
     )
     comparison.metrics["seconds"]["total"] = time.perf_counter() - begin
+    comparison.metrics["kept"] = decisions(history.notes)
     return _finish(comparison, out, targets, begin, overwrite, report)
 
 

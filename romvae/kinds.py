@@ -12,6 +12,7 @@ __all__ = [
     "LOSS_DEFAULTS",
     "Compression",
     "DynamicsKind",
+    "Fallback",
     "FinetuneKind",
     "LossChoices",
     "ModelName",
@@ -110,6 +111,10 @@ class Choices(TypedDict, total=False):
 ObjectiveKind = Literal["elbo", "beta", "free_bits", "capacity"]
 """How the divergence of the codes counts in training: see `romvae.objectives`."""
 
+Fallback = Literal["auto", "never"]
+"""What to do where held-out trajectories say that training did not improve on what is known in closed form: `auto` goes
+back to POD in place of the autoencoder, and to linear dynamics in place of the network."""
+
 FinetuneKind = Literal["none", "crps", "likelihood", "mse"]
 """What decoded rollouts are scored by in the optional stage after the dynamics: the almost-fair continuous ranked
 probability score of the members, the negative log-likelihood, or the squared error of every member."""
@@ -135,6 +140,9 @@ class LossChoices(TypedDict, total=False):
     number of evaluations on held-out trajectories without a better forecast after which training stops, with the best
     weights kept (0: neither evaluations nor stops).
 
+    `fallback` is `auto` or `never`: see `Fallback`. The autoencoder is judged where it was trained on the bound for the
+    sake of its mean, the dynamics where no later stage trains it.
+
     Of the stage after it, which runs where `finetune` or `physics` is not `none`: it takes `finetune_steps` steps on
     decoded rollouts of at least `finetune_members` members; with `finetune_decoder` the decoder's mean is trained too;
     `physics` is `residual`, `conserved`, or a function residual(fields, grid, parameters, dt) of physical fields (with
@@ -152,6 +160,7 @@ class LossChoices(TypedDict, total=False):
     latent_consistency: float
     ema: float
     patience: int
+    fallback: Fallback
     finetune: FinetuneKind
     finetune_steps: int
     finetune_members: int
@@ -172,6 +181,7 @@ LOSS_DEFAULTS: dict[str, Any] = {
     "latent_consistency": 0.0,
     "ema": 0.0,
     "patience": 0,
+    "fallback": "auto",
     "finetune": "none",
     "finetune_steps": 300,
     "finetune_members": 4,

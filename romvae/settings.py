@@ -25,6 +25,7 @@ from romvae.kinds import (
     Compile,
     Compression,
     DynamicsKind,
+    Fallback,
     FinetuneKind,
     ModelName,
     ObjectiveKind,
@@ -165,6 +166,9 @@ class TrainingSettings(Settings):
     ema: float = Field(0.0, ge=0, lt=1, description="decay of the average of the dynamics' weights; 0 for none")
     patience: int = Field(
         0, ge=0, le=10**6, description="evaluations of the forecast without progress that end the dynamics; 0 for none"
+    )
+    fallback: Fallback = Field(
+        "auto", description="whether POD and linear dynamics take over where training did not improve on them"
     )
     finetune: FinetuneKind = Field("none", description="score of decoded rollouts to fine-tune on, after the dynamics")
     finetune_steps: int = Field(300, ge=1, le=10**8, description="steps of the fine-tuning")

@@ -163,6 +163,7 @@ def compare_run(run: RunFolder, ask: Asked, progress: Progress) -> Comparison:
     from romvae.baselines.model import load_model
     from romvae.comparison import compare as measure
     from romvae.solvers import CASES
+    from romvae.training.fallback import decisions
 
     history = run.history()
     case = CASES.get(str(snapshots.attrs.get("case")))
@@ -182,6 +183,7 @@ def compare_run(run: RunFolder, ask: Asked, progress: Progress) -> Comparison:
     if tried:
         scores = ", ".join(f"{kind} {score['crps']:.3g}" for kind, score in sorted(tried.items(), key=_by_score))
         comparison.info["model"]["dynamics_tried"] = f"CRPS of held-out forecasts: {scores}"
+    comparison.metrics["kept"] = decisions(history.get("notes", {}))
     comparison.info["configuration"] = run.settings()
     comparison.info["environment"] = {"training": run.environment(), "comparison": show_versions()}
     if case is not None:

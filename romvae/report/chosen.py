@@ -9,7 +9,17 @@ from typing import Any, Final
 from romvae.plot.style import baseline_title, plain
 from romvae.report.reading import lookup, number, percent, seconds_text
 
-__all__ = ["choice", "in_words", "is_baseline", "left_out_rows", "model_title", "possessive", "subject", "tried_rows"]
+__all__ = [
+    "choice",
+    "closed_form",
+    "in_words",
+    "is_baseline",
+    "left_out_rows",
+    "model_title",
+    "possessive",
+    "subject",
+    "tried_rows",
+]
 
 _PROSE: Final[Mapping[str, str]] = {
     "vae": "the ROM with an autoencoder",
@@ -82,6 +92,31 @@ def choice(metrics: Mapping[str, Any]) -> str:
         f"{percent(number(second, 'relative_l2'))}."
     )
     return f"{text} It has no latent code: what a code would tell is left out." if name else text
+
+
+def closed_form(metrics: Mapping[str, Any]) -> str:
+    """What of the ROM is known in closed form because training did not improve on it; empty where nothing is."""
+    kept = lookup(metrics, "kept")
+    found, moved = lookup(kept, "compression"), lookup(kept, "dynamics")
+    text = []
+    if found.get("kept") == "pod":
+        text.append(
+            f"POD compresses the fields, because on trajectories beside the training it is {_of(found, 'pod_error')} "
+            f"off and the trained autoencoder {_of(found, 'error')}."
+        )
+    scores = lookup(moved, "scores")
+    other = next((name for name in scores if name != "linear"), "")
+    if moved.get("kept") == "linear" and other:
+        text.append(
+            f"The latent dynamics is linear, because there its forecasts of the codes have a CRPS of "
+            f"{percent(number(scores, 'linear', 'crps'))} of the mean distance from the mean, and those of the trained "
+            f"network {percent(number(scores, other, 'crps'))}."
+        )
+    return " ".join(text)
+
+
+def _of(found: Mapping[str, Any], name: str) -> str:
+    return percent(number(found, name))
 
 
 def tried_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -37,6 +37,7 @@ from romvae.training.compression import Balance, course_symmetry, data_symmetry,
 from romvae.training.dynamics import Codes, DynamicsPlan, train_dynamics
 from romvae.training.encoding import encoded_copies, sensitivity
 from romvae.training.end_to_end import fine_tune, finetune_plan, physics_name
+from romvae.training.fallback import LinearCompression, better_of_two_dynamics, may_be_linear, may_be_pod
 from romvae.training.mean import MeanStage
 from romvae.training.runner import run_stage
 from romvae.training.selection import choose_dynamics, install_dynamics
@@ -90,7 +91,9 @@ def fit(
        carry no noise, what the variance must learn is the error on new trajectories.
     3. *Latent dynamics* on the encoded trajectories of `parts.train` and their symmetric copies. With
        `dynamics="auto"` every kind is trained for a fifth of the steps first, and the one with the best forecasts of
-       `parts.variance` for all of them; with a `patience` the same forecasts say when to stop.
+       `parts.variance` for all of them; with a `patience` the same forecasts say when to stop. Where these
+       trajectories say that training did not improve on POD, or on linear dynamics, those take its place (`fallback` in
+       `LossChoices`; in the history's notes as `compression` and `dynamics_kept`).
        Optionally, decoded rollouts are fine-tuned on the score of their fields, or held to the equation: `finetune` and
        `physics` in `LossChoices`.
     4. *Calibration* of the forecast's variance per lead time and field on `parts.calibration`.
@@ -230,7 +233,15 @@ def fit(
         stage, batches = mean_training(rom, x, terms, steps["vae"], rate, size, symmetry, seed, kept)
         stage.look = balance.look
         run(stage, batches)
+        if pod is not None and may_be_pod(rom, terms, parts.variance.sizes["trajectory"]):
+            session.history.notes["compression"] = pod.keep_better(rom.vae, unseen_snapshots(), ranks)
         session.history.notes.update(balance.notes())
+
+    def unseen_snapshots() -> Tensor:
+        part = _thinned(rom, parts.variance, budget)
+        new, _ = _tensors(rom, part)
+        there = existing_tensor(part)
+        return new.flatten(0, 1) if there is None else new[there]
 
     def variance_stage() -> None:
         part = _thinned(rom, parts.variance, budget)
@@ -248,8 +259,8 @@ def fit(
         weights = 1 / (std.square().mean((0, 1, 2)) if kept is None else std[:, kept].square().mean((0, 1)))
         own = ("ema", "patience", "latent_consistency")
         plan = DynamicsPlan(steps["dynamics"], 2 * rate, windows, large, seed, **{name: terms[name] for name in own})
-        held = None
-        if plan.patience or rom.choices["dynamics"] == "auto":
+        held, linear = None, may_be_linear(rom, terms, parts.variance.sizes["trajectory"])
+        if plan.patience or linear or rom.choices["dynamics"] == "auto":
             new, beside = _data(rom, parts.variance, budget)
             there = existing_tensor(parts.variance)
             encoded = encoded_copies(rom.vae, new, 1, Symmetry(), seed, report, there, ranks)
@@ -258,6 +269,8 @@ def fit(
                 found = choose_dynamics(rom, codes, held, weights, plan, passing, ranks)
                 session.history.notes["dynamics"] = found
         train_dynamics(rom.dynamics, codes, weights, plan, run, held=held, vae=rom.vae, started=started, ranks=ranks)
+        if held is not None and linear and not rom.dynamics.closed_form:
+            session.history.notes["dynamics_kept"] = better_of_two_dynamics(rom, codes, held, weights, plan, ranks)
 
     def passing(stage: Stage, batches: StepSeeds) -> None:
         run_stage(stage, batches, rom, Session(None, {}), accelerator, stepping, ranks=ranks)
@@ -274,6 +287,7 @@ def fit(
         part = parts.calibration
         calibrate(rom, *_data(rom, part, budget), seed, report, _controls(rom, part), existing_tensor(part), ranks)
 
+    pod = LinearCompression.of(rom)
     with session.signals(), ranks.guarded():
         _begin(session, rom, ranks)
         stages = (mean_stage, variance_stage, dynamics_stage, finetune_stage, calibration_stage)
@@ -299,8 +313,10 @@ def _begin(session: Session, rom: ROM, ranks: Ranks) -> None:
             rom.load_state_dict(ranks.once(rom.state_dict))
         session.save(STAGES[0], 0, rom.state_dict(), {})
         return
-    chosen = session.history.notes.get("dynamics", {}).get("kind")
-    if chosen is not None and rom.choices["dynamics"] == "auto":
+    notes = session.history.notes
+    chosen = notes.get("dynamics", {}).get("kind") if rom.choices["dynamics"] == "auto" else None
+    chosen = notes.get("dynamics_kept", {}).get("kept", chosen)
+    if chosen not in (None, rom.choices["dynamics"]):
         install_dynamics(rom, chosen)
     rom.load_state_dict(session.found.model)
     logger.info("continuing in stage %s after step %d", session.found.stage, session.found.step)

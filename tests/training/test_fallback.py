@@ -1,0 +1,153 @@
+"""Where training does not improve on what is known in closed form, that is kept."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+from romvae import ROM, fit, split
+from romvae.distributions import moments
+from romvae.errors import OutOfRangeWarning
+from romvae.latent.activity import reconstruction_error
+from romvae.testing import mock_snapshots
+
+STEPS = {"vae_steps": 4, "variance_steps": 4, "dynamics_steps": 4, "batch_size": 16, "threads": 1}
+
+
+class _KilledError(Exception):
+    pass
+
+
+def _turning(trajectories: int = 40, times: int = 12, points: int = 32, noise: float = 0.0) -> xr.Dataset:
+    """Two modes that turn into each other: linear in the field, and two POD modes hold all of it but the noise."""
+    rng = np.random.default_rng(0)
+    x = np.arange(points) / points
+    phase = rng.uniform(0, 2 * np.pi, (trajectories, 1, 1))
+    size = rng.uniform(0.5, 1.5, (trajectories, 1, 1))
+    t = np.arange(times)[None, :, None]
+    u = size * np.sin(2 * np.pi * x + phase - 0.3 * t)
+    u = u + noise * rng.standard_normal(u.shape)
+    ds = mock_snapshots(1, trajectories=trajectories, times=times, shape=(points,))
+    return ds.assign({name: (ds[name].dims, u.astype(np.float32)) for name in list(ds.data_vars)})
+
+
+def _fitted(data=None, choices=None, checkpoint=None, stop_at=None, **settings):
+    parts = split(_turning() if data is None else data, seed=0)
+    sizes = {"latent": 2, "channels": 4, "hidden": 8, "members": 3, "stride": 1}
+    rom = ROM.for_data(parts.train, **{**sizes, **(choices or {})})
+    calls = 0
+
+    def progress(*args) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == stop_at:
+            raise _KilledError
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", OutOfRangeWarning)
+        beside = {} if checkpoint is None else {"checkpoint": checkpoint, "checkpoint_every": 0.0}
+        history = fit(rom, parts, progress=progress, **beside, **{**STEPS, **settings})
+    return rom, history, parts, calls
+
+
+def _error(rom, part) -> float:
+    return reconstruction_error(rom.vae, rom.normalised(part, spacing=False)[0].flatten(0, 1))
+
+
+def test_pod_is_kept_where_it_holds_new_snapshots_better():
+    rom, history, parts, _ = _fitted()
+    pod = ROM.for_data(parts.train, latent=2, compression="pod")
+    other, told, *_ = _fitted(fallback="never")
+    found = history.notes["compression"]
+    assert found["kept"] == "pod"
+    assert found["pod_error"] < found["error"]
+    assert "compression" not in told.notes
+    assert _error(rom, parts.test) == pytest.approx(_error(pod, parts.test), rel=1e-3, abs=1e-6)
+    assert _error(rom, parts.test) < _error(other, parts.test)
+    assert rom.config["compression"] == "vae"
+
+
+def test_the_posterior_of_a_kept_pod_is_that_of_probabilistic_pca():
+    rom, history, parts, _ = _fitted(_turning(noise=0.1))
+    noise = history.notes["compression"]["pod_error"] ** 2 + rom.vae.decoder.floor**2
+    std = moments(rom.vae.encoder(rom.normalised(parts.test, spacing=False)[0].flatten(0, 1)))[1]
+    columns = rom.vae.decoder.mean.linear.weight
+    # The posterior of a linear Gaussian model, written out: (1 + W^T W / s^2)^-1.
+    exact = torch.linalg.inv(torch.eye(2) + columns.T @ columns / noise)
+    assert torch.allclose(std.square(), exact.diagonal().expand_as(std), rtol=1e-3)
+    assert float(std.min()) > 0.01
+
+
+def test_an_autoencoder_that_is_better_stays():
+    rng = np.random.default_rng(1)
+    ds = mock_snapshots(1, trajectories=40, times=12, shape=(32,))
+    x = np.arange(32) / 32
+    place = rng.uniform(0.2, 0.5, (40, 1, 1)) + 0.02 * np.arange(12)[None, :, None]
+    u = np.tanh((x - place) / 0.03).astype(np.float32)  # a front: a curve that no two modes hold
+    data = ds.assign({name: (ds[name].dims, u) for name in list(ds.data_vars)})
+    rom, history, parts, _ = _fitted(data, {"channels": 16}, vae_steps=300, augment="none")
+    found = history.notes["compression"]
+    assert found["kept"] == "network"
+    assert found["error"] < 0.5 * found["pod_error"]
+    pod = ROM.for_data(parts.train, latent=2, compression="pod")
+    assert _error(rom, parts.test) < 0.5 * _error(pod, parts.test)
+
+
+def test_linear_dynamics_is_kept_where_its_forecasts_are_better_and_survives_saving(tmp_path):
+    rom, history, parts, _ = _fitted()
+    found = history.notes["dynamics_kept"]
+    assert found["kept"] == rom.config["dynamics"] == "linear"
+    assert found["scores"]["linear"]["crps"] < found["scores"]["residual"]["crps"]
+    assert found["scores"]["linear"]["error"] < 1e-2
+    other = _fitted(fallback="never")[0]
+    assert other.config["dynamics"] == "residual"
+    rom.save(tmp_path / "rom")
+    again = ROM.load(tmp_path / "rom")
+    start = parts.test.isel(time=0)
+    first, second = (model.rollout(start, steps=11, members=3, seed=0) for model in (rom, again))
+    xr.testing.assert_identical(first, second)
+    truth = next(iter(parts.test.data_vars))
+    error = float(np.sqrt(((first[truth] - parts.test[truth]) ** 2).mean() / (parts.test[truth] ** 2).mean()))
+    assert error < 0.02
+
+
+def test_a_training_that_was_stopped_after_the_decisions_goes_on_with_them(tmp_path):
+    straight, told, _, calls = _fitted()
+    for stop_at in (3, 7, 11, calls - 1):
+        path = tmp_path / str(stop_at)
+        with pytest.raises(_KilledError):
+            _fitted(checkpoint=path, stop_at=stop_at)
+        again, found, *_ = _fitted(checkpoint=path)
+        assert found.notes["compression"] == told.notes["compression"]
+        assert found.notes["dynamics_kept"] == told.notes["dynamics_kept"]
+        for (name, a), b in zip(straight.state_dict().items(), again.state_dict().values(), strict=True):
+            assert torch.equal(a, b), name
+
+
+@pytest.mark.parametrize(
+    ("choices", "settings", "expected"),
+    [
+        ({}, {"objective": "beta", "beta": 2.0}, {"dynamics_kept"}),
+        ({"variance": "joint"}, {}, {"dynamics_kept"}),
+        ({"prior": "mixture"}, {}, {"dynamics_kept"}),
+        ({"compression": "pod"}, {}, {"dynamics_kept"}),
+        ({"dynamics": "linear"}, {}, {"compression"}),
+        ({"transition": "gaussian"}, {}, {"compression"}),
+        ({}, {"finetune": "mse", "finetune_steps": 2}, {"compression"}),
+        ({}, {"fallback": "never"}, set()),
+    ],
+)
+def test_what_was_asked_for_beyond_a_good_mean_is_left_as_it_is(choices, settings, expected):
+    notes = _fitted(choices=choices, **settings)[1].notes
+    assert {"compression", "dynamics_kept"} & set(notes) == expected
+
+
+def test_few_held_out_trajectories_decide_nothing():
+    data = _turning(trajectories=14)
+    _, history, parts, _ = _fitted(data)
+    assert parts.variance.sizes["trajectory"] < 4
+    assert not {"compression", "dynamics_kept"} & set(history.notes)
