@@ -83,3 +83,15 @@ def test_data_of_no_case_are_called_by_their_name() -> None:
     comparison.info.pop("title", None)
     comparison.info["source"] = "run<1>.h5"
     assert "<h1>run&lt;1&gt;.h5: reduced-order model report</h1>" in render(comparison)
+
+
+def test_what_is_known_in_closed_form_is_said_where_it_was_kept():
+    plainly = {"rom": {"relative_l2": 0.02}, "baselines": {"persistence": {"relative_l2": 0.5}}}
+    pod = {"compression": {"kept": "pod", "error": 0.08, "pod_error": 0.03}}
+    linear = {"dynamics": {"kept": "linear", "scores": {"gru": {"crps": 0.2}, "linear": {"crps": 0.1}}}}
+    network = {"compression": {**pod["compression"], "kept": "network"}, "dynamics": {"kept": "gru", "scores": {}}}
+    said = " ".join(verdict({**plainly, "kept": {**pod, **linear}}))
+    assert all(part in said for part in ("POD compresses", "3.0 %", "8.0 %"))
+    assert all(part in said for part in ("dynamics is linear", "10 %", "20 %"))
+    assert verdict({**plainly, "kept": network}) == verdict(plainly)
+    assert "dynamics" not in " ".join(verdict({**plainly, "kept": pod}))
