@@ -190,7 +190,7 @@ class HybridRun:
         if self.mask is not None:
             flat = flat[..., torch.from_numpy(self.mask.ravel())]
         std = flat.sqrt()
-        calibrated = scaled(factor[..., None], std, self.rom.calibration.powers, 2) * std
+        calibrated = scaled(factor[..., None], std, self.rom.calibration.spread, 2) * std
         return np.asarray(calibrated.square().mean(-1).sqrt().amax(-1).double().numpy())
 
     def _size(self, difference: Tensor) -> Tensor:

@@ -310,7 +310,7 @@ def calibrated(
     factor = factor.to(moments.mean).reshape(len(moments.lead), 1, -1, *trailing)
     width = width.to(moments.mean).reshape(factor.shape)
     given = (moments.decoder_var + moments.dynamics_var).sqrt()
-    factor = scaled(factor, given, calibration.powers, 2)
+    factor = scaled(factor, given, calibration.spread, 2)
     total = factor * given
     result = {
         "std": total,

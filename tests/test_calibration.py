@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from romvae.calibration import Calibration, conformal_quantile, raised_largest, scaled
+from romvae.calibration import Calibration, conformal_quantile, frontier, scaled
 from romvae.errors import DataError
 
 
@@ -113,12 +113,12 @@ def test_a_spread_that_is_too_uneven_or_too_even_is_put_right(power):
     errors, claimed = _uneven(power)
     leads = torch.arange(4)
     calibration = Calibration(2).fit(leads, errors.abs() / claimed, std=claimed)
-    torch.testing.assert_close(calibration.exponent, torch.full((2,), power))
+    torch.testing.assert_close(1 + calibration.shape[:, 0], torch.full((2,), power))
     factor, width = calibration.at(leads, 0.9)
     torch.testing.assert_close(factor, torch.tensor([1.0, 2.0, 3.0, 5.0])[:, None].expand(-1, 2), rtol=0.03, atol=0)
     fresh, given = _uneven(power, seed=50)
     shape = (4, 2, 1, 1)
-    std = scaled(factor.reshape(shape), given, calibration.powers, 1) * given
+    std = scaled(factor.reshape(shape), given, calibration.spread, 1) * given
     # Spread over error is 1, and every part of the range of spreads is covered alike.
     assert float((std.square().mean() / fresh.square().mean()).sqrt()) == pytest.approx(1, abs=0.03)
     inside = (fresh.abs() <= width.reshape(shape) * std).double()
@@ -129,34 +129,75 @@ def test_a_spread_that_is_too_uneven_or_too_even_is_put_right(power):
 def test_few_trajectories_leave_the_exponent_alone():
     errors, claimed = _uneven(0.5, n=19)
     calibration = Calibration(2).fit(torch.arange(4), errors.abs() / claimed, std=claimed)
-    assert calibration.powers is None
+    assert calibration.spread is None
 
 
-def test_the_largest_ratio_of_all_points_goes_with_the_exponent():
-    """A sample of the points bounds nothing for all of them: the widest band must hold the others too."""
+@pytest.mark.parametrize("amount", [1.0, 3.0])
+def test_a_spread_that_is_wrong_where_it_is_largest_is_put_right_there(amount):
+    """No power of the spread is right for this: the errors exceed it by a factor at the top tenth of its range only."""
+
+    def draw(seed):
+        claimed = (0.7 * _noise(4, 1, 60, 400, seed=seed)).exp()
+        true = claimed * torch.where(claimed > 2.5, amount, 1.0)
+        return true * _noise(4, 1, 60, 400, seed=seed + 1), claimed, true
+
+    errors, claimed, _ = draw(5)
+    leads = torch.arange(4)
+    calibration = Calibration(1).fit(leads, errors.abs() / claimed, std=claimed)
+    fresh, given, true = draw(50)
+    factor = calibration.at(leads, 0.9)[0].reshape(4, 1, 1, 1)
+    std = scaled(factor, given, calibration.spread, 1) * given
+    assert float((std.square().mean() / fresh.square().mean()).sqrt()) == pytest.approx(1, abs=0.05)
+    away = (given < 2.2) | (given > 2.8)  # the step itself is spread over a bin
+    assert float((std / true)[away].log().square().mean().sqrt()) < 0.06
+
+
+@pytest.mark.parametrize("most", [8, 256])
+def test_the_largest_ratio_is_among_the_candidates_whatever_the_growing_function_is(most):
+    generator = torch.Generator().manual_seed(0)
+    std = torch.rand(5, 3, 1000, generator=generator).mul(6).exp()
+    error = std.sqrt() * torch.randn(5, 3, 1000, generator=generator).abs()
+    error[0], std[1] = 0.0, 1.0
+    ratio, narrow = frontier(error, std, most)
+    for h in (torch.sqrt, torch.ones_like, lambda v: v, lambda v: v**3, lambda v: 1 + (v > 20.0).float()):
+        found, exact = (ratio * narrow / h(narrow)).amax(-1), (error / h(std)).amax(-1)
+        assert bool((found >= exact * (1 - 1e-5)).all())
+        if most == 256:
+            torch.testing.assert_close(found, exact, rtol=1e-5, atol=0)
+
+
+def test_bands_hold_all_points_though_a_sample_of_them_was_looked_at():
     errors, claimed = _uneven(0.5)
     some = slice(0, 40)
-    largest = raised_largest(errors.abs(), claimed)
-    ratio = errors.abs() / claimed
-    sampled = Calibration(2).fit(torch.arange(4), ratio[..., some], largest, std=claimed[..., some])
-    whole = Calibration(2).fit(torch.arange(4), ratio, std=claimed)
-    assert torch.equal(sampled.exponent, whole.exponent)
-    factor = (sampled.at(torch.arange(4), 0.9)[0] / whole.at(torch.arange(4), 0.9)[0])[..., None]
-    torch.testing.assert_close(sampled.bands.field_score[-1] * factor, whole.bands.field_score[-1], rtol=1e-4, atol=0)
+    leads = torch.arange(4)
+    ratio = (errors.abs() / claimed)[..., some]
+    calibration = Calibration(2).fit(leads, ratio, frontier(errors.abs(), claimed), std=claimed[..., some])
+    factor = calibration.at(leads, 0.9)[0].reshape(4, 2, 1, 1)
+    std = scaled(factor, claimed, calibration.spread, 1) * claimed
+    largest = (errors.abs() / std).amax(-1)
+    width = calibration.width(leads, 0.9, "field", 1.0)[..., None]
+    share = (largest <= width * (1 + 1e-5)).double().mean(-1)
+    # The k-th smallest of 60 scores, k = ceil(0.9 * 61) = 55, where all of them are those of all points.
+    torch.testing.assert_close(share, torch.full_like(share, 55 / 60), rtol=0, atol=0.02)
 
 
 def test_a_calibration_without_exponents_loads_as_it_was():
     calibration = Calibration(2).fit(torch.arange(6), _noise(6, 2, 8, 20).abs())
     weights = calibration.state_dict()
-    del weights["exponent"]
+    del weights["shape"]
     other = Calibration(2)
-    other.load_state_dict(weights)
-    assert other.powers is None
+    other.load_state_dict(dict(weights))
+    assert other.spread is None
+    other.load_state_dict({**weights, "exponent": torch.tensor([0.5, 1.2])})
+    given = torch.logspace(-6, 6, 50).reshape(1, 1, -1).expand(1, 2, -1)
+    powers = torch.tensor([0.5, 1.2]).reshape(2, 1)
+    torch.testing.assert_close(scaled(torch.ones(()), given, other.spread, 1) * given, given**powers, rtol=1e-4, atol=0)
 
 
 def test_a_field_whose_spread_vanishes_somewhere_leaves_the_other_its_exponent():
     errors, claimed = _uneven(0.5)
     claimed[:, 1, 0, 0] = 0.0
     ratio = errors.abs() / claimed.clamp_min(1e-6)
-    found = Calibration(2).fit(torch.arange(4), ratio, std=claimed).exponent
-    assert found.tolist() == [0.5, 1.0]
+    found = Calibration(2).fit(torch.arange(4), ratio, std=claimed).shape
+    assert (1 + found[:, 0]).tolist() == [0.5, 1.0]
+    assert not found[1, 3:].any()

@@ -284,7 +284,7 @@ def _dataset(rom: ROM, path: Tensor, level: float) -> dict[str, Any]:
     rows = []
     for part in forecast_moments(rom.vae, path.to(dtype), torch.arange(len(path))):
         given = part.decoder_var.sqrt()
-        decoder = (scaled(factor, given, rom.calibration.powers, 2) * given).square()
+        decoder = (scaled(factor, given, rom.calibration.spread, 2) * given).square()
         stds = [s.sqrt() for s in (decoder + part.dynamics_var, decoder, part.dynamics_var)]
         physical = [rom.normaliser.inverse(part.mean.flatten(0, 1)).reshape(part.mean.shape)]
         physical += [rom.normaliser.inverse_std(s.flatten(0, 1)).reshape(s.shape) for s in stds]

@@ -83,5 +83,5 @@ class LatentSystem:
     def _read(self, z: Tensor) -> tuple[Tensor, Tensor]:
         p = self.rom.vae.decoder(z.to(self.dtype))
         std = p.variance.double().sqrt()
-        variance = (scaled(self.factor.double(), std, self.rom.calibration.powers, 1) * std).square()
+        variance = (scaled(self.factor.double(), std, self.rom.calibration.spread, 1) * std).square()
         return self.sensors(p.mean.flatten(1)), self.sensors.variance(variance.flatten(1))

@@ -104,7 +104,8 @@ class BaselineModel:
         ratio = torch.from_numpy(np.maximum(residual / width[:, None], NEGLIGIBLE)).permute(1, 2, 0, 3)
         pick = torch.from_numpy(np.sort(np.random.default_rng(0).permutation(ratio.shape[-1])[:POINTS]))
         calibration = Calibration(len(schema.fields))
-        calibration.fit(torch.from_numpy(leads), ratio[..., pick].float(), ratio.amax(-1).float())
+        largest = ratio.amax(-1, keepdim=True).float()
+        calibration.fit(torch.from_numpy(leads), ratio[..., pick].float(), (largest, torch.ones_like(largest)))
         return cls(baseline, schema, calibration, width, steps, mask)
 
     def rollout(

@@ -12,11 +12,10 @@ from romvae.calibration.conformal import (
     share_quantile,
     trajectories_needed,
 )
-from romvae.calibration.exponent import EXPONENTS, raised_largest, scaled
 from romvae.calibration.scalars import ScalarScores
+from romvae.calibration.spread import frontier, scaled
 
 __all__ = [
-    "EXPONENTS",
     "LEVELS",
     "SHARES",
     "Bands",
@@ -26,7 +25,7 @@ __all__ = [
     "ScalarScores",
     "conformal_quantile",
     "coverage_law",
-    "raised_largest",
+    "frontier",
     "rank_of",
     "scaled",
     "share_quantile",

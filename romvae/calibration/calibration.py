@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from romvae.calibration.bands import Bands, Interval
 from romvae.calibration.conformal import Guarantee, conformal_quantile, rank_of
-from romvae.calibration.exponent import EXPONENTS, best_exponents, raised
 from romvae.calibration.lead import interpolate, smooth
 from romvae.calibration.scalars import ScalarScores
+from romvae.calibration.spread import best_spread, power_law, reshaped
 from romvae.errors import ConfigError, DataError
 
 __all__ = ["FEW", "LEVELS", "Calibration"]
@@ -22,12 +22,12 @@ FEW = 50
 class Calibration(nn.Module):
     r"""Per lead time and field: a factor on the variance, and half-widths of intervals in standard deviations.
 
-    The calibrated standard deviation is :math:`s \sigma^b` in normalised units. The exponent b of a field says how much
-    of the structure of the networks' spread is borne out by the errors: below 1 where they are sure here and unsure
-    there by more than they should be, which would let the factor grow for the sake of the points where the spread is
-    too small. With it, the variance factor is :math:`s^2 = \overline{r^2 / \sigma^{2b}}` over points and calibration
+    The calibrated standard deviation is :math:`s\, h(\sigma)` in normalised units. The function h of a field grows, and
+    says what the networks' spread is worth: at every level of it, h is as large as the errors are there
+    (`best_spread`). Without it, one factor would be decided by the points where the spread is far too small, or too
+    large. With it, the variance factor is :math:`s^2 = \overline{r^2 / h(\sigma)^2}` over points and calibration
     trajectories, the exact minimiser of the Gaussian likelihood under a scaling. The half-width of the interval of a
-    level is the split-conformal quantile of :math:`|r| / (s \sigma^b)`, over all points for a single value, and over
+    level is the split-conformal quantile of :math:`|r| / (s\, h(\sigma))`, over all points for a single value, and over
     one score per trajectory for `bands`. With few trajectories the factors, and the widths for single values, are
     averaged over neighbouring lead times. Everything is interpolated in the lead time between the stored ones and held
     constant beyond the last.
@@ -48,7 +48,7 @@ class Calibration(nn.Module):
     half_width: Tensor
     levels: Tensor
     trajectories: Tensor
-    exponent: Tensor
+    shape: Tensor
 
     def __init__(self, fields: int, leads: int = 1) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class Calibration(nn.Module):
         quantiles = normal.icdf(0.5 + levels / 2)
         self.register_buffer("half_width", quantiles[:, None, None].expand(-1, leads, fields).clone())
         self.register_buffer("trajectories", torch.tensor(0))
-        self.register_buffer("exponent", torch.ones(fields))
+        self.register_buffer("shape", power_law(torch.ones(fields)))
         self.bands = Bands(fields)
         self.quantities = ScalarScores()
 
@@ -72,7 +72,7 @@ class Calibration(nn.Module):
         self,
         lead: Tensor,
         ratio: Tensor,
-        largest: Tensor | None = None,
+        largest: tuple[Tensor, Tensor] | None = None,
         reached: Tensor | None = None,
         std: Tensor | None = None,
     ) -> Calibration:
@@ -81,12 +81,13 @@ class Calibration(nn.Module):
         Arguments:
             lead: Lead times in stored steps, increasing, shape `(lead,)`.
             ratio: |r| / sigma before calibration, shape `(lead, field, trajectory, point)`.
-            largest: Largest ratio of each trajectory, `(lead, field, trajectory)`, where `ratio` holds a sample of
-                the points; with `std`, for each of `EXPONENTS`, on a first axis. None takes it from `ratio`.
+            largest: Where `ratio` holds a sample of the points, from `frontier` of all of them: ratios and deviations
+                that the largest one of each trajectory is among, each `(lead, field, trajectory, candidate)`. None
+                takes it from `ratio`.
             reached: Which lead times each trajectory reaches, boolean `(lead, trajectory)`, where some end early; the
                 other ratios are not looked at. A factor and a width rest on the trajectories that reach their lead
                 time; bands, and the number of trajectories of every statement, on those that reach the last one.
-            std: sigma in normalised units, the shape of `ratio`; None leaves the exponents at 1.
+            std: sigma in normalised units, the shape of `ratio`; None leaves h(sigma) = sigma.
 
         Raises:
             DataError: There is no calibration trajectory, or none reaches the last lead time.
@@ -96,13 +97,11 @@ class Calibration(nn.Module):
         n = ratio.shape[2] if reached is None else int(reached.all(0).sum())
         if n < 1:
             raise DataError("calibration: no trajectory to calibrate on. Give the split a calibration part.")
-        self.exponent = torch.ones(ratio.shape[1])
+        self.shape = power_law(torch.ones(ratio.shape[1]))
         if std is not None:
-            self.exponent = best_exponents(lead, ratio, std, reached)
-            ratio = raised(ratio, std, self.exponent)
-            if largest is not None:
-                chosen = [EXPONENTS.index(round(float(b), 1)) for b in self.exponent]
-                largest = torch.stack([largest[k, :, f] for f, k in enumerate(chosen)], 1)
+            self.shape = best_spread(lead, ratio, std, reached)
+            ratio = reshaped(ratio, std, self.shape)
+        tops = ratio.amax(-1) if largest is None else reshaped(*largest, self.shape).amax(-1)
         if reached is None:
             square = ratio.double().square().mean(3)
             factor = ratio.double().square().mean((2, 3))
@@ -120,7 +119,7 @@ class Calibration(nn.Module):
                 ]
             )
             whole = reached.all(0)
-            ratio, largest = ratio[:, :, whole], None if largest is None else largest[..., whole]
+            ratio, tops = ratio[:, :, whole], tops[..., whole]
             square = ratio.double().square().mean(3)
         # Levels that take more trajectories have the width of a Gaussian, maybe less than that of a lower level.
         widths = widths.cummax(0).values
@@ -133,7 +132,7 @@ class Calibration(nn.Module):
             widths = smooth(widths.double().log().movedim(0, -1)).exp().movedim(-1, 0)
         self.variance_factor, self.half_width = factor.float(), widths.float()
         self.trajectories = torch.tensor(n)
-        self.bands.fit(lead, ratio, factor.sqrt(), alone.sqrt(), ratio.amax(-1) if largest is None else largest)
+        self.bands.fit(lead, ratio, factor.sqrt(), alone.sqrt(), tops)
         self.quantities = ScalarScores()
         return self
 
@@ -158,9 +157,9 @@ class Calibration(nn.Module):
         return std.float(), (wanted * interpolate(self.lead, at_level, lead)).float()
 
     @property
-    def powers(self) -> Tensor | None:
-        """Exponents less 1, `(field,)`, as `scaled` takes them; None where all are 1."""
-        return None if bool((self.exponent == 1).all()) else self.exponent - 1
+    def spread(self) -> Tensor | None:
+        """The function h as `scaled` takes it, `(field, numbers)`; None where h(sigma) = sigma."""
+        return None if bool((self.shape[:, 3:] == 0).all() and (self.shape[:, 0] == 0).all()) else self.shape
 
     def width(self, lead: Tensor, level: float, interval: Interval = "point", share: float = 0.9) -> Tensor:
         """Half-width in calibrated standard deviations, `(time, field)`, for any kind of interval.
@@ -218,6 +217,7 @@ class Calibration(nn.Module):
         for name, shape in expected.items():  # the number of lead times is free, the rest must fit
             if prefix + name in state_dict and tuple(state_dict[prefix + name].shape) == shape and leads:
                 setattr(self, name, torch.empty_like(state_dict[prefix + name]))
-        state_dict.setdefault(prefix + "exponent", torch.ones(fields))  # a ROM of an earlier version
+        exponent = state_dict.pop(prefix + "exponent", torch.ones(fields))  # of earlier versions, or not even that
+        state_dict.setdefault(prefix + "shape", power_law(exponent))
         self.bands.expect(leads, int(state_dict.get(prefix + "bands.run_score", self.bands.run_score).shape[-1]))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

@@ -29,7 +29,7 @@ class Forecast(Part):
     factor: Tensor
     width: Tensor
     weights: Tensor
-    powers: Tensor | None
+    spread: Tensor | None
 
     def __init__(self, rom: ROM, plan: Plan) -> None:
         super().__init__(rom)
@@ -39,7 +39,7 @@ class Forecast(Part):
         leads = torch.arange(int(calibration.lead[-1].ceil()) + 1)
         self.register_buffer("factor", calibration.at(leads, plan.level)[0])
         self.register_buffer("width", calibration.width(leads, plan.level, plan.interval, plan.share).clone())
-        self.register_buffer("powers", calibration.powers)
+        self.register_buffer("spread", calibration.spread)
         counts = torch.bincount(torch.arange(plan.members) % networks, minlength=networks)
         self.register_buffer("weights", (counts / plan.members)[: min(networks, plan.members)].float())
 
@@ -55,7 +55,7 @@ class Forecast(Part):
         trailing = (latents.shape[0], 1, -1, *[1] * (mean.ndim - 3))
         factor, width = self.factor[row].reshape(trailing), self.width[row].reshape(trailing)
         given = (within + between).sqrt()
-        factor = scaled(factor, given, self.powers, 2)
+        factor = scaled(factor, given, self.spread, 2)
         total = factor * given
         half = torch.where(total > 0, width * total, torch.zeros_like(total))
         stds = {

@@ -10,7 +10,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from romvae.calibration import raised_largest, trajectories_needed
+from romvae.calibration import frontier, trajectories_needed
 from romvae.canonical import canonical
 from romvae.distributions import mixture_moments
 from romvae.errors import DataError
@@ -96,18 +96,24 @@ def calibrate(
             std = (decoder_var + dynamics_var).sqrt().flatten(3)
             widths.append(std[..., pick])
             parts.append(error[..., pick] / widths[-1])
-            tops.append(raised_largest(error[..., inside], std[..., inside]))
+            if len(pick) < len(inside):
+                tops.append(torch.stack(frontier(error[..., inside], std[..., inside])))
             chunks.append(quantity_scores(rom, truth, mean, var, watched))
         ratios.append(torch.cat(parts).transpose(1, 2))
         stds.append(torch.cat(widths).transpose(1, 2))
-        largest.append(torch.cat(tops, 1).transpose(2, 3))
+        if tops:
+            largest.append(torch.cat(tops, 1).transpose(2, 3))
         for name, found in scores.items():
             found.append(np.concatenate([chunk[name] for chunk in chunks], 1))
     every = ranks.gathered((ratios, largest, stds, scores))
     ratios, largest = [part for its, *_ in every for part in its], [part for _, its, *_ in every for part in its]
     stds = [part for _, _, its, _ in every for part in its]
     scores = {name: [part for *_, its in every for part in its[name]] for name in scores}
-    rom.calibration.fit(leads, torch.cat(ratios, 2), torch.cat(largest, 3), reached, torch.cat(stds, 2))
+    candidates = None
+    if largest:
+        candidate_ratios, candidate_stds = torch.cat(largest, 3)
+        candidates = (candidate_ratios, candidate_stds)
+    rom.calibration.fit(leads, torch.cat(ratios, 2), candidates, reached, torch.cat(stds, 2))
     if reached is not None:  # quantities rest on the trajectories that reach the last lead time
         to_the_end = reached.all(0).numpy()
         scores = {name: [np.concatenate(found)[to_the_end]] for name, found in scores.items()}

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from romvae.assembly import LINEAR_COMPRESSION
 from romvae.latent.activity import reconstruction_error
 from romvae.nn.linear import LinearEncoder
-from romvae.nn.observation import SharedGaussian
 from romvae.nn.posterior import LOG_VAR_RANGE, PointPosterior
 from romvae.ranks import ALONE, Ranks
 from romvae.training.dynamics import Codes, DynamicsPlan, forecast_score, train_dynamics
@@ -91,8 +90,7 @@ class LinearCompression:
     def keep_better(self, vae: VAE, held: Tensor, ranks: Ranks = ALONE) -> dict[str, Any]:
         """Puts POD back in place where it reconstructs held-out snapshots better than what was trained.
 
-        The posterior then gets the width that it has in probabilistic PCA with the noise of these snapshots,
-        :math:`s^2 / (s^2 + |w_i|^2)` for a code whose column of the decoder is :math:`w_i`.
+        The posterior then is as narrow as that of plain POD, since what POD leaves out lies beside its modes.
 
         Arguments:
             vae: Trained.
@@ -109,7 +107,7 @@ class LinearCompression:
         linear = reconstruction_error(vae, some)
         better = ranks.once(lambda: linear < error)
         if better:
-            _widen(vae, linear**2)
+            _narrow(vae)
             logger.warning(
                 "new snapshots: the trained autoencoder is %.3g of the fields' deviations off, POD with %d modes %.3g; "
                 "POD is kept",
@@ -165,15 +163,12 @@ def _copy(module: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().clone().cpu() for name, value in module.state_dict().items()}
 
 
-def _widen(vae: VAE, noise: float) -> None:
-    """Sets the posterior's width, the same for all snapshots."""
-    encoder, decoder = vae.encoder, vae.decoder
+def _narrow(vae: VAE) -> None:
+    """Makes the posterior as narrow as it gets: a projection is known exactly where the snapshot is."""
+    encoder = vae.encoder
     if isinstance(encoder, LinearEncoder) or isinstance(encoder.posterior, PointPosterior):
         return
-    noise = noise + decoder.floor**2 if isinstance(decoder, SharedGaussian) else noise
-    path, last, latent = decoder.mean.linear, encoder.head[-1], vae.latent
-    if path is None or not isinstance(last, nn.Linear):
-        return
-    column = path.weight.square().sum(0)
-    last.weight[latent : 2 * latent].zero_()
-    last.bias[latent : 2 * latent] = (noise / (noise + column)).clamp_min(1e-12).log().clamp(*LOG_VAR_RANGE)
+    last, latent = encoder.head[-1], vae.latent
+    if isinstance(last, nn.Linear):
+        last.weight[latent : 2 * latent].zero_()
+        last.bias[latent : 2 * latent] = LOG_VAR_RANGE[0]

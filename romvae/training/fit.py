@@ -254,7 +254,8 @@ def fit(
         copies = _copies(rom, x, together)
         mean, std = encoded_copies(rom.vae, x, copies, together, seed, report, kept, ranks)
         codes, started = Codes(mean, std, c, _controls(rom, parts.train), kept), session.within("dynamics") is not None
-        if not rom.vae.variational or rom.choices["compression"] == "pod":
+        projected = session.history.notes.get("compression", {}).get("kept") == "pod"
+        if not rom.vae.variational or rom.choices["compression"] == "pod" or projected:
             std = sensitivity(rom.vae, mean).rsqrt().expand_as(std)
         weights = 1 / (std.square().mean((0, 1, 2)) if kept is None else std[:, kept].square().mean((0, 1)))
         own = ("ema", "patience", "latent_consistency")

@@ -71,15 +71,17 @@ def test_pod_is_kept_where_it_holds_new_snapshots_better():
     assert rom.config["compression"] == "vae"
 
 
-def test_the_posterior_of_a_kept_pod_is_that_of_probabilistic_pca():
-    rom, history, parts, _ = _fitted(_turning(noise=0.1))
-    noise = history.notes["compression"]["pod_error"] ** 2 + rom.vae.decoder.floor**2
-    std = moments(rom.vae.encoder(rom.normalised(parts.test, spacing=False)[0].flatten(0, 1)))[1]
-    columns = rom.vae.decoder.mean.linear.weight
-    # The posterior of a linear Gaussian model, written out: (1 + W^T W / s^2)^-1.
-    exact = torch.linalg.inv(torch.eye(2) + columns.T @ columns / noise)
-    assert torch.allclose(std.square(), exact.diagonal().expand_as(std), rtol=1e-3)
-    assert float(std.min()) > 0.01
+def test_the_code_of_a_kept_pod_is_known_exactly_and_its_dynamics_is_that_of_pod():
+    data = _turning(noise=0.1)
+    rom, history, parts, _ = _fitted(data, fallback="auto")
+    pod, *_ = _fitted(data, {"compression": "pod"})
+    assert history.notes["compression"]["kept"] == "pod"
+    x = rom.normalised(parts.test, spacing=False)[0].flatten(0, 1)
+    (mean, std), (other, narrow) = (moments(model.vae.encoder(x)) for model in (rom, pod))
+    torch.testing.assert_close(mean, other, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(std, narrow)
+    for (name, a), b in zip(rom.dynamics.state_dict().items(), pod.dynamics.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4, msg=name)
 
 
 def test_an_autoencoder_that_is_better_stays():
