@@ -95,12 +95,14 @@ def hybrid_rollout(
         ROM's, 2 where it is the solver's; `predicted_error` at the times of the ROM (NaN elsewhere);
         `work(trajectory)`, the share of the solver's steps that were made, comparisons included;
         `hand_overs(trajectory)`, how often the solver took over. An error that was there at a hand-over stays in the
-        solver's field: the solver does not repair, it stops the growth.
+        solver's field: the solver does not repair, it stops the growth. Where the solver refuses a field of the ROM, as
+        one that its grid does not resolve, it goes back to the last field that is given or its own, and what the ROM
+        made since then is replaced.
 
     Raises:
         ConfigError: An argument is out of range, or the case is unknown.
         SchemaError: Grid, fields or parameters differ from the ROM's, or the solver's do.
-        NumericsError: The solver failed.
+        NumericsError: The solver failed on fields of its own.
     """
     steps = rom.steps if steps is None else steps
     if steps < 1:

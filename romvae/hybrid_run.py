@@ -147,24 +147,58 @@ class HybridRun:
         for j in range(u.shape[1]):
             if (flight.lead + j + 1) % check == 0:
                 before = u[:, j - 1] if j else course.u[flight.rows, course.at[flight.rows]]
-                stepped = self._advance(flight.rows, before, 1)[:, 1]
-                total += check * self._size(self._normalised(stepped) - self._normalised(u[:, j])).numpy()
+                total += check * self._defect(flight.rows, before, u[:, j])
                 course.solved[flight.rows] += 1
             predicted[:, j] = np.maximum(predicted[:, j], total)
         flight.defect[:] = total
 
+    def _defect(self, rows: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+        """Distance of one step of the ROM from that of the solver; infinite where it refuses the field."""
+        try:
+            stepped = self._advance(rows, before, 1)[:, 1]
+        except NumericsError:
+            if len(rows) == 1:
+                return np.array([np.inf])
+            each = [self._defect(rows[i : i + 1], before[i : i + 1], after[i : i + 1]) for i in range(len(rows))]
+            return np.concatenate(each)
+        return np.asarray(self._size(self._normalised(stepped) - self._normalised(after)).numpy())
+
     def _solve(self, course: Course, rows: np.ndarray, steps: int) -> None:
         """The solver advances trajectories by a burst."""
         course.hand_overs[rows] += 1
-        for count in np.unique(np.minimum(self.burst, steps - course.at[rows])):
-            some = rows[np.minimum(self.burst, steps - course.at[rows]) == count]
-            at = course.at[some]
-            path = self._advance(some, course.u[some, at], int(count))
-            for j in range(1, int(count) + 1):
-                course.u[some, at + j] = path[:, j]
-                course.source[some, at + j] = BY_SOLVER
-            course.solved[some] += count
-        course.at[rows] += np.minimum(self.burst, steps - course.at[rows])
+        ahead = np.minimum(self.burst, steps - course.at[rows])
+        for count in np.unique(ahead):
+            some = rows[ahead == count]
+            try:
+                path = self._advance(some, course.u[some, course.at[some]], int(count))
+            except NumericsError:
+                for row in some:
+                    self._solve_alone(course, row, int(count))
+                continue
+            self._put(course, some, path)
+
+    def _solve_alone(self, course: Course, row: int, count: int) -> None:
+        """The same for one; where the solver refuses a field of the ROM, it goes back to the last that is not."""
+        one = np.array([row])
+        try:
+            path = self._advance(one, course.u[one, course.at[one]], count)
+        except NumericsError:
+            own = np.flatnonzero(course.source[row, : course.at[row] + 1] != BY_ROM)[-1]
+            if own == course.at[row]:
+                raise
+            count, course.at[row] = count + int(course.at[row] - own), own
+            course.predicted[row, own + 1 :] = np.nan
+            path = self._advance(one, course.u[one, own], count)
+        self._put(course, one, path)
+
+    @staticmethod
+    def _put(course: Course, rows: np.ndarray, path: np.ndarray) -> None:
+        count = path.shape[1] - 1
+        for j in range(1, count + 1):
+            course.u[rows, course.at[rows] + j] = path[:, j]
+            course.source[rows, course.at[rows] + j] = BY_SOLVER
+        course.solved[rows] += count
+        course.at[rows] += count
 
     def _advance(self, rows: np.ndarray, u: np.ndarray, count: int) -> np.ndarray:
         """Stored steps of the solver, `(trajectory, count + 1, field, *space)`."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from romvae import Alarm, calibrate_alarm, hybrid_rollout
-from romvae.errors import ConfigError, DataError, SchemaError
+from romvae.errors import ConfigError, DataError, NumericsError, SchemaError
 from romvae.propagation import network_paths
 from romvae.trust import true_error
 
@@ -52,6 +52,63 @@ def test_calibrated_alarm_keeps_its_tolerance_on_the_calibration_runs(heat, chec
         assert np.allclose(run["work"], solved)
     assert f"the error stays below {tolerance:g} at all times" in alarm.statement
     assert run[rom.schema.field_names[0]].notnull().all()
+
+
+@pytest.mark.parametrize("check", [None, 2])
+def test_where_the_solver_refuses_a_field_of_the_rom_it_goes_back_to_its_own(heat, check):
+    start = heat.parts.test.isel(time=0)
+    name = heat.rom.schema.field_names[0]
+    base = type(heat.case.solver(**{p: float(start[p][0]) for p in heat.rom.schema.parameter_names}))
+    accepted = {row.astype(np.float64).tobytes() for row in start[name].values}
+
+    class Choosy(base):
+        """Goes on from given fields and from its own only."""
+
+        @classmethod
+        def _integrate_many(cls, solvers, u0, times):
+            for solver, field in zip(solvers, u0, strict=True):
+                if field.tobytes() not in accepted:
+                    raise solver.failed(times[0], "the field is not resolved")
+            u = super()._integrate_many(solvers, u0, times)
+            accepted.update(row.tobytes() for path in u for row in path)
+            return u
+
+    def solver(values):
+        made = heat.case.solver(**values)
+        made.__class__ = Choosy
+        return made
+
+    pure = hybrid_rollout(heat.rom, heat.case, start, Alarm(np.inf))
+    errors = true_error(heat.rom, heat.parts.test, pure)
+    alarm = Alarm(float(errors.median()), burst=3, check=check)
+    run = hybrid_rollout(heat.rom, solver, start, alarm)
+    plain = hybrid_rollout(heat.rom, heat.case, start, alarm)
+    assert (plain["hand_overs"] > 0).any()  # from fields of the ROM, which the choosy one does not take
+    by_rom, by_solver = run["source"].values == 1, run["source"].values == 2
+    exact = heat.parts.test[name].transpose(*run[name].dims).values
+    assert np.allclose(run[name].values[by_solver], exact[by_solver], atol=1e-5 * np.abs(exact).max())
+    # The ROM's stretches are at the end: in front of the solver's none is left.
+    assert all((np.diff(row.astype(int)) >= 0).all() for row in by_rom)
+    assert np.isnan(run["predicted_error"].values[by_solver]).all()
+    assert (run["work"].values >= by_solver.sum(1) / 10 - 1e-12).all()
+    if check is None:
+        assert by_rom.any()
+
+
+def test_a_solver_that_fails_on_its_own_fields_ends_the_run(heat):
+    def solver(values):
+        made = heat.case.solver(**values)
+
+        class Broken(type(made)):
+            @classmethod
+            def _integrate_many(cls, solvers, u0, times):
+                raise solvers[0].failed(times[0], "it is broken")
+
+        made.__class__ = Broken
+        return made
+
+    with pytest.raises(NumericsError, match="it is broken"):
+        hybrid_rollout(heat.rom, solver, heat.parts.test.isel(time=0), Alarm(0.0))
 
 
 def test_single_trajectory_is_one_of_many(heat):
