@@ -103,7 +103,7 @@ def affordable(
         copy.load_state_dict(rom.state_dict())
         steps = {stage: max(1, round(share * count)) for stage, count in wanted.items()}
         began = time.process_time()
-        fit(copy, parts, seed=seed, **{**(training or {}), **steps})
+        fit(copy, parts, seed=seed, **{**(training or {}), **steps, "fallback": "never"})
         seconds.append(time.process_time() - began)
     return _fitting(seconds, budget)
 
