@@ -31,6 +31,9 @@ class Encoder(MixedPrecision, Compilable):
         linear: Whether there is a linear path; it costs latent x grid points parameters.
         posterior: Kind of distribution, one of `POSTERIORS`.
 
+    Attributes:
+        rank: Number of POD modes that the linear path started from; the latent dimension where the data have as many.
+
     References:
         Kingma and Welling (2014), Auto-Encoding Variational Bayes, arXiv:1312.6114.
     """
@@ -61,6 +64,7 @@ class Encoder(MixedPrecision, Compilable):
                 last.weight[: layout.latent].zero_()
             self.posterior.start(last.bias)
         self.linear = nn.Linear(layout.points, layout.latent) if linear else None
+        self.rank = layout.latent
 
     def forward(self, x: Tensor) -> Distribution:
         """Encodes snapshots.
@@ -93,7 +97,7 @@ class Encoder(MixedPrecision, Compilable):
         """
         if self.linear is None:
             return
-        rank = modes.shape[0]
+        self.rank = rank = modes.shape[0]
         rows = modes / std[:, None]
         self.linear.weight[:rank] = rows.to(self.linear.weight.dtype)
         self.linear.bias[:rank] = -(rows @ mean).to(self.linear.bias.dtype)

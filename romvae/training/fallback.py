@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from romvae.assembly import LINEAR_COMPRESSION
 from romvae.latent.activity import reconstruction_error
 from romvae.nn.linear import LinearEncoder
 from romvae.nn.posterior import LOG_VAR_RANGE, PointPosterior
@@ -82,9 +81,13 @@ class LinearCompression:
     def of(cls, rom: ROM) -> LinearCompression | None:
         """That of an untrained ROM; None for models that are linear for good, or have no linear path."""
         encoder, decoder = rom.vae.encoder, rom.vae.decoder.mean
-        if rom.choices["compression"] in LINEAR_COMPRESSION or encoder.linear is None or decoder.linear is None:
+        if isinstance(encoder, LinearEncoder) or encoder.linear is None or decoder.linear is None:
             return None
-        return cls(_copy(encoder), _copy(decoder))
+        start = cls(_copy(encoder), _copy(decoder))
+        for name in ("weight", "bias"):  # data of fewer modes: codes beyond them started at random, and POD has none
+            start.encoder[f"linear.{name}"][encoder.rank :] = 0.0
+        start.decoder["linear.weight"][:, encoder.rank :] = 0.0
+        return start
 
     @torch.no_grad()
     def keep_better(self, vae: VAE, held: Tensor, ranks: Ranks = ALONE) -> dict[str, Any]:
