@@ -96,8 +96,8 @@ def hybrid_rollout(
         `work(trajectory)`, the share of the solver's steps that were made, comparisons included;
         `hand_overs(trajectory)`, how often the solver took over. An error that was there at a hand-over stays in the
         solver's field: the solver does not repair, it stops the growth. Where the solver refuses a field of the ROM, as
-        one that its grid does not resolve, it goes back to the last field that is given or its own, and what the ROM
-        made since then is replaced.
+        one that its grid does not resolve, it goes back to the last field of its own, or given, before a stretch of the
+        ROM, or further if need be, and replaces what was made since then.
 
     Raises:
         ConfigError: An argument is out of range, or the case is unknown.

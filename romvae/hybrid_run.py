@@ -178,18 +178,24 @@ class HybridRun:
             self._put(course, some, path)
 
     def _solve_alone(self, course: Course, row: int, count: int) -> None:
-        """The same for one; where the solver refuses a field of the ROM, it goes back to the last that is not."""
-        one = np.array([row])
-        try:
-            path = self._advance(one, course.u[one, course.at[one]], count)
-        except NumericsError:
-            own = np.flatnonzero(course.source[row, : course.at[row] + 1] != BY_ROM)[-1]
-            if own == course.at[row]:
-                raise
-            count, course.at[row] = count + int(course.at[row] - own), own
-            course.predicted[row, own + 1 :] = np.nan
-            path = self._advance(one, course.u[one, own], count)
-        self._put(course, one, path)
+        """The same for one; where the solver refuses, it goes back to before the last stretch of the ROM, or further.
+
+        A field of the ROM may also be refused some time after it was taken, and the solver's own fields with it.
+        """
+        one, end = np.array([row]), int(course.at[row]) + count
+        by_rom = course.source[row, :end] == BY_ROM
+        own = [end - count, *np.flatnonzero(~by_rom[:-1] & by_rom[1:])[::-1]]
+        for k, begin in enumerate(own):
+            try:
+                path = self._advance(one, course.u[one, begin], end - begin)
+            except NumericsError:
+                if k + 1 == len(own):
+                    raise
+                continue
+            course.at[row] = begin
+            course.predicted[row, begin + 1 :] = np.nan
+            self._put(course, one, path)
+            return
 
     @staticmethod
     def _put(course: Course, rows: np.ndarray, path: np.ndarray) -> None:

@@ -35,13 +35,15 @@ class OdeDynamics(NetworkDynamics):
         seed: Seed of the initial weights.
         solver: `rk4`, or `adaptive` through torchdiffeq (the extra `ode`), several times as slow.
         substeps: Steps of the fixed-step solver in T; 2 is enough where the state changes by less than half of its
-            size in T.
+            size in T. A polynomial field takes one where its held-out forecasts are as good then.
         controls: Number of controls; within a step they are interpolated linearly.
 
     References:
         Chen et al. (2018), Neural ordinary differential equations, arXiv:1806.07366.
         Dormand and Prince (1980), A family of embedded Runge-Kutta formulae, doi:10.1016/0771-050X(80)90013-3.
     """
+
+    steps: Tensor
 
     def __init__(
         self,
@@ -64,7 +66,8 @@ class OdeDynamics(NetworkDynamics):
             optional_import("torchdiffeq", "ode", "OdeDynamics: solver 'adaptive'")
         inside = parameters - controls  # the field sees the controls of one time, not of two
         super().__init__(latent, inside, dt, stride, members, hidden, depth)
-        self.solver, self.substeps, self.controls = solver, substeps, controls
+        self.solver, self.substeps, self.controls, self.most = solver, substeps, controls, substeps
+        self.register_buffer("steps", torch.tensor(substeps))
         generator = torch.Generator().manual_seed(seed)
         self.polynomial = PolynomialTerms(latent, inside, members)
         self.network = MemberPerceptron(members, [latent + inside] + [hidden] * depth + [latent], generator)
@@ -125,7 +128,7 @@ class OdeDynamics(NetworkDynamics):
             weights = torch.cat([weights[:at], weights[at : at + u] + weights[at + u :]])
         step_map = torch.eye(d, dtype=torch.float64) + weights[:d].mT
         values, vectors = torch.linalg.eig(step_map)
-        least = math.exp(-2.0 * self.substeps / self.stride)
+        least = math.exp(-2.0 * self.most / self.stride)
         modulus = values.abs().clamp_min(1e-12)
         rates = modulus.clamp_min(least).log() + 1j * values.angle()
         inverse = torch.linalg.pinv(vectors)
@@ -138,8 +141,9 @@ class OdeDynamics(NetworkDynamics):
         found = None
         if self.solver == "rk4" and not u:
             standardised = (z - self.centre) / self.scale
-            found = polynomial_start(self.polynomial, standardised, c, linear, self.stride, self.substeps)
-        linear, products = (linear, None) if found is None else found
+            found = polynomial_start(self.polynomial, standardised, c, linear, self.stride, self.most)
+        linear, products, steps = (linear, None, self.most) if found is None else found
+        self.steps.fill_(steps)
         self.linear.copy_(linear[1:].to(self.linear.dtype).expand_as(self.linear))
         self.drift.copy_(linear[0].to(self.drift.dtype).expand_as(self.drift))
         self.polynomial.start_at(products)
@@ -147,9 +151,15 @@ class OdeDynamics(NetworkDynamics):
             self.network.silence()
         _settle(self)
 
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):  # type: ignore[no-untyped-def]
+        if prefix + "linear" in state_dict:  # of an earlier version
+            state_dict.setdefault(prefix + "steps", torch.tensor(self.most))
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
 
 def _settle(model: OdeDynamics, *_: object) -> None:
-    """What is trained: beside polynomial terms, the network alone."""
+    """Steps of the solver, and what is trained: beside polynomial terms, the network alone."""
+    model.substeps = int(model.steps)
     model.linear.requires_grad_(model.polynomial.idle)
     model.drift.requires_grad_(model.polynomial.idle)
     model.polynomial.weight.requires_grad_(False)

@@ -20,6 +20,8 @@ REACH = 5.0
 """Standard deviations beyond which a latent counts no more in products: polynomial growth would end in infinity."""
 GAIN = 0.8
 """Share of the linear field's mean square error that a polynomial must not exceed: more is a matter of luck."""
+CLOSE, TINY = 1.01, 1e-6
+"""Mean square error with one step that is as good: relative to that with several, or in squared deviations."""
 JUDGES = 32
 """Held-out trajectories that are forecast to choose."""
 LONGEST = 500
@@ -124,12 +126,13 @@ class PolynomialTerms(OptionalTerms):
 
 def polynomial_start(
     terms: PolynomialTerms, z: Tensor, c: Tensor, linear: Tensor, stride: int, substeps: int
-) -> tuple[Tensor, Tensor] | None:
+) -> tuple[Tensor, Tensor, int] | None:
     """A polynomial field by least squares on difference quotients of sixth order; None where a linear one is as good.
 
     Degree and penalty, and whether there is such a field at all, are chosen by forecasts of held-out trajectories, at
     most `JUDGES` of every fifth one and over `LONGEST` large steps, with the classical Runge-Kutta method in the steps
-    that the model takes: where those are too long to follow the field, it is not taken.
+    that the model takes: where those are too long to follow the field, it is not taken. Where a single step in the unit
+    of time forecasts as well, that is enough.
 
     Arguments:
         terms: What the polynomials are like.
@@ -140,7 +143,8 @@ def polynomial_start(
         substeps: Runge-Kutta steps in the unit of time.
 
     Returns:
-        The field's linear part, like `linear`, and the other terms up to the degree that was chosen.
+        The field's linear part, like `linear`, the other terms up to the degree that was chosen, and the Runge-Kutta
+        steps that are enough: `substeps`, or one.
     """
     z, c = z.detach().cpu().double(), c.detach().cpu().double()
     held = held_out(c, len(z)) if z.shape[1] > _SPAN and terms.degree else None
@@ -149,7 +153,8 @@ def polynomial_start(
     plain = len(linear)
     counts = {k: plain + _terms(z.shape[-1], c.shape[-1], k) for k in range(2, terms.degree + 1)}
     judged = some_of(held.nonzero()[:, 0], JUDGES)
-    times = (z[judged, : 1 + LONGEST * stride], c[judged], stride, substeps)
+    some = (z[judged, : 1 + LONGEST * stride], c[judged], stride)
+    times = (*some, substeps)
     fitted = Regression.of(_rates(terms, z[~held], c[~held], stride))
     least = GAIN * _forecast_error(terms, linear.cpu().double(), 1, *times)
     chosen = None
@@ -157,13 +162,14 @@ def polynomial_start(
         weights = fitted.weights(ridge, torch.arange(len(fitted.right)) < counts[degree])
         error = _forecast_error(terms, weights[: counts[degree]], degree, *times, bound=least)
         if error < least:
-            chosen, least = (degree, ridge), error
+            chosen, least = (degree, ridge, weights[: counts[degree]]), error
     if chosen is None:
         return None
-    degree, ridge = chosen
+    degree, ridge, tried = chosen
+    enough = 1 if _forecast_error(terms, tried, degree, *some, 1) <= max(CLOSE * least, TINY) else substeps
     whole = Regression.of(_rates(terms, z, c, stride))
     weights = whole.weights(ridge, torch.arange(len(whole.right)) < counts[degree])
-    return weights[:plain], weights[plain : counts[degree]]
+    return weights[:plain], weights[plain : counts[degree]], enough
 
 
 def _terms(latent: int, conditions: int, degree: int) -> int:

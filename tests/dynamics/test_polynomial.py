@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from romvae.dynamics.ode import OdeDynamics
-from romvae.dynamics.polynomial import MOST, REACH, PolynomialTerms, _rates
+from romvae.dynamics.polynomial import AT_ONCE, MOST, REACH, PolynomialTerms, _rates
 from romvae.dynamics.regression import ROWS, Regression, held_out, some_of
 
 DT = 0.02
@@ -175,3 +175,33 @@ def test_a_part_of_a_state_leaves_the_terms_as_they_are():
     model.load_state_dict({"b.weight": torch.zeros(2, 2), "b.bias": torch.zeros(2)}, strict=False)
     assert model["a"].polynomial.level > 1
     assert bool(model["a"].polynomial.weight.all())
+
+
+def test_one_step_of_the_solver_is_taken_where_it_forecasts_as_well():
+    z, c = _lorenz(40, 41)
+    few, many = (OdeDynamics(3, 1, DT, stride, members=2, hidden=8, depth=1, substeps=4).double() for stride in (1, 4))
+    few.start_from_linear(z[:, ::1], c)
+    many.start_from_linear(z, c)
+    assert few.substeps == 1  # a step of 0.02 is short
+    assert many.substeps == 4 or not many.polynomial.used  # one of 0.08 is not: its error is that of the solver
+    other = OdeDynamics(3, 1, DT, 1, members=2, hidden=8, depth=1, substeps=4).double()
+    older = {name: value for name, value in few.state_dict().items() if name != "steps"}
+    other.load_state_dict(older)
+    assert other.substeps == 4
+    other.load_state_dict(few.state_dict())
+    assert other.substeps == 1
+    assert torch.equal(other.rollout(z[:4, 0], c[:4], DT, 20), few.rollout(z[:4, 0], c[:4], DT, 20))
+
+
+@pytest.mark.parametrize("conditions", [0, 2])
+def test_products_are_the_same_with_and_without_gradients_and_in_parts(conditions):
+    terms = PolynomialTerms(4, conditions, 3).double()
+    g = torch.Generator().manual_seed(0)
+    terms.start_at(torch.randn(terms.weight.shape[1:], generator=g, dtype=torch.float64))
+    z, c = (torch.randn(3, AT_ONCE + 7, k, generator=g, dtype=torch.float64) for k in (4, conditions))
+    with_gradients = terms(z.requires_grad_(), c)
+    with torch.no_grad():
+        without = terms(z, c)
+        one_by_one = torch.cat([terms(z[:, k : k + 1], c[:, k : k + 1]) for k in range(5)], 1)
+    assert torch.equal(with_gradients.detach(), without)
+    torch.testing.assert_close(one_by_one, without[:, :5])
