@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -103,7 +104,8 @@ def affordable(
         copy.load_state_dict(rom.state_dict())
         steps = {stage: max(1, round(share * count)) for stage, count in wanted.items()}
         began = time.process_time()
-        fit(copy, parts, seed=seed, **{**(training or {}), **steps, "fallback": "never"})
+        with _silent(logging.getLogger("romvae.training")):  # what so short a training decides is no news
+            fit(copy, parts, seed=seed, **{**(training or {}), **steps})
         seconds.append(time.process_time() - began)
     return _fitting(seconds, budget)
 
@@ -150,3 +152,12 @@ def fit_within(rom: ROM, parts: Any, costs: Costs, progress: Callable[..., None]
         between = calibrating[0] if calibrating else ended
         costs.add("training", between - began)
         costs.add("calibration", ended - between)
+
+
+@contextmanager
+def _silent(logger: logging.Logger) -> Iterator[None]:
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before

@@ -117,7 +117,8 @@ def fit_model(
     """Trains a model of any kind, or with `auto` all that apply, and returns the best.
 
     Candidates are fitted to `parts.train` and ranked by their forecasts of `parts.variance`; a ROM fits its local
-    variance there, but no mean was. The test part is not looked at. Baselines get a spread from `parts.calibration`.
+    variance there, and weighs POD and linear dynamics against what it has trained, but no mean was fitted there. The
+    test part is not looked at. Baselines get a spread from `parts.calibration`.
 
     Arguments:
         parts: From `romvae.split`.

@@ -208,6 +208,8 @@ class HybridRun:
 
     def _advance(self, rows: np.ndarray, u: np.ndarray, count: int) -> np.ndarray:
         """Stored steps of the solver, `(trajectory, count + 1, field, *space)`."""
+        if not np.isfinite(u).all():
+            raise NumericsError("hybrid: a decoded field is not finite. Lower the threshold.")
         some = [self.solvers[i] for i in rows]
         return type(some[0]).solve_many(some, u, self.rom.schema.dt * np.arange(count + 1))
 

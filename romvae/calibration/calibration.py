@@ -9,7 +9,7 @@ from romvae.calibration.bands import Bands, Interval
 from romvae.calibration.conformal import Guarantee, conformal_quantile, rank_of
 from romvae.calibration.lead import interpolate, smooth
 from romvae.calibration.scalars import ScalarScores
-from romvae.calibration.spread import best_spread, power_law, reshaped
+from romvae.calibration.spread import ENOUGH, FOLDS, best_spread, held_out_spreads, power_law, reshaped
 from romvae.errors import ConfigError, DataError
 
 __all__ = ["FEW", "LEVELS", "Calibration"]
@@ -30,7 +30,8 @@ class Calibration(nn.Module):
     level is the split-conformal quantile of :math:`|r| / (s\, h(\sigma))`, over all points for a single value, and over
     one score per trajectory for `bands`. With few trajectories the factors, and the widths for single values, are
     averaged over neighbouring lead times. Everything is interpolated in the lead time between the stored ones and held
-    constant beyond the last.
+    constant beyond the last. What a trajectory's score is compared with comes from other trajectories: h is fitted ten
+    times, each time without a tenth of them, for the scores of that tenth.
 
     The statement it makes (`statement` has it in words, with the finite-sample interval): for trajectories from the
     distribution of the calibration ones, the interval holds the truth with the stated probability. It does not hold
@@ -98,33 +99,33 @@ class Calibration(nn.Module):
         if n < 1:
             raise DataError("calibration: no trajectory to calibrate on. Give the split a calibration part.")
         self.shape = power_law(torch.ones(ratio.shape[1]))
+        tops = ratio.amax(-1) if largest is None else largest[0].amax(-1)
+        if std is not None and n - -(-n // FOLDS) < ENOUGH:
+            std = None
         if std is not None:
             self.shape = best_spread(lead, ratio, std, reached)
-            ratio = reshaped(ratio, std, self.shape)
-        tops = ratio.amax(-1) if largest is None else reshaped(*largest, self.shape).amax(-1)
-        if reached is None:
-            square = ratio.double().square().mean(3)
-            factor = ratio.double().square().mean((2, 3))
-            scores = (ratio / factor.sqrt()[..., None, None]).flatten(2)
-            widths = torch.stack([self._width(scores, float(level), n) for level in self.levels])
-        else:
-            each = [ratio[k][:, rows] for k, rows in enumerate(reached)]
-            factor = torch.stack([part.double().square().mean((1, 2)) for part in each])
-            at_lead = [(part / f.sqrt()[:, None, None]).flatten(1) for part, f in zip(each, factor, strict=True)]
-            counts = reached.sum(1).tolist()
-            widths = torch.stack(
-                [
-                    torch.stack([self._width(s, float(level), m) for s, m in zip(at_lead, counts, strict=True)])
-                    for level in self.levels
-                ]
-            )
+        factor = _factors(ratio if std is None else reshaped(ratio, std, self.shape), reached)
+        fresh = std is not None and self.spread is not None
+        if std is not None and fresh:
+            ratio, tops = _held_out(lead, ratio, std, largest, reached, factor)
+        each = [ratio[k] if reached is None else ratio[k][:, reached[k]] for k in range(len(ratio))]
+        counts = [part.shape[1] for part in each]
+        scores = [(part / f.sqrt()[:, None, None]).flatten(1) for part, f in zip(each, factor, strict=True)]
+        widths = torch.stack(
+            [
+                torch.stack([self._width(s, float(level), m) for s, m in zip(scores, counts, strict=True)])
+                for level in self.levels
+            ]
+        )
+        if reached is not None:
             whole = reached.all(0)
             ratio, tops = ratio[:, :, whole], tops[..., whole]
-            square = ratio.double().square().mean(3)
         # Levels that take more trajectories have the width of a Gaussian, maybe less than that of a lower level.
         widths = widths.cummax(0).values
-        others = (factor[..., None] * n - square) / (n - 1) if n > 1 else factor[..., None]
-        alone = torch.where(others > 0, others, factor[..., None])
+        alone = factor[..., None].expand(-1, -1, n)
+        if not fresh and n > 1:  # else the scores are of trajectories that had no part in what they are compared with
+            others = (factor[..., None] * n - ratio.double().square().mean(3)) / (n - 1)
+            alone = torch.where(others > 0, others, factor[..., None])
         self.lead = lead.double()
         if n < FEW:
             factor = smooth(factor.log()).exp()
@@ -221,3 +222,33 @@ class Calibration(nn.Module):
         state_dict.setdefault(prefix + "shape", power_law(exponent))
         self.bands.expect(leads, int(state_dict.get(prefix + "bands.run_score", self.bands.run_score).shape[-1]))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def _factors(ratio: Tensor, reached: Tensor | None) -> Tensor:
+    """Mean square of the ratios at each lead time, `(lead, field)`, float64."""
+    each = [ratio[k] if reached is None else ratio[k][:, reached[k]] for k in range(len(ratio))]
+    return torch.stack([part.double().square().mean((1, 2)) for part in each])
+
+
+def _held_out(
+    lead: Tensor,
+    ratio: Tensor,
+    std: Tensor,
+    largest: tuple[Tensor, Tensor] | None,
+    reached: Tensor | None,
+    factor: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """|r| / h(sigma) with h and its factor from the other trajectories, in the units of `factor`; and the largest."""
+    out = torch.empty_like(ratio)
+    tops = ratio.new_empty(ratio.shape[:3])
+    for held, others, shape in held_out_spreads(lead, ratio, std, reached):
+        there = None if reached is None else reached[:, others]
+        own = _factors(reshaped(ratio[:, :, others], std[:, :, others], shape), there)
+        scale = torch.where(own > 0, factor / own, torch.ones_like(own)).sqrt()[..., None, None].to(ratio)
+        out[:, :, held] = reshaped(ratio[:, :, held], std[:, :, held], shape) * scale
+        if largest is not None:
+            top = reshaped(largest[0][:, :, held], largest[1][:, :, held], shape) * scale
+            tops[:, :, held] = top.amax(-1)
+        else:
+            tops[:, :, held] = out[:, :, held].amax(-1)
+    return out, tops

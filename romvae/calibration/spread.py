@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -11,14 +12,16 @@ from torch import Tensor
 
 from romvae.calibration.lead import stored_times
 
-__all__ = ["ENOUGH", "EXPONENTS", "best_spread", "frontier", "power_law", "reshaped", "scaled"]
+__all__ = ["ENOUGH", "EXPONENTS", "best_spread", "frontier", "held_out_spreads", "power_law", "reshaped", "scaled"]
 
 EXPONENTS = tuple(round(0.1 * k, 1) for k in range(2, 15))
 """What is tried; 1 keeps the spread as the networks give it, and 0 would be one number everywhere."""
 ENOUGH = 20
 """With fewer calibration trajectories the spread stays as it is."""
-BINS, VALUES = 64, 2**21
-"""Parts of the range of spreads, equally many values in each, and values that are looked at."""
+BINS, VALUES = 64, 2**20
+"""Parts of the range of spreads, equally many values in each, and values of a field that are looked at, about."""
+FOLDS = 10
+"""Groups of trajectories, each of which is scored with the function that the others give."""
 TABLE = 256
 """Values that the function is kept as."""
 BEYOND = 10.0
@@ -55,29 +58,51 @@ def best_spread(lead: Tensor, ratio: Tensor, std: Tensor, reached: Tensor | None
         Zadrozny and Elkan (2002), Transforming classifier scores into accurate multiclass probability estimates (for
         isotonic regression as a calibration).
     """
+    points = max(1, VALUES // max(1, ratio.shape[0] * ratio.shape[2]))
+    if points < ratio.shape[3]:
+        pick = torch.randperm(ratio.shape[3], generator=torch.Generator().manual_seed(0))[:points]
+        ratio, std = ratio[..., pick], std[..., pick]
     exponent = best_exponents(lead, ratio, std, reached)
     found = power_law(exponent)
     trajectories = ratio.shape[2] if reached is None else int(reached.all(0).sum())
     if trajectories < ENOUGH:
         return found
     weights = stored_times(lead).double().numpy()
-    used = np.flatnonzero(weights)
     for f, b in enumerate(exponent.tolist()):
         logs, squares, weight = [], [], []
-        thin = max(1, -(-ratio[:, f].numel() // VALUES))
-        for k in used:
+        for k in np.flatnonzero(weights):
             rows = slice(None) if reached is None else reached[k]
             r, log_std = ratio[k, f, rows].double(), std[k, f, rows].double().log()
             square = (r.log() + (1 - b) * log_std).mul(2).exp()  # (r / sigma^b)^2, also where r is 0
-            factor = square.mean()
-            logs.append(log_std.flatten()[::thin].numpy())
-            squares.append(((square / factor).log() + 2 * b * log_std).exp().flatten()[::thin].numpy())
+            logs.append(log_std.flatten().numpy())
+            squares.append(((square / square.mean()).log() + 2 * b * log_std).exp().flatten().numpy())
             weight.append(np.full(len(logs[-1]), weights[k]))
         values = (np.concatenate(logs), np.concatenate(squares), np.concatenate(weight))
-        table = _monotone(*values, b, min(BINS, trajectories))
+        table = _monotone(*values, b, min(BINS, max(4, trajectories // 3)))
         if table is not None:
             found[f] = table
     return found
+
+
+def held_out_spreads(
+    lead: Tensor, ratio: Tensor, std: Tensor, reached: Tensor | None = None
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """For every fold of trajectories its rows, the others' rows, and the function that the others give.
+
+    Scores of trajectories that the function was fitted on would be too small: where the level of sigma differs between
+    them, it has learnt their errors.
+
+    Arguments:
+        lead: As for `best_spread`, like the others.
+        ratio: |r| / sigma.
+        std: sigma.
+        reached: Which lead times each trajectory reaches.
+    """
+    fold = torch.arange(ratio.shape[2]) % FOLDS
+    for k in range(min(FOLDS, ratio.shape[2])):
+        held, others = (fold == k).nonzero()[:, 0], (fold != k).nonzero()[:, 0]
+        there = None if reached is None else reached[:, others]
+        yield held, others, best_spread(lead, ratio[:, :, others], std[:, :, others], there)
 
 
 def _monotone(log_std: np.ndarray, square: np.ndarray, weight: np.ndarray, b: float, bins: int) -> Tensor | None:
@@ -89,8 +114,11 @@ def _monotone(log_std: np.ndarray, square: np.ndarray, weight: np.ndarray, b: fl
     total = weight.cumsum()
     edges = np.searchsorted(total, np.linspace(0, total[-1], bins + 1)[:-1], side="right")
     starts = np.unique(edges.clip(0, len(log_std) - 1))
-    sums = [np.add.reduceat(part, starts) for part in (weight, weight * log_std, weight * square)]
-    x, y = sums[1] / sums[0], sums[2] / sums[0]
+    powers = weight * np.exp(2 * b * log_std)
+    sums = [np.add.reduceat(part, starts) for part in (weight, weight * log_std, weight * square, powers)]
+    # In a bin h goes on as the power does, so that wide ones, as those at the ends, are right in the mean.
+    x = sums[1] / sums[0]
+    y = sums[2] / sums[3] * np.exp(2 * b * x)
     apart = np.diff(x, prepend=-np.inf) > 1e-6
     group = apart.cumsum() - 1
     mass = np.bincount(group, sums[0])
@@ -100,7 +128,7 @@ def _monotone(log_std: np.ndarray, square: np.ndarray, weight: np.ndarray, b: fl
     fitted = isotonic_regression(y, weights=mass).x
     log_h = 0.5 * np.log(np.maximum(fitted, 1e-300))
     off = log_h - b * x
-    off -= np.average(off, weights=mass)
+    off -= _median(off, mass)  # a mean would follow the points without any error
     log_h = np.maximum.accumulate(b * x + off.clip(-math.log(BEYOND), math.log(BEYOND)))
     grid = np.linspace(x[0], x[-1], TABLE)
     row = np.concatenate([[b - 1, x[0], x[-1]], np.interp(grid, x, log_h) - grid])
@@ -142,6 +170,12 @@ def best_exponents(lead: Tensor, ratio: Tensor, std: Tensor, reached: Tensor | N
         if bool(score.isfinite().all()):
             found[f] = EXPONENTS[int(score.argmin())]
     return found
+
+
+def _median(values: np.ndarray, weight: np.ndarray) -> float:
+    order = values.argsort(kind="stable")
+    total = weight[order].cumsum()
+    return float(values[order][np.searchsorted(total, total[-1] / 2)])
 
 
 def reshaped(ratio: Tensor, std: Tensor, spread: Tensor) -> Tensor:
@@ -189,10 +223,11 @@ def scaled(factor: Tensor, std: Tensor, spread: Tensor | None, axis: int) -> Ten
     trailing = [1] * (std.ndim - axis - 1)
     less, low, high = (spread[:, k].reshape(-1, *trailing) for k in range(3))
     table, last = spread[:, 3:].flatten(), spread.shape[1] - 4
-    log_std = std.clamp_min(torch.finfo(std.dtype).tiny).log()
+    limits = torch.finfo(std.dtype)
+    log_std = std.clamp(limits.tiny, limits.max).log()
     inside = torch.minimum(torch.maximum(log_std, low), high)
     place = (inside - low) / (high - low) * last
-    left = place.detach().floor().clamp(0, last - 1)
+    left = place.detach().nan_to_num(0.0).floor().clamp(0, last - 1)  # what is not a number stays so: `place` has it
     first = torch.arange(spread.shape[0], device=std.device).reshape(-1, *trailing) * (last + 1)
     index = left.long() + first
     between = table[index] + (place - left) * (table[index + 1] - table[index])

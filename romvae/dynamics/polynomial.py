@@ -73,18 +73,27 @@ class PolynomialTerms(OptionalTerms):
         last products of the degree before.
         """
         c, z = c.mT, z.clamp(-REACH, REACH).mT.contiguous()
-        level, parts = z, []
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
-            for k in range(1, degree + 1):
-                if k > 1:
-                    begins = enumerate(_begins(self.latent, k))
-                    level = torch.cat([z[..., i : i + 1, :] * level[..., first:, :] for i, first in begins], -2)
-                    parts.append(level)
-                if self.conditions:
-                    parts.append((c.unsqueeze(-2) * level.unsqueeze(-3)).flatten(-3, -2))
-            return torch.cat(parts, -2)
+            return torch.cat(list(self._blocks(z, c, degree)), -2)
+        try:
+            return self._in_place(z, c, degree)
+        except (NotImplementedError, RuntimeError):  # forward-mode derivatives and torch.func write into nothing
+            return torch.cat(list(self._blocks(z, c, degree)), -2)
+
+    def _blocks(self, z: Tensor, c: Tensor, degree: int) -> Iterator[Tensor]:
+        level = z
+        for k in range(1, degree + 1):
+            if k > 1:
+                begins = enumerate(_begins(self.latent, k))
+                level = torch.cat([z[..., i : i + 1, :] * level[..., first:, :] for i, first in begins], -2)
+                yield level
+            for i in range(self.conditions):
+                yield c[..., i : i + 1, :] * level
+
+    def _in_place(self, z: Tensor, c: Tensor, degree: int) -> Tensor:
+        """The same, each product written to its place at once."""
         rows = z.new_empty(*z.shape[:-2], _terms(self.latent, self.conditions, degree), z.shape[-1])
-        at = 0
+        level, at = z, 0
         for k in range(1, degree + 1):
             before, begin = level, at
             for i, first in enumerate(_begins(self.latent, k) if k > 1 else ()):

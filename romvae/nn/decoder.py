@@ -127,6 +127,15 @@ class FieldDecoder(MixedPrecision, Compilable):
         self.linear.weight[:, : modes.shape[0]] = (modes * std[:, None]).T.to(self.linear.weight.dtype)
         self.linear.bias.copy_(mean)
 
+    @torch.no_grad()
+    def become_pod(self, mean: Tensor, modes: Tensor, std: Tensor) -> None:
+        """Makes the field the POD reconstruction and nothing else; arguments as in `Encoder.start_from_pod`."""
+        if self.linear is None:
+            raise ValueError("FieldDecoder.become_pod: there is no linear path. Build it with linear=True.")
+        self.reset()
+        self.linear.weight.zero_()
+        self.start_from_pod(mean, modes, std)
+
 
 def _fully_connected(layout: Layout) -> nn.Module:
     """From the code to the features of the coarsest level."""

@@ -14,7 +14,7 @@ from romvae.nn.compilable import Compilable
 from romvae.nn.conv import Conv, ResidualBlock
 from romvae.nn.layout import Layout
 from romvae.nn.parts import in_parts
-from romvae.nn.posterior import POSTERIORS
+from romvae.nn.posterior import LOG_VAR_RANGE, POSTERIORS
 from romvae.nn.precision import MixedPrecision
 
 __all__ = ["Encoder"]
@@ -30,9 +30,6 @@ class Encoder(MixedPrecision, Compilable):
         layout: Sizes of the network.
         linear: Whether there is a linear path; it costs latent x grid points parameters.
         posterior: Kind of distribution, one of `POSTERIORS`.
-
-    Attributes:
-        rank: Number of POD modes that the linear path started from; the latent dimension where the data have as many.
 
     References:
         Kingma and Welling (2014), Auto-Encoding Variational Bayes, arXiv:1312.6114.
@@ -64,7 +61,6 @@ class Encoder(MixedPrecision, Compilable):
                 last.weight[: layout.latent].zero_()
             self.posterior.start(last.bias)
         self.linear = nn.Linear(layout.points, layout.latent) if linear else None
-        self.rank = layout.latent
 
     def forward(self, x: Tensor) -> Distribution:
         """Encodes snapshots.
@@ -97,7 +93,24 @@ class Encoder(MixedPrecision, Compilable):
         """
         if self.linear is None:
             return
-        self.rank = rank = modes.shape[0]
+        rank = modes.shape[0]
         rows = modes / std[:, None]
         self.linear.weight[:rank] = rows.to(self.linear.weight.dtype)
         self.linear.bias[:rank] = -(rows @ mean).to(self.linear.bias.dtype)
+
+    @torch.no_grad()
+    def become_pod(self, mean: Tensor, modes: Tensor, std: Tensor) -> None:
+        """Makes the code the whitened POD projection and nothing else, as narrow as it gets; needs a linear path.
+
+        Codes beyond the rank of the modes are zero. Arguments as in `start_from_pod`.
+        """
+        if self.linear is None:
+            raise ValueError("Encoder.become_pod: there is no linear path. Build it with linear=True.")
+        self.linear.weight.zero_()
+        self.linear.bias.zero_()
+        self.start_from_pod(mean, modes, std)
+        last, latent = self.head[-1], self.layout.latent
+        if isinstance(last, nn.Linear):
+            last.weight[: 2 * latent].zero_()
+            last.bias[:latent] = 0.0
+            last.bias[latent : 2 * latent] = LOG_VAR_RANGE[0]

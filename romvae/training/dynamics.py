@@ -288,7 +288,7 @@ def forecast_score(
         path = _forecast(dynamics, here, steps, noise) * weight
         sums = _score_sums(path, weighed[:, rows], centre)
     error, crps, spread, distance = ranks.summed(sums).tolist()
-    if not math.isfinite(error + crps):
+    if not math.isfinite(error + crps) or not min(spread, distance) > 0:  # codes of nothing but one value judge nothing
         return ForecastScore(float("inf"), float("inf"))
     return ForecastScore(math.sqrt(error / spread), crps / distance)
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from romvae.latent.activity import reconstruction_error
-from romvae.nn.linear import LinearEncoder
-from romvae.nn.posterior import LOG_VAR_RANGE, PointPosterior
+from romvae.linear_start import Modes
+from romvae.nn.decoder import FieldDecoder
+from romvae.nn.encoder import Encoder
 from romvae.ranks import ALONE, Ranks
 from romvae.training.dynamics import Codes, DynamicsPlan, forecast_score, train_dynamics
 from romvae.training.selection import trial
@@ -21,7 +21,7 @@ from romvae.vae import VAE
 if TYPE_CHECKING:
     from romvae.rom import ROM
 
-__all__ = ["LinearCompression", "better_of_two_dynamics", "decisions", "may_be_linear", "may_be_pod"]
+__all__ = ["better_of_two_dynamics", "decisions", "keep_better_compression", "may_be_linear", "may_be_pod"]
 
 logger = logging.getLogger("romvae.training")
 
@@ -42,6 +42,7 @@ def may_be_pod(rom: ROM, terms: Mapping[str, Any], held: int) -> bool:
     """
     told = rom.choices
     plain = told["observation"] == "gaussian" and told["variance"] in _PROFILED and told["prior"] == "normal"
+    plain = plain and isinstance(rom.vae.encoder, Encoder) and rom.vae.encoder.linear is not None
     asked = terms["objective"] == "elbo" and not terms["consistency"]
     return terms["fallback"] == "auto" and plain and asked and held >= ENOUGH
 
@@ -65,67 +66,45 @@ def decisions(notes: Mapping[str, Any]) -> dict[str, Any]:
     return {part: dict(notes[name]) for part, name in names.items() if name in notes}
 
 
-@dataclass(frozen=True)
-class LinearCompression:
-    """The POD that an autoencoder begins as, to go back to.
+@torch.no_grad()
+def keep_better_compression(vae: VAE, modes: Modes, held: Tensor, ranks: Ranks = ALONE) -> dict[str, Any]:
+    """Puts POD in place where it reconstructs held-out snapshots better than what was trained.
+
+    Its code is a projection, known exactly: what POD leaves out lies beside its modes.
 
     Arguments:
-        encoder: Weights of the encoder before training.
-        decoder: Weights of the mean decoder.
+        vae: Trained, with linear paths.
+        modes: POD of the training snapshots, as many modes as there are latents, or fewer.
+        held: Normalised snapshots that it was not trained on, `(sample, channel, *space)`.
+        ranks: Processes that train; all do the same.
+
+    Returns:
+        Notes: which was kept, and the root mean square error of both per normalised value.
     """
-
-    encoder: dict[str, Tensor]
-    decoder: dict[str, Tensor]
-
-    @classmethod
-    def of(cls, rom: ROM) -> LinearCompression | None:
-        """That of an untrained ROM; None for models that are linear for good, or have no linear path."""
-        encoder, decoder = rom.vae.encoder, rom.vae.decoder.mean
-        if isinstance(encoder, LinearEncoder) or encoder.linear is None or decoder.linear is None:
-            return None
-        start = cls(_copy(encoder), _copy(decoder))
-        for name in ("weight", "bias"):  # data of fewer modes: codes beyond them started at random, and POD has none
-            start.encoder[f"linear.{name}"][encoder.rank :] = 0.0
-        start.decoder["linear.weight"][:, encoder.rank :] = 0.0
-        return start
-
-    @torch.no_grad()
-    def keep_better(self, vae: VAE, held: Tensor, ranks: Ranks = ALONE) -> dict[str, Any]:
-        """Puts POD back in place where it reconstructs held-out snapshots better than what was trained.
-
-        The posterior then is as narrow as that of plain POD, since what POD leaves out lies beside its modes.
-
-        Arguments:
-            vae: Trained.
-            held: Normalised snapshots that it was not trained on, `(sample, channel, *space)`.
-            ranks: Processes that train; all do the same.
-
-        Returns:
-            Notes: which was kept, and the root mean square error of both per normalised value.
-        """
-        some = held[:: -(-len(held) // SNAPSHOTS)].to(next(vae.parameters()).device)
-        trained = (_copy(vae.encoder), _copy(vae.decoder.mean))
-        error = reconstruction_error(vae, some)
-        self._put(vae, self.encoder, self.decoder)
-        linear = reconstruction_error(vae, some)
-        better = ranks.once(lambda: linear < error)
-        if better:
-            _narrow(vae)
-            logger.warning(
-                "new snapshots: the trained autoencoder is %.3g of the fields' deviations off, POD with %d modes %.3g; "
-                "POD is kept",
-                error,
-                vae.latent,
-                linear,
-            )
-        else:
-            self._put(vae, *trained)
-        return {"kept": "pod" if better else "network", "error": error, "pod_error": linear}
-
-    @staticmethod
-    def _put(vae: VAE, encoder: dict[str, Tensor], decoder: dict[str, Tensor]) -> None:
-        vae.encoder.load_state_dict(encoder)
-        vae.decoder.mean.load_state_dict(decoder)
+    encoder, mean = vae.encoder, vae.decoder.mean
+    if not isinstance(encoder, Encoder) or not isinstance(mean, FieldDecoder):
+        return {}
+    order = torch.randperm(len(held), generator=torch.Generator().manual_seed(0))
+    some = held[order[:SNAPSHOTS]].to(next(vae.parameters()).device)
+    trained = [{name: v.detach().clone() for name, v in part.state_dict().items()} for part in (encoder, mean)]
+    error = reconstruction_error(vae, some)
+    basis = tuple(part.to(some) for part in (modes.mean, modes.modes, modes.std))
+    encoder.become_pod(*basis)
+    mean.become_pod(*basis)
+    linear = reconstruction_error(vae, some)
+    better = ranks.once(lambda: linear < error)
+    if better:
+        logger.warning(
+            "new snapshots: the trained autoencoder is %.3g of the fields' deviations off, POD with %d modes %.3g; "
+            "POD is kept",
+            error,
+            vae.latent,
+            linear,
+        )
+    else:
+        encoder.load_state_dict(trained[0])
+        mean.load_state_dict(trained[1])
+    return {"kept": "pod" if better else "network", "error": error, "pod_error": linear}
 
 
 def better_of_two_dynamics(
@@ -144,8 +123,10 @@ def better_of_two_dynamics(
         ranks: Processes that train; all do the same.
 
     Returns:
-        Notes: which kind was kept, and the scores of both.
+        Notes: which kind was kept, and the scores of both; empty where too few trajectories are left to decide.
     """
+    if held.mean.shape[1] < ENOUGH:  # of ragged trajectories, those that are long enough
+        return {}
     linear, kind = trial(rom, "linear"), str(rom.choices["dynamics"])
     train_dynamics(linear, codes, precision, plan, lambda *_: None)
     scores = {kind: forecast_score(rom.dynamics, held, precision, plan.seed, ranks)}
@@ -160,18 +141,3 @@ def better_of_two_dynamics(
             scores["linear"].crps,
         )
     return {"kept": rom.choices["dynamics"], "scores": {name: vars(score) for name, score in scores.items()}}
-
-
-def _copy(module: nn.Module) -> dict[str, Tensor]:
-    return {name: value.detach().clone().cpu() for name, value in module.state_dict().items()}
-
-
-def _narrow(vae: VAE) -> None:
-    """Makes the posterior as narrow as it gets: a projection is known exactly where the snapshot is."""
-    encoder = vae.encoder
-    if isinstance(encoder, LinearEncoder) or isinstance(encoder.posterior, PointPosterior):
-        return
-    last, latent = encoder.head[-1], vae.latent
-    if isinstance(last, nn.Linear):
-        last.weight[latent : 2 * latent].zero_()
-        last.bias[latent : 2 * latent] = LOG_VAR_RANGE[0]

@@ -20,6 +20,7 @@ from romvae.data.unchanged import Stamp
 from romvae.errors import ConfigError, DataError, NotEnoughMemoryError, OutOfRangeWarning
 from romvae.kinds import LOSS_DEFAULTS, Compile, LossChoices, Precision
 from romvae.launch import place_of, require_place
+from romvae.linear_start import modes_of
 from romvae.ragged import ragged_lengths, thinned
 from romvae.ranks import Ranks, join
 from romvae.streamed import Trajectories, streaming_budget
@@ -37,7 +38,7 @@ from romvae.training.compression import Balance, course_symmetry, data_symmetry,
 from romvae.training.dynamics import Codes, DynamicsPlan, train_dynamics
 from romvae.training.encoding import encoded_copies, sensitivity
 from romvae.training.end_to_end import fine_tune, finetune_plan, physics_name
-from romvae.training.fallback import LinearCompression, better_of_two_dynamics, may_be_linear, may_be_pod
+from romvae.training.fallback import better_of_two_dynamics, keep_better_compression, may_be_linear, may_be_pod
 from romvae.training.mean import MeanStage
 from romvae.training.runner import run_stage
 from romvae.training.selection import choose_dynamics, install_dynamics
@@ -233,8 +234,13 @@ def fit(
         stage, batches = mean_training(rom, x, terms, steps["vae"], rate, size, symmetry, seed, kept)
         stage.look = balance.look
         run(stage, batches)
-        if pod is not None and may_be_pod(rom, terms, parts.variance.sizes["trajectory"]):
-            session.history.notes["compression"] = pod.keep_better(rom.vae, unseen_snapshots(), ranks)
+        if may_be_pod(rom, terms, parts.variance.sizes["trajectory"]):
+            seen = (
+                x.some().flatten(0, 1) if isinstance(x, Trajectories) else x.flatten(0, 1) if kept is None else x[kept]
+            )
+            modes = ranks.once(lambda: modes_of(seen, rom.vae.latent))
+            found = keep_better_compression(rom.vae, modes, unseen_snapshots(), ranks)
+            session.history.notes["compression"] = found
         session.history.notes.update(balance.notes())
 
     def unseen_snapshots() -> Tensor:
@@ -271,7 +277,8 @@ def fit(
                 session.history.notes["dynamics"] = found
         train_dynamics(rom.dynamics, codes, weights, plan, run, held=held, vae=rom.vae, started=started, ranks=ranks)
         if held is not None and linear and not rom.dynamics.closed_form:
-            session.history.notes["dynamics_kept"] = better_of_two_dynamics(rom, codes, held, weights, plan, ranks)
+            found = better_of_two_dynamics(rom, codes, held, weights, plan, ranks)
+            session.history.notes.update({"dynamics_kept": found} if found else {})
 
     def passing(stage: Stage, batches: StepSeeds) -> None:
         run_stage(stage, batches, rom, Session(None, {}), accelerator, stepping, ranks=ranks)
@@ -288,8 +295,7 @@ def fit(
         part = parts.calibration
         calibrate(rom, *_data(rom, part, budget), seed, report, _controls(rom, part), existing_tensor(part), ranks)
 
-    pod = LinearCompression.of(rom)
-    with session.signals(), ranks.guarded():
+    with session.signals(), ranks.guarded(), _kinds_as_asked(rom):
         _begin(session, rom, ranks)
         stages = (mean_stage, variance_stage, dynamics_stage, finetune_stage, calibration_stage)
         todo = [pair for pair in zip(STAGES, stages, strict=True) if tuning is not None or pair[0] != "finetune"]
@@ -321,6 +327,17 @@ def _begin(session: Session, rom: ROM, ranks: Ranks) -> None:
         install_dynamics(rom, chosen)
     rom.load_state_dict(session.found.model)
     logger.info("continuing in stage %s after step %d", session.found.stage, session.found.step)
+
+
+@contextmanager
+def _kinds_as_asked(rom: ROM) -> Iterator[None]:
+    """Undoes what was decided of the dynamics where the training is stopped, so that the same ROM can go on with it."""
+    dynamics, kind = rom.dynamics, rom.choices["dynamics"]
+    try:
+        yield
+    except BaseException:
+        rom.dynamics, rom.choices["dynamics"] = dynamics, kind
+        raise
 
 
 @contextmanager
@@ -368,6 +385,8 @@ def _loss_terms(rom: ROM, given: Mapping[str, Any]) -> dict[str, Any]:
         if name not in LOSS_DEFAULTS:
             raise ConfigError(f"fit: unknown argument {name!r}.{did_you_mean(name, list(LOSS_DEFAULTS))}")
     terms = {**LOSS_DEFAULTS, **given}
+    if terms["fallback"] not in ("auto", "never"):
+        raise ConfigError(f"fit: fallback is {terms['fallback']!r}, expected auto or never. Choose one of them.")
     if terms["consistency"] and rom.choices["posterior"] == "flow":
         raise ConfigError(
             "fit: consistency needs the divergence between two posteriors, which has no closed form for flows. "

@@ -33,7 +33,7 @@ FORMAT = 1
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 """For each older format, what turns its fields into those of the next one. The first format is the present one."""
 
-_OLDER: dict[str, Any] = {**LOSS_DEFAULTS, "precision": "float32", "compile": "off", "ranks": 1}
+_OLDER: dict[str, Any] = {**LOSS_DEFAULTS, "fallback": "never", "precision": "float32", "compile": "off", "ranks": 1}
 """What older states, which lack these, were trained with."""
 _ROUNDING = {"threads": "threads", "ranks": "processes"}
 """Settings on which the last bits of the result depend, and nothing else."""

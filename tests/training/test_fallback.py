@@ -10,10 +10,13 @@ import torch
 import xarray as xr
 
 from romvae import ROM, fit, split
+from romvae.data import open_snapshots, write_snapshots
 from romvae.distributions import moments
-from romvae.errors import OutOfRangeWarning
+from romvae.errors import ConfigError, OutOfRangeWarning
 from romvae.latent.activity import reconstruction_error
 from romvae.testing import mock_snapshots
+
+from .test_ragged import cut
 
 STEPS = {"vae_steps": 4, "variance_steps": 4, "dynamics_steps": 4, "batch_size": 16, "threads": 1}
 
@@ -35,10 +38,10 @@ def _turning(trajectories: int = 40, times: int = 12, points: int = 32, noise: f
     return ds.assign({name: (ds[name].dims, u.astype(np.float32)) for name in list(ds.data_vars)})
 
 
-def _fitted(data=None, choices=None, checkpoint=None, stop_at=None, **settings):
+def _fitted(data=None, choices=None, checkpoint=None, stop_at=None, rom=None, **settings):
     parts = split(_turning() if data is None else data, seed=0)
     sizes = {"latent": 2, "channels": 4, "hidden": 8, "members": 3, "stride": 1}
-    rom = ROM.for_data(parts.train, **{**sizes, **(choices or {})})
+    rom = ROM.for_data(parts.train, **{**sizes, **(choices or {})}) if rom is None else rom
     calls = 0
 
     def progress(*args) -> None:
@@ -118,13 +121,16 @@ def test_linear_dynamics_is_kept_where_its_forecasts_are_better_and_survives_sav
     assert error < 0.02
 
 
-def test_a_training_that_was_stopped_after_the_decisions_goes_on_with_them(tmp_path):
-    straight, told, _, calls = _fitted()
+@pytest.mark.parametrize("same", [False, True])
+def test_a_training_that_was_stopped_goes_on_to_the_same_decisions(tmp_path, same):
+    """In another process, or in the same one with the ROM that was being trained."""
+    straight, told, parts, calls = _fitted()
     for stop_at in (3, 7, 11, calls - 1):
         path = tmp_path / str(stop_at)
+        rom = ROM.for_data(parts.train, latent=2, channels=4, hidden=8, members=3, stride=1)
         with pytest.raises(_KilledError):
-            _fitted(checkpoint=path, stop_at=stop_at)
-        again, found, *_ = _fitted(checkpoint=path)
+            _fitted(checkpoint=path, stop_at=stop_at, rom=rom)
+        again, found, *_ = _fitted(checkpoint=path, rom=rom if same else None)
         assert found.notes["compression"] == told.notes["compression"]
         assert found.notes["dynamics_kept"] == told.notes["dynamics_kept"]
         for (name, a), b in zip(straight.state_dict().items(), again.state_dict().values(), strict=True):
@@ -147,6 +153,29 @@ def test_a_training_that_was_stopped_after_the_decisions_goes_on_with_them(tmp_p
 def test_what_was_asked_for_beyond_a_good_mean_is_left_as_it_is(choices, settings, expected):
     notes = _fitted(choices=choices, **settings)[1].notes
     assert {"compression", "dynamics_kept"} & set(notes) == expected
+
+
+@pytest.mark.parametrize("kind", ["streamed", "ragged"])
+def test_closed_forms_are_judged_on_what_there_is(tmp_path, kind):
+    data, beside = _turning(), {}
+    if kind == "streamed":
+        write_snapshots(data, tmp_path / "data.zarr")
+        data, beside = open_snapshots(tmp_path / "data.zarr"), {"memory_budget": 2e-5}
+    else:
+        data = cut(data, np.where(np.arange(40) % 3 == 0, 8, 12))
+    rom, history, *_ = _fitted(data, **beside)
+    whole, told, *_ = _fitted()
+    assert ("memory_budget" in history.notes) == (kind == "streamed")
+    assert history.notes["compression"]["kept"] == told.notes["compression"]["kept"] == "pod"
+    assert history.notes["dynamics_kept"]["kept"] == "linear"
+    test = _fitted(fallback="never")[2].test
+    assert _error(rom, test) < 1e-4
+    assert _error(whole, test) < 1e-4
+
+
+def test_an_unknown_fallback_is_refused():
+    with pytest.raises(ConfigError, match="fallback is 'nevr', expected auto or never"):
+        _fitted(fallback="nevr")
 
 
 def test_few_held_out_trajectories_decide_nothing():
