@@ -5,7 +5,9 @@
     run["work"].mean()          # share of the solver's time steps that were spent
 
 The ROM goes on as long as its predicted error stays below a threshold. At the alarm the solver takes over from the last
-field that was trusted, advances it for a few stored steps, and the ROM resumes from what it finds. The predicted error
+field that was trusted, advances it for a few stored steps, and the ROM resumes from what it finds; or, with `back`, the
+solver goes on from the last field of its own: the forecast then is the solver's up to where the ROM can be trusted with
+all of the rest. The first is cheap where errors die out, the second right where they stay. The predicted error
 is made of what ranks true errors well: the decoder's standard deviation, the disagreement of the networks and, where
 the ROM (re)starts, the error of compressing the field that is known there; on request also of the defect of single
 steps of the ROM against the solver (`check`), which costs solver steps of its own.
@@ -36,7 +38,7 @@ __all__ = ["Alarm", "ReferenceSolver", "calibrate_alarm", "hybrid_rollout"]
 ReferenceSolver = Case | str | Callable[[Mapping[str, float]], Solver]
 """A case or its name, or a function from the physical parameters of a trajectory to its solver."""
 
-THRESHOLDS = tuple(2.0 ** (k / 4) for k in range(-6, 7))
+THRESHOLDS = tuple(2.0 ** (k / 4) for k in range(-10, 7))
 """Thresholds that the calibration tries, in units of the tolerance."""
 
 
@@ -49,6 +51,8 @@ class Alarm:
             training data; 0 leaves everything to the solver.
         burst: Stored steps that the solver advances before the ROM tries again.
         check: Stored steps between two comparisons of one ROM step with one of the solver; None makes none.
+        back: Whether the solver goes on from the last field of its own, and what the ROM made since is given up; else
+            it goes on from the ROM's last field.
         tolerance: Error that the runs of the calibration kept; None where nothing was calibrated.
         level: Share of new runs that are to keep it.
         trajectories: Calibration trajectories.
@@ -58,6 +62,7 @@ class Alarm:
     threshold: float
     burst: int = 5
     check: int | None = None
+    back: bool = False
     tolerance: float | None = None
     level: float = 0.95
     trajectories: int = 0
@@ -119,7 +124,7 @@ def hybrid_rollout(
     _, c = rom.normalised(start)
     u0 = np.stack([start[name].values[:, 0] for name in rom.schema.field_names], 1).astype(np.float64)
     with torch.no_grad():
-        course = HybridRun(rom, solvers, c, alarm.threshold, alarm.burst, alarm.check).course(u0, steps)
+        course = HybridRun(rom, solvers, c, alarm.threshold, alarm.burst, alarm.check, alarm.back).course(u0, steps)
     result = _dataset(rom, start, course, alarm)
     return result.isel({TRAJECTORY: 0}) if single else result
 
@@ -133,6 +138,7 @@ def calibrate_alarm(
     level: float = 0.95,
     burst: int | None = None,
     check: int | None = None,
+    back: bool | None = None,
 ) -> Alarm:
     r"""The largest threshold with which hybrid rollouts of held-out trajectories keep a tolerance.
 
@@ -150,13 +156,14 @@ def calibrate_alarm(
         level: Share of runs that are to keep it; 0.95 takes at least 19 trajectories.
         burst: Stored steps of the solver at each hand-over; None takes one large step of the ROM.
         check: Stored steps between two comparisons of ROM and solver; None makes none.
+        back: As in `Alarm`; None tries both ways and takes the one with less work.
 
     Raises:
         ConfigError: Tolerance or level is out of range.
         DataError: There are too few trajectories for the level.
     """
     data = canonical(data)
-    n, steps = data.sizes.get(TRAJECTORY, 1), data.sizes[TIME] - 1
+    n = data.sizes.get(TRAJECTORY, 1)
     if not tolerance > 0 or not 0 < level < 1:
         raise ConfigError(
             f"calibrate_alarm: tolerance is {tolerance} and level {level}, expected a positive number and one between "
@@ -168,11 +175,17 @@ def calibrate_alarm(
             f"calibrate_alarm: {n} trajectories, expected at least {trajectories_needed(level)} for the level "
             f"{level:g}. Use more, or lower the level."
         )
-    best = Alarm(0.0, rom.dynamics.stride if burst is None else burst, check, tolerance, level, n, 1.0)
-    lost = np.zeros(n, dtype=bool)
+    first = Alarm(0.0, rom.dynamics.stride if burst is None else burst, check, False, tolerance, level, n, 1.0)
+    ways = [replace(first, back=way) for way in ((False, True) if back is None else (back,))]
+    return min((_largest_threshold(rom, solver, data, way, allowed) for way in ways), key=lambda alarm: alarm.work)
+
+
+def _largest_threshold(rom: ROM, solver: ReferenceSolver, data: xr.Dataset, best: Alarm, allowed: int) -> Alarm:
+    lost = np.zeros(best.trajectories, dtype=bool)
+    tolerance = float(best.tolerance or 0.0)
     for factor in THRESHOLDS:
         trial = replace(best, threshold=factor * tolerance)
-        run = hybrid_rollout(rom, solver, data.isel({TIME: 0}), trial, steps)
+        run = hybrid_rollout(rom, solver, data.isel({TIME: 0}), trial, data.sizes[TIME] - 1)
         error = true_error(rom, data, run).transpose(TRAJECTORY, TIME).values
         lost |= (error > tolerance).any(1)
         if lost.sum() > allowed:
@@ -229,6 +242,7 @@ def _dataset(rom: ROM, start: xr.Dataset, course: Course, alarm: Alarm) -> xr.Da
         "Conventions": "CF-1.11 romvae-1",
         "threshold": alarm.threshold,
         "burst": alarm.burst,
+        "back": int(alarm.back),
         "guarantee": alarm.statement,
     }
     if alarm.tolerance is not None:

@@ -82,13 +82,21 @@ class HybridRun:
         threshold: Predicted error at which the solver takes over.
         burst: Stored steps of the solver at a hand-over.
         check: Stored steps between two comparisons of one ROM step with one of the solver; None makes none.
+        back: Whether the solver goes on from the last field of its own, and not from the last one of the ROM.
     """
 
     def __init__(
-        self, rom: ROM, solvers: Sequence[Solver], c: Tensor, threshold: float, burst: int, check: int | None
+        self,
+        rom: ROM,
+        solvers: Sequence[Solver],
+        c: Tensor,
+        threshold: float,
+        burst: int,
+        check: int | None,
+        back: bool = False,
     ) -> None:
         self.rom, self.solvers, self.c = rom, list(solvers), c
-        self.threshold, self.burst, self.check = threshold, burst, check
+        self.threshold, self.burst, self.check, self.back = threshold, burst, check, back
         self.mask = rom.mask
 
     def course(self, u0: np.ndarray, steps: int) -> Course:
@@ -137,6 +145,11 @@ class HybridRun:
             course.at[row] += count
         done = course.at[flight.rows] >= steps
         rung = (good < ahead) & ~done
+        for k in np.flatnonzero(rung) if self.back else ():
+            row = int(flight.rows[k])
+            course.at[row] -= flight.lead + int(good[k])
+            given_up = slice(course.at[row] + 1, None)
+            course.predicted[row, given_up], course.source[row, given_up] = np.nan, GIVEN
         on = np.flatnonzero(~rung & ~done)
         after = _Flight(flight.rows[on], path[-1][:, on], flight.lead + ahead, flight.defect[on])
         return after, flight.rows[rung]

@@ -36,12 +36,13 @@ def test_with_full_trust_it_is_the_mean_of_the_networks(heat):
     assert (run["source"][:, 1:] == 1).all()
 
 
-@pytest.mark.parametrize("check", [None, 2])
-def test_calibrated_alarm_keeps_its_tolerance_on_the_calibration_runs(heat, check):
+@pytest.mark.parametrize(("check", "back"), [(None, False), (2, False), (None, True), (2, True), (None, None)])
+def test_calibrated_alarm_keeps_its_tolerance_on_the_calibration_runs(heat, check, back):
     rom, data = heat.rom, heat.parts.calibration
     pure = true_error(rom, data, hybrid_rollout(rom, heat.case, data.isel(time=0), Alarm(np.inf)))
     tolerance = float(pure.max("time").quantile(0.6))
-    alarm = calibrate_alarm(rom, heat.case, data, tolerance, level=0.9, check=check)
+    alarm = calibrate_alarm(rom, heat.case, data, tolerance, level=0.9, check=check, back=back)
+    assert back in (None, alarm.back)
     run = hybrid_rollout(rom, heat.case, data.isel(time=0), alarm)
     late = (true_error(rom, data, run) > tolerance).any("time")
     assert (int(late.sum()) + 1) / (24 + 1) <= 0.1 + 1e-9
@@ -52,6 +53,23 @@ def test_calibrated_alarm_keeps_its_tolerance_on_the_calibration_runs(heat, chec
         assert np.allclose(run["work"], solved)
     assert f"the error stays below {tolerance:g} at all times" in alarm.statement
     assert run[rom.schema.field_names[0]].notnull().all()
+
+
+def test_a_solver_that_goes_on_from_its_own_field_leaves_one_stretch_to_the_rom(heat):
+    rom, test = heat.rom, heat.parts.test
+    start = test.isel(time=0)
+    told = hybrid_rollout(rom, heat.case, start, Alarm(np.inf))["predicted_error"]
+    run = hybrid_rollout(rom, heat.case, start, Alarm(float(told.quantile(0.6)), burst=2, back=True))
+    name = rom.schema.field_names[0]
+    by_rom = run["source"].values[:, 1:] == 1
+    assert by_rom.any()
+    assert not by_rom.all()
+    assert (np.diff(by_rom.astype(int)) >= 0).all()  # the solver first, then the ROM to the end
+    exact = test[name].transpose(*run[name].dims).values
+    own = run["source"].values == 2
+    assert np.allclose(run[name].values[own], exact[own], atol=1e-5 * np.abs(exact).max())
+    assert np.allclose(run["work"], own.sum(1) / 10)
+    assert (run["predicted_error"].notnull() == (run["source"] == 1)).all()
 
 
 @pytest.mark.parametrize("check", [None, 2])
@@ -79,8 +97,7 @@ def test_where_the_solver_refuses_a_field_of_the_rom_it_goes_back_to_its_own(hea
         return made
 
     pure = hybrid_rollout(heat.rom, heat.case, start, Alarm(np.inf))
-    errors = true_error(heat.rom, heat.parts.test, pure)
-    alarm = Alarm(float(errors.median()), burst=3, check=check)
+    alarm = Alarm(float(pure["predicted_error"].quantile(0.6)), burst=3, check=check)
     run = hybrid_rollout(heat.rom, solver, start, alarm)
     plain = hybrid_rollout(heat.rom, heat.case, start, alarm)
     assert (plain["hand_overs"] > 0).any()  # from fields of the ROM, which the choosy one does not take
