@@ -161,7 +161,8 @@ def test_bands_widen_with_level_with_share_and_from_point_to_run():
 
 def test_the_largest_error_counts_though_only_some_points_are_kept():
     ratio = _errors(3, 1, 20, 10)
-    calibration = Calibration(1).fit(torch.arange(3), ratio, 5 * ratio.amax(-1))
+    largest = 5 * ratio.amax(-1, keepdim=True)
+    calibration = Calibration(1).fit(torch.arange(3), ratio, (largest, torch.ones_like(largest)))
     whole = Calibration(1).fit(torch.arange(3), ratio)
     lead = torch.arange(3)
     for interval in ("field", "run"):

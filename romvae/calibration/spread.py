@@ -22,6 +22,8 @@ BINS, VALUES = 64, 2**20
 """Parts of the range of spreads, equally many values in each, and values of a field that are looked at, about."""
 FOLDS = 10
 """Groups of trajectories, each of which is scored with the function that the others give."""
+APART = 0.02
+"""Logarithms of sigma that are closer are one: a steeper function would make much of round-off."""
 TABLE = 256
 """Values that the function is kept as."""
 BEYOND = 10.0
@@ -119,8 +121,7 @@ def _monotone(log_std: np.ndarray, square: np.ndarray, weight: np.ndarray, b: fl
     # In a bin h goes on as the power does, so that wide ones, as those at the ends, are right in the mean.
     x = sums[1] / sums[0]
     y = sums[2] / sums[3] * np.exp(2 * b * x)
-    apart = np.diff(x, prepend=-np.inf) > 1e-6
-    group = apart.cumsum() - 1
+    group = np.unique(np.round(x / APART), return_inverse=True)[1]
     mass = np.bincount(group, sums[0])
     x, y = np.bincount(group, sums[0] * x) / mass, np.bincount(group, sums[0] * y) / mass
     if len(x) < 2:
