@@ -76,7 +76,7 @@ def built(kind: str) -> tuple[ROM, xr.Dataset]:
             rom.dynamics.products.take_part(1)
         if hasattr(rom.dynamics, "polynomial"):
             weight = rom.dynamics.polynomial.weight[0]
-            rom.dynamics.polynomial.start_at(0.03 * torch.randn(weight.shape, generator=generator))
+            rom.dynamics.polynomial.start_at(0.01 * torch.randn(weight.shape, generator=generator))
         if rom.dynamics.closed_form:
             x, c = rom.normalised(data)
             z = moments(rom.vae.encoder(x.flatten(0, 1)))[0].unflatten(0, x.shape[:2])
