@@ -75,10 +75,8 @@ class PODNetwork(Baseline):
         steps = self.steps
         if steps is None and budget is not None:
             wanted = {"vae_steps": 1, "variance_steps": 1, "dynamics_steps": DEFAULT_STEPS}
-            steps = round(
-                DEFAULT_STEPS
-                * max(LEAST, affordable(self.rom, parts, wanted, budget, seed, {"fallback": "never"}).share)
-            )
+            share = affordable(self.rom, parts, wanted, budget, seed, {"fallback": "never"}).share
+            steps = round(DEFAULT_STEPS * max(LEAST, share))
         began = time.process_time()
         fit(self.rom, parts, seed=seed, dynamics_steps=steps, progress=progress, fallback="never")
         taken = steps or DEFAULT_STEPS

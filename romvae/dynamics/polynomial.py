@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from itertools import product
+from itertools import combinations_with_replacement, product
 
 import torch
 from torch import Tensor
@@ -26,7 +26,7 @@ JUDGES = 32
 """Held-out trajectories that are forecast to choose."""
 LONGEST = 500
 """Large steps of these forecasts at most."""
-AT_ONCE = 512
+AT_ONCE = 256
 """States whose products are made at once where no gradient is wanted: they stay in the processor's cache."""
 _SPAN = 7
 """Stored times of a difference quotient of sixth order."""
@@ -55,6 +55,10 @@ class PolynomialTerms(OptionalTerms):
         self.degree = degree if degree > 1 else 0
         super().__init__(torch.zeros(members, _terms(latent, conditions, self.degree), latent))
         self.latent, self.conditions = latent, conditions
+        for k in range(2, self.degree + 1):
+            parent, last = _lists(latent, k)
+            self.register_buffer(f"parent{k}", parent, persistent=False)
+            self.register_buffer(f"last{k}", last, persistent=False)
 
     def features(self, z: Tensor, c: Tensor, degree: int) -> Tensor:
         """What the weights multiply, by degree: products of latents, and all of them and the latents times each c.
@@ -64,48 +68,19 @@ class PolynomialTerms(OptionalTerms):
             c: Conditions `(..., condition)`.
             degree: Highest degree.
         """
-        return self._rows(z, c, degree).mT
-
-    def _rows(self, z: Tensor, c: Tensor, degree: int) -> Tensor:
-        """The same with the batch on the last axis, `(..., feature, batch)`: every product is then one of long rows.
-
-        In the order in which the products of a degree stand, those that begin with a latent are this latent times the
-        last products of the degree before.
-        """
-        c, z = c.mT, z.clamp(-REACH, REACH).mT.contiguous()
-        if torch.is_grad_enabled() or torch.compiler.is_compiling():
-            return torch.cat(list(self._blocks(z, c, degree)), -2)
-        try:
-            return self._in_place(z, c, degree)
-        except (NotImplementedError, RuntimeError):  # forward-mode derivatives and torch.func write into nothing
-            return torch.cat(list(self._blocks(z, c, degree)), -2)
+        return torch.cat(list(self._blocks(z, c, degree)), -2).mT
 
     def _blocks(self, z: Tensor, c: Tensor, degree: int) -> Iterator[Tensor]:
+        """The same in parts, with the batch on the last axis: long rows are picked and multiplied as a whole."""
+        c, z = c.mT, z.clamp(-REACH, REACH).mT.contiguous()
         level = z
         for k in range(1, degree + 1):
             if k > 1:
-                begins = enumerate(_begins(self.latent, k))
-                level = torch.cat([z[..., i : i + 1, :] * level[..., first:, :] for i, first in begins], -2)
+                parent, last = (self.get_buffer(f"{name}{k}").to(z.device) for name in ("parent", "last"))
+                level = level.index_select(-2, parent) * z.index_select(-2, last)
                 yield level
             for i in range(self.conditions):
                 yield c[..., i : i + 1, :] * level
-
-    def _in_place(self, z: Tensor, c: Tensor, degree: int) -> Tensor:
-        """The same, each product written to its place at once."""
-        rows = z.new_empty(*z.shape[:-2], _terms(self.latent, self.conditions, degree), z.shape[-1])
-        level, at = z, 0
-        for k in range(1, degree + 1):
-            before, begin = level, at
-            for i, first in enumerate(_begins(self.latent, k) if k > 1 else ()):
-                count = before.shape[-2] - first
-                torch.mul(z[..., i : i + 1, :], before[..., first:, :], out=rows[..., at : at + count, :])
-                at += count
-            level = rows[..., begin:at, :] if k > 1 else z
-            for i in range(self.conditions):
-                count = level.shape[-2]
-                torch.mul(c[..., i : i + 1, :], level, out=rows[..., at : at + count, :])
-                at += count
-        return rows
 
     def forward(self, z: Tensor, c: Tensor) -> Tensor:
         """Sum of the terms, `(member, batch, latent)`.
@@ -116,11 +91,17 @@ class PolynomialTerms(OptionalTerms):
         """
         if self.idle:
             return torch.zeros_like(z)
-        weight = self.weight[:, : _terms(self.latent, self.conditions, self.level)].mT
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
-            return torch.bmm(weight, self._rows(z, c, self.level)).mT
+            return self._sum(z, c)
         parts = zip(z.split(AT_ONCE, -2), c.split(AT_ONCE, -2), strict=True)
-        return torch.cat([torch.bmm(weight, self._rows(some, beside, self.level)) for some, beside in parts], -1).mT
+        return torch.cat([self._sum(some, beside) for some, beside in parts], -2)
+
+    def _sum(self, z: Tensor, c: Tensor) -> Tensor:
+        weight, at, total = self.weight.mT, 0, torch.zeros_like(z).mT
+        for block in self._blocks(z, c, self.level):
+            total = torch.baddbmm(total, weight[..., at : at + block.shape[-2]], block)
+            at += block.shape[-2]
+        return total.mT
 
     @torch.no_grad()
     def start_at(self, weight: Tensor | None) -> None:
@@ -187,10 +168,11 @@ def _terms(latent: int, conditions: int, degree: int) -> int:
     return products * (1 + conditions) - (latent if degree else 0)
 
 
-def _begins(latent: int, degree: int) -> list[int]:
-    """Where, among the products of the degree before, those of only the i-th and later latents begin."""
-    every = math.comb(latent + degree - 2, degree - 1)
-    return [every - math.comb(latent - i + degree - 2, degree - 1) for i in range(latent)]
+def _lists(latent: int, degree: int) -> tuple[Tensor, Tensor]:
+    """Each monomial of a degree as one of the degree before, by its place there, times a latent."""
+    before = {names: i for i, names in enumerate(combinations_with_replacement(range(latent), degree - 1))}
+    names = list(combinations_with_replacement(range(latent), degree))
+    return torch.tensor([before[each[:-1]] for each in names]), torch.tensor([each[-1] for each in names])
 
 
 def _features(terms: PolynomialTerms, z: Tensor, c: Tensor, degree: int) -> Tensor:

@@ -239,20 +239,17 @@ def fit(
                 x.some().flatten(0, 1) if isinstance(x, Trajectories) else x.flatten(0, 1) if kept is None else x[kept]
             )
             modes = ranks.once(lambda: modes_of(seen, rom.vae.latent))
-            found = keep_better_compression(rom.vae, modes, unseen_snapshots(), ranks)
-            session.history.notes["compression"] = found
+            new, there = unseen()
+            held = new.flatten(0, 1) if there is None else new[there]
+            session.history.notes["compression"] = keep_better_compression(rom.vae, modes, held, ranks)
         session.history.notes.update(balance.notes())
 
-    def unseen_snapshots() -> Tensor:
+    def unseen() -> tuple[Tensor, Tensor | None]:
         part = _thinned(rom, parts.variance, budget)
-        new, _ = _tensors(rom, part)
-        there = existing_tensor(part)
-        return new.flatten(0, 1) if there is None else new[there]
+        return _tensors(rom, part)[0], existing_tensor(part)
 
     def variance_stage() -> None:
-        part = _thinned(rom, parts.variance, budget)
-        new, _ = _tensors(rom, part)
-        there = existing_tensor(part)
+        new, there = unseen()
         found = fit_variance(rom.vae, new, symmetry, steps["variance"], 2 * rate, seed, run, there, size, ranks)
         session.history.notes.update(found)
 
