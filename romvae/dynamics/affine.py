@@ -66,7 +66,7 @@ class AffineDynamics(EnsembleDynamics):
         z = history[..., -1, :].expand(self.members, *history.shape[-4:-2][-1:], history.shape[-1])
         if isinstance(dt, Tensor):
             return self._mixed(z, c, dt)
-        return self._mapped(z, c, self._maps(c, self._step(dt)))
+        return self._mapped(z, c, self._maps(c, self._step(dt), z.dtype))
 
     def rollout(
         self,
@@ -85,7 +85,7 @@ class AffineDynamics(EnsembleDynamics):
         unit = self._step(dt)
         stride = max(1, self.stride // unit)
         z = z0.expand(self.members, *z0.shape[-2:])
-        maps = {j: self._maps(c, j * unit) for j in {*range(1, min(stride, steps + 1)), stride}}
+        maps = {j: self._maps(c, j * unit, z.dtype) for j in {*range(1, min(stride, steps + 1)), stride}}
         path = [z]
         for k in range(1, steps + 1):
             whole = (k - 1) // stride * stride
@@ -93,17 +93,18 @@ class AffineDynamics(EnsembleDynamics):
             path.append(self._mapped(begin, condition(c, controls, whole, k), maps[k - whole]))
         return torch.stack(path)
 
-    def _maps(self, c: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _maps(self, c: Tensor, step: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
         c = c[..., : self.fixed]
         A, offset, forced = self.operators(c if c.ndim == 3 else c[None], step)
-        return (stabilised(A) if self.stable and step == self.stride else A), offset, forced
+        A = stabilised(A) if self.stable and step == self.stride else A
+        return A.to(dtype), offset.to(dtype), forced.to(dtype)
 
     def _mapped(self, z: Tensor, c: Tensor, maps: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         A, offset, forced = maps
-        after = torch.einsum("mbij,mbj->mbi", A.to(z), z) + offset.to(z)
+        after = torch.einsum("mbij,mbj->mbi", A, z) + offset
         if self.controls:
             controls = c[..., self.fixed :].to(z).expand(self.members, z.shape[1], -1)
-            after = after + torch.bmm(controls, forced.to(z))
+            after = after + torch.bmm(controls, forced)
         return after
 
     def _mixed(self, z: Tensor, c: Tensor, dt: Tensor) -> Tensor:
@@ -111,7 +112,7 @@ class AffineDynamics(EnsembleDynamics):
         steps = (dt / float(self.dt)).round().long().expand(z.shape[:2])
         out = z.new_empty(z.shape)
         for step in steps.unique().tolist():
-            out = torch.where((steps == step)[..., None], self._mapped(z, c, self._maps(c, int(step))), out)
+            out = torch.where((steps == step)[..., None], self._mapped(z, c, self._maps(c, int(step), z.dtype)), out)
         return out
 
     def _step(self, dt: float) -> int:

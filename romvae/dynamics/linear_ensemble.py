@@ -99,7 +99,7 @@ class LinearEnsemble(AffineDynamics):
     def _repeat(self, z: Tensor, c: Tensor, steps: int, controls: Tensor | None) -> Tensor:
         """Large steps only, `(step + 1, batch, latent)`, of the first member."""
         path = [z[None].expand(self.members, -1, -1)]
-        maps = self._maps(c, self.stride)
+        maps = self._maps(c, self.stride, z.dtype)
         for k in range(steps):
             row = None if controls is None else controls[:, k * self.stride : (k + 1) * self.stride + 1]
             beside = c if row is None else torch.cat([c, row[:, 0], row[:, -1]], -1)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from romvae.dynamics import LinearDynamics
+from romvae.dynamics.least_squares import stabilised
 from romvae.errors import ConfigError, DataError, NumericsError
 
 DT = 0.1
@@ -126,6 +127,25 @@ def test_stable_moves_only_unstable_eigenvalues_onto_the_circle() -> None:
     values = torch.linalg.eigvals(A[0])
     torch.testing.assert_close(values.abs().sort().values, torch.tensor([0.5, 1, 1], dtype=torch.float64))
     assert float(values.angle().abs().max()) == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize("radius", [0.0, 0.3, 0.99, 0.9999999, 1.0, 1.0000001, 1.5])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_is_stable_keeps_its_bits_and_what_is_not_lands_on_the_circle(radius: float, dtype: torch.dtype) -> None:
+    """Far from normal too, where powers grow a thousandfold before they decay; beside others that are unstable."""
+    n = 6
+    basis = torch.randn(3, n, n, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    skewed = torch.triu(basis[0], 1) * 10 + torch.diag(radius * torch.linspace(-1, 1, n, dtype=torch.float64))
+    rotated = [b @ (radius * _rotation(n, k, 1.0)) @ torch.linalg.inv(b) for k, b in enumerate(basis)]
+    for together in ([skewed, *rotated], [skewed, 3 * _rotation(n), *rotated]):
+        A = torch.stack(together).to(dtype)
+        found, largest = stabilised(A), torch.linalg.eigvals(A).abs().amax(-1)
+        for one, before, modulus in zip(found, A, largest, strict=True):
+            if modulus <= 1:
+                assert torch.equal(one, before)
+            else:
+                assert not torch.equal(one, before)
+                assert float(torch.linalg.eigvals(one.double()).abs().max()) <= 1 + 200 * torch.finfo(dtype).eps ** 0.5
 
 
 def test_ridge_tends_to_persistence_plus_drift() -> None:
