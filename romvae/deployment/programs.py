@@ -132,7 +132,7 @@ class Stepping(Part):
         grouped = torch.cat(history.split(networks), 1)
         driven = None if controls is None or self.control_scaling is None else self.control_scaling(controls)
         c = condition(self.conditions(parameters, history[0, :, 0]), driven, 0, 1).repeat(self.repeats, 1)
-        path = torch.stack([dynamics.flow(grouped, c, j * float(dynamics.dt)) for j in range(1, dynamics.stride + 1)])
+        path = dynamics.within(grouped, c)
         if step_noise is not None:
             path = path + dynamics.step_std(grouped[..., -1, :], c) * self.grouped_noise(step_noise[None])[0]
         return {"latents": self.rows(path, batch)}

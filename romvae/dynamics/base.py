@@ -213,6 +213,15 @@ class EnsembleDynamics(LatentDynamics):
         self._fill(path, earlier, anchors, c, dt, stride, steps)
         return path[: steps + 1]
 
+    def within(self, history: Tensor, c: Tensor) -> Tensor:
+        """Latents at each stored time of one large step, as a rollout has them: `(stride, member, batch, latent)`.
+
+        Arguments:
+            history: As for `flow`.
+            c: As for `flow`.
+        """
+        return torch.stack([self.flow(history, c, j * float(self.dt)) for j in range(1, self.stride + 1)])
+
     def passing(
         self,
         z0: Tensor,

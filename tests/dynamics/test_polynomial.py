@@ -228,3 +228,37 @@ def test_products_have_forward_mode_derivatives_without_gradients():
     torch.testing.assert_close(slope, numeric, rtol=1e-5, atol=1e-7)
     torch.testing.assert_close(dual.tangent, slope)
     torch.testing.assert_close(several, torch.stack([slope, 2 * slope]))
+
+
+def test_times_within_a_long_step_are_read_off_where_that_is_as_good():
+    """The cubic is of fourth order; rollouts of any length agree where they overlap, and with what is exported."""
+    z, c = _lorenz(60, 161)
+    noisy = z + 0.3 * torch.randn(z.shape, generator=torch.Generator().manual_seed(2), dtype=z.dtype)
+    model, exact = (OdeDynamics(3, 1, DT, 4, members=2, hidden=8, depth=1).double() for _ in range(2))
+    exact.start_from_linear(z, c)
+    assert not exact.reads_off  # beside data without noise, the error would be that of the cubic
+    model.start_from_linear(noisy, c)
+    assert float(model.polynomial.used) > 0
+    assert model.reads_off
+    assert model.substeps == 1
+    start, beside = z[:5, 0], c[:5]
+    path = model.rollout(start, beside, DT, 14)
+    for steps in (1, 3, 4, 6, 8):
+        assert torch.equal(model.rollout(start, beside, DT, steps), path[: steps + 1])
+    torch.testing.assert_close(model.within(start[:, None], beside), path[1:5])
+    onward = torch.cat([part for _, part in model.passing(start, beside, 14, 4)])
+    torch.testing.assert_close(onward, path)
+    again = pickle.loads(pickle.dumps(model))
+    assert torch.equal(again.rollout(start, beside, DT, 14), path)
+    off = []
+    for scale in (1, 2, 4):  # rollouts of the same field in shorter large steps
+        fine = OdeDynamics(3, 1, DT / scale, 4, members=2, hidden=8, depth=1).double()
+        fine.load_state_dict(model.state_dict() | {"dt": model.dt / scale})
+        fine.linear.data.div_(scale)
+        fine.drift.data.div_(scale)
+        fine.polynomial.weight.data.div_(scale)
+        fine.network.layers[-1].weight.data.div_(scale)
+        fine.network.layers[-1].bias.data.div_(scale)
+        off.append(fine.rollout(start, beside, DT / scale, 12 * scale)[::scale].detach())
+    first, second = ((each - off[2]).abs().max() for each in off[:2])
+    assert float(first / second) > 10

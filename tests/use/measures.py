@@ -190,7 +190,7 @@ def rows(table: str, folder: Path) -> Iterator[tuple[str, Callable[[], dict[str,
     elif table == "hybrid":
         for seed in SEEDS:
             for name in HYBRID:
-                for q in (0.5, 0.25):
+                for q in (0.75, 0.5, 0.25):
                     yield f"hybrid/{name}, {q:g}/{seed}", lambda n=name, s=seed, q=q: hybrid(n, s, folder, q)
     elif table == "acquisition":
         for seed in SEEDS:
