@@ -49,6 +49,7 @@ class OdeDynamics(NetworkDynamics):
 
     steps: Tensor
     dense: Tensor
+    reads_off: bool
 
     def __init__(
         self,

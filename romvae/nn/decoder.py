@@ -89,6 +89,8 @@ class FieldDecoder(MixedPrecision, Compilable):
     def one_pass(self, batch: Tensor) -> Tensor:
         """Fields of some codes."""
         layout, z = self.layout, batch
+        if self.linear is not None and self._linear_alone():
+            return self.linear(z).reshape(z.shape[0], layout.fields, *layout.shape)
         with self.reducing(z):
             x = patches_to_grid(self.head(self.trunk(z)), layout.patch, layout.shape)
         x = x.to(z.dtype)
@@ -99,6 +101,13 @@ class FieldDecoder(MixedPrecision, Compilable):
                 correction = self.smooth(x)
             x = x + correction.to(z.dtype)
         return x
+
+    def _linear_alone(self) -> bool:
+        """Whether the convolutional part is zero and stays it, as where POD was kept: then it need not be computed."""
+        if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.compiler.is_exporting():
+            return False
+        last = [self.head.conv] if self.smooth is None else [self.head.conv, self.smooth[-1]]
+        return not any(bool(parameter.any()) for layer in last for parameter in layer.parameters())
 
     def trunk(self, z: Tensor) -> Tensor:
         """Features of every patch, `(batch, channel, *positions)`: all that happens below full resolution."""

@@ -99,7 +99,13 @@ def closed_form(metrics: Mapping[str, Any]) -> str:
     kept = lookup(metrics, "kept")
     found, moved = lookup(kept, "compression"), lookup(kept, "dynamics")
     text = []
-    if found.get("kept") == "pod":
+    if found.get("kept") == "pod" and "pod_forecast" in found:
+        text.append(
+            f"POD compresses the fields: on trajectories beside the training it is {_of(found, 'pod_error')} off, "
+            f"hardly more than the trained autoencoder ({_of(found, 'error')}), and linear dynamics is "
+            f"{_of(found, 'pod_forecast')} off with its codes, {_of(found, 'forecast')} with those of the autoencoder."
+        )
+    elif found.get("kept") == "pod":
         text.append(
             f"POD compresses the fields, because on trajectories beside the training it is {_of(found, 'pod_error')} "
             f"off and the trained autoencoder {_of(found, 'error')}."

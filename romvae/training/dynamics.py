@@ -285,7 +285,7 @@ def forecast_score(
     sums = torch.zeros(4, dtype=torch.float64, device=device)  # of squares and distances: of errors, of the codes
     if len(part):
         here = Codes(held.mean[:, rows], held.std[:, rows], held.c[rows], _some(held.controls, rows))
-        path = _forecast(dynamics, here, steps, noise) * weight
+        path = forecast_path(dynamics, here, steps, noise) * weight
         sums = _score_sums(path, weighed[:, rows], centre)
     error, crps, spread, distance = ranks.summed(sums).tolist()
     if not math.isfinite(error + crps) or not min(spread, distance) > 0:  # codes of nothing but one value judge nothing
@@ -297,7 +297,8 @@ def _some(values: Tensor | None, rows: slice) -> Tensor | None:
     return None if values is None else values[rows]
 
 
-def _forecast(dynamics: EnsembleDynamics, held: Codes, steps: int, noise: Tensor | None) -> Tensor:
+def forecast_path(dynamics: EnsembleDynamics, held: Codes, steps: int, noise: Tensor | None = None) -> Tensor:
+    """Latents `(step + 1, member, trajectory, latent)` of forecasts from the first code of each trajectory."""
     device = dynamics.dt.device
     controls = None if held.controls is None else held.controls.to(device)
     start, c = held.mean[0, :, 0].to(device), held.c.to(device)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,20 +15,29 @@ from romvae.linear_start import Modes
 from romvae.nn.decoder import FieldDecoder
 from romvae.nn.encoder import Encoder
 from romvae.ranks import ALONE, Ranks
-from romvae.training.dynamics import Codes, DynamicsPlan, forecast_score, train_dynamics
+from romvae.training.dynamics import Codes, DynamicsPlan, forecast_path, forecast_score, train_dynamics
 from romvae.training.selection import trial
 from romvae.vae import VAE
 
 if TYPE_CHECKING:
     from romvae.rom import ROM
 
-__all__ = ["better_of_two_dynamics", "decisions", "keep_better_compression", "may_be_linear", "may_be_pod"]
+__all__ = [
+    "better_of_two_dynamics",
+    "decisions",
+    "keep_better_compression",
+    "linear_forecast_error",
+    "may_be_linear",
+    "may_be_pod",
+]
 
 logger = logging.getLogger("romvae.training")
 
 ENOUGH = 4
 """With fewer held-out trajectories nothing is decided, and what was trained stays."""
 SNAPSHOTS = 512
+CLOSE = 1.1
+"""How much more of new fields POD may miss, if its codes move so much more simply that forecasts gain by it."""
 _PROFILED = ("staged", "global", "student_t", "crps")
 """Rules for the variance under which the mean can be exchanged on its own."""
 
@@ -67,19 +77,25 @@ def decisions(notes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def keep_better_compression(vae: VAE, modes: Modes, held: Tensor, ranks: Ranks = ALONE) -> dict[str, Any]:
+def keep_better_compression(
+    vae: VAE, modes: Modes, held: Tensor, ranks: Ranks = ALONE, forecast: Callable[[], float] | None = None
+) -> dict[str, Any]:
     """Puts POD in place where it reconstructs held-out snapshots better than what was trained.
 
-    Its code is a projection, known exactly: what POD leaves out lies beside its modes.
+    Where it is hardly worse (`CLOSE`), forecasts decide: a linear equation is linear in the codes of a projection, and
+    in those of a network it is not. Its code is known exactly: what POD leaves out lies beside its modes.
 
     Arguments:
         vae: Trained, with linear paths.
         modes: POD of the training snapshots, as many modes as there are latents, or fewer.
         held: Normalised snapshots that it was not trained on, `(sample, channel, *space)`.
         ranks: Processes that train; all do the same.
+        forecast: Error of what linear dynamics forecasts of held-out trajectories with the codes of `vae` as it is
+            then, per normalised value; None leaves the reconstruction to decide.
 
     Returns:
-        Notes: which was kept, and the root mean square error of both per normalised value.
+        Notes: which was kept, and the root mean square error of both per normalised value; with those of the forecasts
+        where they decided.
     """
     encoder, mean = vae.encoder, vae.decoder.mean
     if not isinstance(encoder, Encoder) or not isinstance(mean, FieldDecoder):
@@ -89,9 +105,18 @@ def keep_better_compression(vae: VAE, modes: Modes, held: Tensor, ranks: Ranks =
     trained = [{name: v.detach().clone() for name, v in part.state_dict().items()} for part in (encoder, mean)]
     error = reconstruction_error(vae, some)
     basis = tuple(part.to(some) for part in (modes.mean, modes.modes, modes.std))
-    encoder.become_pod(*basis)
-    mean.become_pod(*basis)
+
+    def project() -> None:
+        encoder.become_pod(*basis)
+        mean.become_pod(*basis)
+
+    def restore() -> None:
+        encoder.load_state_dict(trained[0])
+        mean.load_state_dict(trained[1])
+
+    project()
     linear = reconstruction_error(vae, some)
+    found = {"error": error, "pod_error": linear}
     better = ranks.once(lambda: linear < error)
     if better:
         logger.warning(
@@ -101,10 +126,42 @@ def keep_better_compression(vae: VAE, modes: Modes, held: Tensor, ranks: Ranks =
             vae.latent,
             linear,
         )
+    elif forecast is not None and ranks.once(lambda: linear <= CLOSE * error):
+        found["pod_forecast"] = forecast()
+        restore()
+        found["forecast"] = forecast()
+        better = ranks.once(lambda: found["pod_forecast"] < found["forecast"])
+        if better:
+            project()
+            logger.warning(
+                "new trajectories: with the codes of the trained autoencoder linear dynamics forecasts with an error "
+                "of %.3g of the fields' deviations, with those of POD, which reconstructs nearly as well, of %.3g; "
+                "POD is kept",
+                found["forecast"],
+                found["pod_forecast"],
+            )
     else:
-        encoder.load_state_dict(trained[0])
-        mean.load_state_dict(trained[1])
-    return {"kept": "pod" if better else "network", "error": error, "pod_error": linear}
+        restore()
+    return {"kept": "pod" if better else "network", **found}
+
+
+@torch.no_grad()
+def linear_forecast_error(rom: ROM, codes: Codes, held: Codes, fields: Tensor) -> float:
+    """Root mean square error, per normalised value, of linear dynamics from the first code of held-out trajectories.
+
+    Arguments:
+        rom: Whose encoder made the codes.
+        codes: Of the training trajectories.
+        held: Of others.
+        fields: Their normalised fields `(trajectory, time, channel, *space)`.
+    """
+    linear = trial(rom, "linear").to(rom.dynamics.dt.device)
+    codes.start(linear)
+    path = forecast_path(linear, held, fields.shape[1] - 1)[:, 0].transpose(0, 1)
+    total, device = 0.0, next(rom.vae.parameters()).device
+    for ahead, truth in zip(path, fields, strict=True):
+        total += float((rom.vae.decoder(ahead.to(device)).mean - truth.to(device)).square().mean())
+    return math.sqrt(total / len(fields))
 
 
 def better_of_two_dynamics(

@@ -38,7 +38,13 @@ from romvae.training.compression import Balance, course_symmetry, data_symmetry,
 from romvae.training.dynamics import Codes, DynamicsPlan, train_dynamics
 from romvae.training.encoding import encoded_copies, sensitivity
 from romvae.training.end_to_end import fine_tune, finetune_plan, physics_name
-from romvae.training.fallback import better_of_two_dynamics, keep_better_compression, may_be_linear, may_be_pod
+from romvae.training.fallback import (
+    better_of_two_dynamics,
+    keep_better_compression,
+    linear_forecast_error,
+    may_be_linear,
+    may_be_pod,
+)
 from romvae.training.mean import MeanStage
 from romvae.training.runner import run_stage
 from romvae.training.selection import choose_dynamics, install_dynamics
@@ -241,8 +247,17 @@ def fit(
             modes = ranks.once(lambda: modes_of(seen, rom.vae.latent))
             new, there = unseen()
             held = new.flatten(0, 1) if there is None else new[there]
-            session.history.notes["compression"] = keep_better_compression(rom.vae, modes, held, ranks)
+            # Trajectories that end early, or lie on the disk, are judged by their fields alone.
+            judge = ahead_by_linear if isinstance(x, Tensor) and kept is None and there is None else None
+            session.history.notes["compression"] = keep_better_compression(rom.vae, modes, held, ranks, judge)
         session.history.notes.update(balance.notes())
+
+    def ahead_by_linear() -> float:
+        new, beside = _tensors(rom, parts.variance)
+        mine, theirs = (encoded_copies(rom.vae, part, 1, Symmetry(), seed, report, None, ranks) for part in (x, new))
+        codes = Codes(*mine, c, _controls(rom, parts.train))
+        held = Codes(*theirs, beside, _controls(rom, parts.variance))
+        return linear_forecast_error(rom, codes, held, new)
 
     def unseen() -> tuple[Tensor, Tensor | None]:
         part = _thinned(rom, parts.variance, budget)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,10 @@ from romvae.data import open_snapshots, write_snapshots
 from romvae.distributions import moments
 from romvae.errors import ConfigError, OutOfRangeWarning
 from romvae.latent.activity import reconstruction_error
+from romvae.linear_start import modes_of
 from romvae.testing import mock_snapshots
+from romvae.training.dynamics import Codes
+from romvae.training.fallback import keep_better_compression, linear_forecast_error
 
 from .test_ragged import cut
 
@@ -183,3 +187,54 @@ def test_few_held_out_trajectories_decide_nothing():
     _, history, parts, _ = _fitted(data)
     assert parts.variance.sizes["trajectory"] < 4
     assert not {"compression", "dynamics_kept"} & set(history.notes)
+
+
+@pytest.mark.parametrize("gains", [True, False])
+def test_pod_that_holds_hardly_less_is_kept_where_forecasts_gain_by_it(gains):
+    rom, _, parts, _ = _fitted(_turning(noise=0.1), fallback="never")
+    x = rom.normalised(parts.train, spacing=False)[0].flatten(0, 1)
+    held = rom.normalised(parts.variance, spacing=False)[0].flatten(0, 1)
+    modes = modes_of(x, 2)
+    for part in (rom.vae.encoder, rom.vae.decoder.mean):  # as if training had found the best there is
+        part.become_pod(modes.mean, modes.modes, modes.std)
+    trained = {name: value.clone() for name, value in rom.vae.state_dict().items()}
+    own = reconstruction_error(rom.vae, held)
+    for turn, asked in ((0.0, 0), (0.04, 2), (2.0, 0)):  # better than what was trained, hardly worse, much worse
+        rom.vae.load_state_dict(trained)
+        if turn == 0.0:  # what was trained is spoilt instead
+            rom.vae.decoder.mean.linear.bias.data += 0.2
+        others = torch.randn(2, 32, generator=torch.Generator().manual_seed(0))
+        basis = torch.linalg.qr(torch.cat([modes.modes, others]).T)[0].T  # the last two are orthogonal to the modes
+        off = replace(modes, modes=torch.linalg.qr((modes.modes + turn * basis[2:]).T)[0].T)
+        errors, states = iter([0.1, 0.2] if gains else [0.2, 0.1]), []
+
+        def forecast(errors=errors, states=states):
+            states.append(rom.vae.encoder.linear.weight.clone())
+            return next(errors)
+
+        found = keep_better_compression(rom.vae, off, held, forecast=forecast)
+        assert len(states) == asked
+        if asked:
+            assert 1 < found["pod_error"] / own < 1.1
+            assert not torch.equal(*states)
+            assert found["forecast"] != found["pod_forecast"]
+        kept = "pod" if turn == 0.0 or (asked and gains) else "network"
+        assert found["kept"] == kept
+        expected = found["pod_error"] if kept == "pod" else own
+        assert reconstruction_error(rom.vae, held) == pytest.approx(expected, rel=1e-6)
+
+
+def test_forecasts_by_linear_dynamics_are_judged_by_the_fields():
+    """In two modes the field turns by a linear map, which the codes of two trained layers do not follow as well."""
+    rom, _, parts, _ = _fitted(_turning(noise=0.02), fallback="never")
+    codes = {}
+    for name in ("train", "variance"):
+        x, c = rom.normalised(getattr(parts, name), spacing=False)
+        n, times = x.shape[:2]
+        mean, std = moments(rom.vae.encoder(x.flatten(0, 1)))
+        codes[name] = x, Codes(*(part.reshape(1, n, times, -1) for part in (mean, std)), c)
+    fields, held = codes["variance"]
+    error = linear_forecast_error(rom, codes["train"][1], held, fields)
+    shuffled = linear_forecast_error(rom, codes["train"][1], held, fields.flip(0))
+    assert reconstruction_error(rom.vae, fields.flatten(0, 1)) <= error * 1.05
+    assert error < 0.2 < shuffled
