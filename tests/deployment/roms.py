@@ -77,6 +77,7 @@ def built(kind: str) -> tuple[ROM, xr.Dataset]:
         if hasattr(rom.dynamics, "polynomial"):
             weight = rom.dynamics.polynomial.weight[0]
             rom.dynamics.polynomial.start_at(0.01 * torch.randn(weight.shape, generator=generator))
+            rom.dynamics.load_state_dict(rom.dynamics.state_dict() | {"dense": torch.tensor(True)})
         if rom.dynamics.closed_form:
             x, c = rom.normalised(data)
             z = moments(rom.vae.encoder(x.flatten(0, 1)))[0].unflatten(0, x.shape[:2])
