@@ -13,10 +13,14 @@ from romvae.nn.linear import LinearDecoder, LinearEncoder
 from romvae.tensors import pod
 from romvae.vae import VAE
 
-__all__ = ["Modes", "modes_of", "start_from_linear"]
+__all__ = ["Modes", "modes_of", "refined", "start_from_linear"]
 
 _SNAPSHOTS = 1500
 """Snapshots that POD is made from, and on which a decoder that is not Gaussian is fitted to the codes."""
+
+_MANY = 8192
+"""Snapshots for POD where it is the model and not only where training begins."""
+_ROUNDS, _GUARD, _AT_ONCE = 6, 16, 512
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,44 @@ def modes_of(x: Tensor, rank: int) -> Modes:
     mean, modes, std = pod(used, rank, limit=_SNAPSHOTS)
     total = float(used.flatten(1).var(0, correction=0).sum())
     return Modes(mean, modes, std, total)
+
+
+@torch.no_grad()
+def refined(modes: Modes, x: Tensor) -> Modes:
+    """POD of up to 8192 snapshots, by subspace iteration from that of fewer, in float64.
+
+    Where fine structure moves about, as in transport, modes of 1500 snapshots miss a tenth more of new ones than modes
+    of 8000 do. After six rounds with sixteen directions more than are wanted, what was wrong with a mode is smaller by
+    the twelfth power of the ratio of the first deviation beyond them to its own.
+
+    Arguments:
+        modes: POD of some of the snapshots.
+        x: All of them, `(sample, channel, *space)`.
+
+    Returns:
+        As many modes as before.
+    """
+    rows = x[:: max(1, -(-len(x) // _MANY))].flatten(1)
+    rank, points = modes.modes.shape
+    if len(rows) <= _SNAPSHOTS or rank == 0:
+        return modes
+    mean = torch.stack([part.double().mean(0) * len(part) for part in rows.split(_AT_ONCE)]).sum(0) / len(rows)
+    beside = torch.randn(min(_GUARD, points - rank), points, generator=torch.Generator().manual_seed(0))
+    basis = torch.cat([modes.modes.cpu(), beside]).double().T.to(mean.device)
+    total = 0.0
+    for k in range(_ROUNDS):
+        basis = torch.linalg.qr(basis)[0]
+        moved = torch.zeros_like(basis)
+        for part in rows.split(_AT_ONCE):
+            off = part.double() - mean
+            moved += off.T @ (off @ basis)
+            total += float(off.square().sum()) if k == 0 else 0.0
+        small = basis.T @ moved
+        energies, turn = torch.linalg.eigh((small + small.T) / 2)
+        basis, last = moved, basis @ turn.flip(-1)
+    std = (energies.flip(0)[:rank].clamp_min(0) / len(rows)).sqrt()
+    keep = std > 1e-6 * std[0]
+    return Modes(mean.float(), last[:, :rank].T[keep].float(), std[keep].float(), total / len(rows))
 
 
 @torch.no_grad()

@@ -21,7 +21,7 @@ from romvae.dynamics.base import EnsembleDynamics
 from romvae.errors import ConfigError, SchemaError
 from romvae.forecast import Propagation, Request, check_names, forecast
 from romvae.kinds import DEFAULTS, Choices
-from romvae.linear_start import modes_of, start_from_linear
+from romvae.linear_start import modes_of, refined, start_from_linear
 from romvae.normalise import Normaliser, ParameterScaling, UnitNormaliser
 from romvae.quantities import Quantity
 from romvae.schema import LATENT, TIME, TRAJECTORY, Schema, canonical, check_snapshots
@@ -157,6 +157,8 @@ class ROM(nn.Module):
         if latent is None:
             latent = int(min(32, max(4, 1 + int((modes.energy() < 0.999).sum()))))
             modes = modes.first(latent)
+        if kinds["compression"] == "pod":
+            modes = refined(modes, scattered.flatten(0, 1))
         mask = mask_of(ds)
         width, layers = DYNAMICS_SIZES.get(kinds["dynamics"], DYNAMICS_SIZES["residual"])
         # What a control, or the noise of a step, does within a longer step is not seen.

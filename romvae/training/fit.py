@@ -20,7 +20,7 @@ from romvae.data.unchanged import Stamp
 from romvae.errors import ConfigError, DataError, NotEnoughMemoryError, OutOfRangeWarning
 from romvae.kinds import LOSS_DEFAULTS, Compile, LossChoices, Precision
 from romvae.launch import place_of, require_place
-from romvae.linear_start import modes_of
+from romvae.linear_start import modes_of, refined
 from romvae.ragged import ragged_lengths, thinned
 from romvae.ranks import Ranks, join
 from romvae.streamed import Trajectories, streaming_budget
@@ -244,7 +244,7 @@ def fit(
             seen = (
                 x.some().flatten(0, 1) if isinstance(x, Trajectories) else x.flatten(0, 1) if kept is None else x[kept]
             )
-            modes = ranks.once(lambda: modes_of(seen, rom.vae.latent))
+            modes = ranks.once(lambda: refined(modes_of(seen, rom.vae.latent), seen))
             new, there = unseen()
             held = new.flatten(0, 1) if there is None else new[there]
             # Trajectories that end early, or lie on the disk, are judged by their fields alone.

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 
 from romvae.distributions import kl_standard_normal
-from romvae.linear_start import modes_of, start_from_linear
+from romvae.linear_start import modes_of, refined, start_from_linear
 from romvae.nn import Layout
 from romvae.nn.linear import LinearDecoder, LinearEncoder
 from romvae.nn.observation import SharedGaussian
@@ -215,3 +215,25 @@ def test_pod_reconstructs_what_lies_in_its_subspace():
     with torch.no_grad():
         again = vae.decoder(vae.encoder(x).mean).mean
     torch.testing.assert_close(again, x, atol=2e-5, rtol=0)  # the modes are kept in single precision
+
+
+def test_refined_modes_are_those_of_all_snapshots():
+    """A singular value decomposition of all of them is the truth; a part of them has other modes."""
+    g = torch.Generator().manual_seed(0)
+    scales = 0.9 ** torch.arange(60, dtype=torch.float64)
+    x = (torch.randn(6000, 60, generator=g, dtype=torch.float64) * scales) @ torch.linalg.qr(
+        torch.randn(60, 60, generator=g, dtype=torch.float64)
+    )[0]
+    x = (x + torch.randn(60, generator=g, dtype=torch.float64)).float()[:, None]
+    some = modes_of(x, 12)
+    found, flat = refined(some, x), x.flatten(1).double()
+    _, values, vectors = torch.linalg.svd(flat - flat.mean(0), full_matrices=False)
+    torch.testing.assert_close(found.std.double(), values[:12] / len(x) ** 0.5, rtol=1e-5, atol=0)
+    torch.testing.assert_close((found.modes.double() @ vectors[:12].T).abs(), torch.eye(12).double(), rtol=0, atol=1e-3)
+    torch.testing.assert_close(found.mean, x.mean((0, 1)), rtol=0, atol=1e-5)
+    assert found.total == pytest.approx(float(flat.var(0, correction=0).sum()), rel=1e-6)
+    assert float((some.modes.double() @ vectors[:12].T).abs().diagonal().min()) < 0.99
+    few = x[:100]
+    assert refined(modes_of(few, 12), few).modes.equal(modes_of(few, 12).modes)
+    flat_only = refined(modes_of(x[:, :, :1].expand(-1, -1, 60), 12), x[:, :, :1].expand(-1, -1, 60))
+    assert len(flat_only.modes) == 1  # no more than there are
