@@ -16,7 +16,8 @@ RIDGES = (0.0, 1e-4, 1e-2)
 class LinearEnsemble(AffineDynamics):
     r"""Linear dynamics :math:`z' = (A_0 + \sum_i c_i A_i)\, z + B c + b` by least squares, without training.
 
-    The first member sees all trajectories, each other one a bootstrap sample of them: their disagreement is what the
+    Each member sees a bootstrap sample of the trajectories, and all are moved so that their mean is the fit of all
+    trajectories (and widened by sqrt(M / (M - 1)), since M members share that mean): their disagreement is what the
     number of trajectories leaves open, and nothing of what a linear model cannot describe. Penalty, and whether the
     matrix depends on the parameters, are chosen by rollouts of every fifth trajectory.
 
@@ -66,11 +67,13 @@ class LinearEnsemble(AffineDynamics):
         ridge, bilinear = self._choice(z, c, controls)
         generator = torch.Generator().manual_seed(self.seed)
         n = len(z)
-        rows = [torch.arange(n)] + [torch.randint(n, (n,), generator=generator) for _ in range(self.members - 1)]
+        rows = [torch.randint(n, (n,), generator=generator) for _ in range(self.members if self.members > 1 else 0)]
         for step in range(1, self.stride + 1):
             features, increments = affine_features(z, c, controls, step, bilinear)
-            for member, chosen in enumerate(rows):
-                self._store(step, member, *fitted(features[chosen], increments[chosen], ridge))
+            whole = fitted(features, increments, ridge)
+            drawn = [fitted(features[chosen], increments[chosen], ridge) for chosen in rows] or [whole]
+            for member, found in enumerate(zip(*_centred(drawn, whole), strict=True)):
+                self._store(step, member, *found)
 
     def _choice(self, z: Tensor, c: Tensor, controls: Tensor | None) -> tuple[float, int]:
         """Penalty and number of bilinear parameters with the smallest rollout error on every fifth trajectory."""
@@ -114,3 +117,12 @@ class LinearEnsemble(AffineDynamics):
             self.A[step - 1, member, 1 + i] = weights[d + p + i * d : d + p + (i + 1) * d].mT.to(self.A.dtype)
         self.B[step - 1, member] = weights[d : d + p].to(self.B.dtype)
         self.b[step - 1, member] = offset.to(self.b.dtype)
+
+
+def _centred(drawn: list[tuple[Tensor, Tensor]], whole: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Weights and offsets of the samples, their mean moved to those of the whole and their spread made unbiased."""
+    count = len(drawn)
+    wider = (count / max(1, count - 1)) ** 0.5
+    parts = [torch.stack(each) for each in zip(*drawn, strict=True)]
+    weights, offsets = (w + wider * (part - part.mean(0)) for part, w in zip(parts, whole, strict=True))
+    return weights, offsets

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -42,10 +43,13 @@ def test_the_cost_at_equal_accuracy_is_a_ratio_of_what_was_measured(compared):
     assert compared.metrics["seconds"]["solver"] == cost["solver"]["sweep"][0]["seconds"]
 
 
-def test_a_rom_that_learned_nothing_is_called_slower_in_the_first_lines(compared):
-    first = " ".join(verdict(compared.metrics)[:3])
-    assert "loses here" in first
-    assert "slower than the solver at equal accuracy" in first
+@pytest.mark.parametrize(("alone", "batch"), [(0.5, 0.2), (0.5, 3.0), (2.0, 0.2), (2.0, 3.0)])
+def test_a_rom_that_loses_in_error_or_time_is_told_so_in_the_first_lines(compared, alone, batch):
+    metrics = deepcopy(compared.metrics)
+    metrics["cost"]["rom"]["mean"] |= {"speed_up": alone, "speed_up_batch": batch}
+    first = " ".join(verdict(metrics)[:3])
+    assert "loses here" in first  # it has learned nothing
+    assert ("slower than the solver at equal accuracy" in first) == (min(alone, batch) < 1)
 
 
 def test_without_a_solver_the_report_says_what_it_cannot_know(rom, parts):
