@@ -7,8 +7,8 @@ from torch import Tensor
 
 __all__ = ["ridge_fit", "stabilised", "standardisation"]
 
-MARGIN = 1e-6
-"""How far below one the bound on the eigenvalues has to be: far above the round-off of the products."""
+MARGIN, HIGHEST = 1e-6, 2**14
+"""How far below one the bound on the eigenvalues has to be, far above the round-off of products; the last power."""
 
 
 def standardisation(features: Tensor) -> tuple[Tensor, Tensor]:
@@ -66,19 +66,18 @@ def _scaled_back(A: Tensor, check: bool) -> tuple[Tensor, Tensor]:
 
 
 def _surely_stable(A: Tensor) -> Tensor:
-    r"""Whether :math:`\|A^k\|^{1/k} < 1` for a power k of two up to 1024, which bounds all eigenvalues by one.
+    r"""Whether :math:`\|A^k\|^{1/k} < 1` for a power k of two up to `HIGHEST`, which bounds all eigenvalues by one.
 
-    Ten products instead of the eigenvalues, which take a hundred times as long. False says nothing.
+    A few products instead of the eigenvalues, which take a hundred times as long. False says nothing.
     """
-    power = A.double()
-    log = torch.zeros_like(power[..., 0, 0])
-    sure = torch.zeros_like(log, dtype=torch.bool)
-    for squarings in range(11):
+    power = A.double().reshape(-1, *A.shape[-2:])
+    sure = torch.zeros(len(power), dtype=torch.bool, device=A.device)
+    rows, log, k = torch.arange(len(power), device=A.device), power.new_zeros(len(power)), 1
+    while k <= HIGHEST and len(rows):
         norm = torch.linalg.matrix_norm(power).clamp_min(torch.finfo(power.dtype).tiny)
         log = log + norm.log()  # of the norm of the power itself
-        sure |= log < -MARGIN * 2**squarings
-        if bool(sure.all()):
-            break
-        power = power / norm[..., None, None]
-        power, log = power @ power, 2 * log
-    return sure
+        found = log < -MARGIN * k
+        sure[rows[found]] = True
+        rows, log, power = rows[~found], 2 * log[~found], power[~found] / norm[~found, None, None]
+        power, k = power @ power, 2 * k
+    return sure.reshape(A.shape[:-2])

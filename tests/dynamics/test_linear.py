@@ -140,6 +140,7 @@ def test_what_is_stable_keeps_its_bits_and_what_is_not_lands_on_the_circle(radiu
     for together in ([skewed, *rotated], [skewed, 3 * _rotation(n), *rotated]):
         A = torch.stack(together).to(dtype)
         found, largest = stabilised(A), torch.linalg.eigvals(A).abs().amax(-1)
+        assert torch.equal(stabilised(A[-1]), found[-1])
         for one, before, modulus in zip(found, A, largest, strict=True):
             if modulus <= 1:
                 assert torch.equal(one, before)
