@@ -56,7 +56,8 @@ Process time of simulation, training and comparison of one seed; process time pe
 as the ROM. The speed-up is against the latter: the ROM's error is what the solver has to reach, not its own. Below one
 the solver is faster; `-` where no setting that was tried is as accurate, or where that is not known. The last columns
 are a rollout over decoding as many codes, and the rollouts in batches after which simulation and training are earned
-back.
+back. Where POD was found to be better than the autoencoder and kept, decoding is a single product of matrices, and the
+ratio to it says little.
 """,
     "bars": """## Figures that were to be reached
 """,
