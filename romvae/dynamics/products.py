@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import combinations_with_replacement, product
+from itertools import product
 
 import torch
 from torch import Tensor
 
 from romvae.dynamics.base import condition, step_pairs
+from romvae.dynamics.monomials import degrees_of, exponents, highest_degree, monomials
 from romvae.dynamics.optional_terms import OptionalTerms
 from romvae.dynamics.regression import RIDGES, ROWS, Regression, held_out, some_of
 
@@ -18,8 +18,6 @@ __all__ = ["LinearStart", "ProductTerms", "linear_start"]
 
 POWERS = 3
 """Powers of the step, where the largest one is several stored ones: a third-order expansion of its exponential."""
-DEGREE, MONOMIALS = 4, 15
-"""Highest degree of the monomials of the conditions; lower where there would be more of them than this."""
 GAIN = 0.8
 """Share of the mean square error without products that those with them must not exceed: more is a matter of luck."""
 GROWTH = 3.0
@@ -46,17 +44,12 @@ class ProductTerms(OptionalTerms):
 
     def __init__(self, latent: int, conditions: int, members: int, stride: int) -> None:
         high = POWERS if stride > 1 else 1
-        degree = max(k for k in range(1, DEGREE + 1) if k == 1 or math.comb(conditions + k, k) <= MONOMIALS)
-        names = range(conditions)
-        factors = [each for k in range(1, degree + 1) for each in combinations_with_replacement(names, k)]
-        count = high * (1 + len(factors)) - 1
+        powers = exponents(conditions, highest_degree(conditions))
+        count = high * (1 + len(powers)) - 1
         super().__init__(torch.zeros(members, latent + 1, count * latent))
         self.latent, self.powers, self.count = latent, high, count
-        powers = [[each.count(i) for i in names] for each in factors]
-        self.register_buffer(
-            "exponents", torch.tensor(powers, dtype=torch.long).reshape(len(powers), conditions), persistent=False
-        )
-        self.degrees = torch.tensor(([0] + [len(each) for each in factors]) * self.powers)[1:]
+        self.register_buffer("exponents", powers, persistent=False)
+        self.degrees = torch.cat([degrees_of(powers).new_zeros(1), degrees_of(powers)]).repeat(self.powers)[1:]
 
     def functions(self, c: Tensor, ratio: Tensor) -> Tensor:
         """The functions g_k, `(..., k)`.
@@ -65,9 +58,8 @@ class ProductTerms(OptionalTerms):
             c: Conditions `(..., condition)`.
             ratio: Share of the largest step, `(..., 1)`.
         """
-        exponents = self.get_buffer("exponents")
-        monomials = torch.cat([torch.ones_like(ratio), c.unsqueeze(-2).pow(exponents).prod(-1)], -1)
-        every = torch.cat([ratio**power * monomials for power in range(self.powers)], -1)
+        conditions = torch.cat([torch.ones_like(ratio), monomials(c, self.get_buffer("exponents"))], -1)
+        every = torch.cat([ratio**power * conditions for power in range(self.powers)], -1)
         return every[..., 1:]
 
     def forward(self, z: Tensor, c: Tensor, ratio: Tensor) -> Tensor:

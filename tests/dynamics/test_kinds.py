@@ -185,3 +185,44 @@ def test_a_transition_has_its_variance_in_proportion_to_the_step():
 def test_a_transition_needs_single_steps():
     with pytest.raises(ConfigError, match="stride is 3, expected 1"):
         GaussianTransition(ResidualDynamics(3, 0, DT, stride=3))
+
+
+def decaying(c: torch.Tensor, steps: int = 20) -> torch.Tensor:
+    """Modes that decay at rates in proportion to a coefficient over a decade, whose scaled logarithm is c, from 1."""
+    rates = 10 ** (c - 1) * torch.tensor([0.5, 2.0, 4.5], dtype=torch.float64)
+    times = torch.arange(steps + 1, dtype=torch.float64)[:, None]
+    amplitude = 1 + torch.rand(len(c), 1, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    return amplitude * torch.exp(-0.1 * times * rates[:, None])
+
+
+def test_linear_dynamics_follows_a_coefficient_whose_logarithm_it_is_given():
+    c = torch.linspace(-1, 1, 40, dtype=torch.float64)[:, None]
+    z = decaying(c)
+    model, straight = build("linear", parameters=1, stride=2), build("linear", parameters=1, stride=2)
+    straight._choice = lambda *data: (0.0, 1)
+    new = torch.linspace(-0.95, 0.95, 7, dtype=torch.float64)[:, None]
+    truth = decaying(new).transpose(0, 1)
+
+    def error(model):
+        model.start_from_linear(z, c)
+        return (model.rollout(truth[0], new, DT, 20).mean(1) - truth).square().mean().sqrt()
+
+    assert error(model) < 0.05 * error(straight)
+
+
+def test_linear_dynamics_of_any_degree_comes_back_from_its_state():
+    c = torch.linspace(-1, 1, 40, dtype=torch.float64)[:, None]
+    model = build("linear", parameters=1)
+    model.start_from_linear(decaying(c), c)
+    again = build("linear", parameters=1)
+    again.load_state_dict(model.state_dict())
+    assert again.A.shape[2] > 2
+    start = torch.ones(40, 3, dtype=torch.float64)
+    assert torch.equal(model.rollout(start, c, DT, 5), again.rollout(start, c, DT, 5))
+
+
+def test_powers_of_parameters_that_do_nothing_are_left_out():
+    z, c, _ = linear_system(bilinear=True, trajectories=40)
+    model = build("linear")
+    model.start_from_linear(z, c)
+    assert model.A.shape[2] == 1 + c.shape[1]
