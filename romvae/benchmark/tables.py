@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -93,13 +94,23 @@ def calibration_table(groups: Sequence[Group]) -> str:
                 _over(results, "metrics.rom.coverage_90", _percent),
                 spread(worst, _percent),
                 _over(results, band + "runs_held", _percent) + (f" [{expected[2:]}]" if expected else ""),
-                *(
-                    _over(results, f"metrics.rom.{name}", _plain)
-                    for name in ("spread_skill", "crps_over_mae", "spearman_trajectories")
-                ),
+                _over(results, "metrics.rom.spread_skill", _plain) + _test_runs(results, "spread_skill"),
+                *(_over(results, f"metrics.rom.{name}", _plain) for name in ("crps_over_mae", "spearman_trajectories")),
             ]
         )
     return markdown([*head, "CRPS / MAE", "rank correlation"], rows)
+
+
+def _test_runs(results: Sequence[Result], name: str) -> str:
+    """In square brackets the interval of a score's mean over seeds that the choice of test runs leaves."""
+    means = [value_at(r.content, f"metrics.rom.{name}") for r in results]
+    ends = [value_at(r.content, f"metrics.rom.intervals.{name}") for r in results]
+    if None in means or None in ends:
+        return ""
+    mean, n = sum(means) / len(means), len(means)
+    below = math.sqrt(sum((m - e[0]) ** 2 for m, e in zip(means, ends, strict=True))) / n
+    above = math.sqrt(sum((e[1] - m) ** 2 for m, e in zip(means, ends, strict=True))) / n
+    return f" [{_plain(mean - below)} to {_plain(mean + above)}]"
 
 
 def cost_table(groups: Sequence[Group]) -> str:

@@ -11,7 +11,7 @@ from romvae.benchmark import find_problems
 from romvae.benchmark.chart import points_of, solver_points
 from romvae.benchmark.page import grouped, write_page
 from romvae.benchmark.result import read_results, write_result
-from romvae.benchmark.tables import accuracy_table, bars_table, cost_table, spread
+from romvae.benchmark.tables import accuracy_table, bars_table, calibration_table, cost_table, spread
 from romvae.errors import DataError
 from tests.benchmark.conftest import make_folder
 
@@ -92,6 +92,19 @@ def test_figures_are_reached_in_the_mean_or_missed(folder):
     text = bars_table(groups(folder))
     assert row(text, "heat_1d")[2:6] == ["a small error", "at most 0.02", "0.015 (0.01 to 0.02)", "reached"]
     assert "| a long horizon | at least 3 | 2.5 (2 to 3) | missed |" in text
+
+
+def test_what_the_test_runs_leave_open_shrinks_with_the_seeds(folder):
+    scores = {"spread_skill": 1.2, "intervals": {"spread_skill": [1.0, 1.6]}}
+    main, more = find_problems(folder, which="all").values()
+    for seed in range(4):
+        write_result(main, seed, content(0.01, {}, **scores))
+    write_result(more, 0, content(0.01, {}, **scores))
+    text = calibration_table(groups(folder))
+    assert row(text, "heat_1d/more")[6] == "1.2 [1 to 1.6]"
+    assert row(text, "heat_1d")[6] == "1.2 [1.1 to 1.4]"
+    write_result(main, 1, content(0.01, {}, spread_skill=1.2))  # an earlier result, without intervals
+    assert row(calibration_table(groups(folder)), "heat_1d")[6] == "1.2"
 
 
 def test_the_page_holds_every_part_and_one_picture(folder, tmp_path):
