@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,10 +34,11 @@ from romvae.solvers.base import Case, Solver
 if TYPE_CHECKING:
     from romvae.baselines.model import Model
 
-__all__ = ["compare"]
+__all__ = ["compare", "timed"]
 
 Report = Callable[..., None]
-_TIMED = 4  # trajectories that ROM and solver are timed on
+_TIMED = (4, 12)  # trajectories that ROM and solver are timed on, least and most
+_VALUES = 2**19 / 60.0  # that they hold together at most where there are more than the least, per second of the cap
 
 
 def compare(
@@ -233,7 +235,7 @@ class _Measurement:
         """On the middle trajectories of equal parts of the ranking by error, so that their error is the usual one."""
         each = statistics(sums)["relative_l2"](np.arange(self.test.sizes[TRAJECTORY])[:, None])
         order = np.argsort(each)
-        count = min(_TIMED, len(order))
+        count = min(timed(math.prod(self.test[self.names[0]].shape[1:]) * len(self.names), cap), len(order))
         rows = np.sort(order[((np.arange(count) + 0.5) / count * len(order)).astype(int)])
         counts = self.split or {}
         simulated = sum(n for name, n in counts.items() if name != "test") or None
@@ -253,6 +255,17 @@ class _Measurement:
         )
         self.report("cost", 1, 1)
         return found
+
+
+def timed(values: int, cap: float) -> int:
+    """Trajectories to time: which run of the solver is just accurate enough is a matter of chance on few of them.
+
+    Arguments:
+        values: Numbers that one trajectory holds.
+        cap: Process seconds that the search for that run may take.
+    """
+    least, most = _TIMED
+    return int(min(max(cap * _VALUES / values, least), most))
 
 
 def _band(name: str, sums: Sums, series: xr.Dataset) -> xr.Dataset:

@@ -9,6 +9,7 @@ import pytest
 import xarray as xr
 
 from romvae.boundary import Boundary
+from romvae.comparison.measure import timed
 from romvae.cost import Run, Workload, cheapest, regrid, sweep
 from romvae.cost.coarser import buildable, coarser_settings, longer_step, maker_of
 from romvae.cost.sweep import Sweep
@@ -153,3 +154,11 @@ def test_what_the_data_do_not_tell_is_said(test_part):
     assert unknown == "the data do not tell the parameter viscosity, which the solver of small_burgers needs"
     renamed = Workload.of(SMALL, test_part.rename(u="w"), grid)
     assert renamed == "the data do not have the field u, which the solver burgers_1d computes"
+
+
+@pytest.mark.parametrize("cap", [1.0, 60.0])
+def test_more_trajectories_are_timed_where_they_are_small_and_there_is_time(cap):
+    counts = [timed(values, cap) for values in (10**7, 10**5, 60_000, 10_000, 10)]
+    assert counts == sorted(counts)
+    assert (counts[0], counts[-1]) == (4, 12)
+    assert timed(60_000, 60.0) > timed(60_000, 1.0)
