@@ -41,6 +41,7 @@ __all__ = [
     "lengths_of",
     "mask_of",
     "parameters_of",
+    "require_mask",
     "snapshots",
     "space_of",
     "statics_of",
@@ -94,6 +95,30 @@ def mask_of(ds: xr.Dataset) -> np.ndarray | None:
         return None
     others = {dim: 0 for dim in ds[MASK].dims if dim not in SPACE}  # expand_dims adds them to every variable
     return np.asarray(ds[MASK].isel(others).transpose(*space_of(ds)).values) != 0
+
+
+def require_mask(ds: xr.Dataset, expected: np.ndarray | None) -> None:
+    """Raises where the mask of the data is not the one that a ROM was trained with; data without one pass.
+
+    Raises:
+        SchemaError: The masks differ.
+    """
+    found = mask_of(ds)
+    if found is None:
+        return
+    if expected is None:
+        outside = int((~found).sum())
+        raise SchemaError(
+            f"{MASK!r} leaves {outside} points out of the domain, but this ROM was trained without a mask. Drop "
+            "the mask if the fields are given there, or retrain"
+        )
+    if not np.array_equal(found, expected):
+        index = tuple(int(i) for i in np.argwhere(found != expected)[0])
+        place = ", ".join(f"{d}={i}" for d, i in zip(space_of(ds), index, strict=True))
+        raise SchemaError(
+            f"{MASK!r} differs from the training data's at {int((found != expected).sum())} points, first at "
+            f"{place}. Use data with the obstacle that this ROM was trained with, or retrain"
+        )
 
 
 def lengths_of(ds: xr.Dataset) -> np.ndarray | None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from romvae.assembly import DYNAMICS_SIZES, networks, resolved_choices
 from romvae.calibration import Calibration, Interval
-from romvae.canonical import MASK, mask_of
+from romvae.canonical import mask_of, require_mask
 from romvae.data.manifest import Checksums, data_hash
 from romvae.distributions import moments
 from romvae.dynamics.base import EnsembleDynamics
@@ -218,7 +218,7 @@ class ROM(nn.Module):
             Fields `(trajectory, time, channel, *space)` and parameters `(trajectory, parameter)`.
         """
         self.schema.check(ds, time=spacing and TIME in ds.dims and ds.sizes[TIME] > 1)
-        self._check_mask(ds)
+        require_mask(ds, self.mask)
         for dim in (TRAJECTORY, TIME):
             if dim not in ds.dims:
                 ds = ds.expand_dims(dim)
@@ -230,25 +230,6 @@ class ROM(nn.Module):
         """Where the domain is, `(*space)`: True inside; None where all points belong to it."""
         mask = self.vae.decoder.mask
         return None if mask is None else mask.cpu().numpy()
-
-    def _check_mask(self, ds: xr.Dataset) -> None:
-        """Data without a mask pass: the ROM's own is used."""
-        found, expected = mask_of(ds), self.mask
-        if found is None:
-            return
-        if expected is None:
-            outside = int((~found).sum())
-            raise SchemaError(
-                f"{MASK!r} leaves {outside} points out of the domain, but this ROM was trained without a mask. Drop "
-                "the mask if the fields are given there, or retrain"
-            )
-        if not np.array_equal(found, expected):
-            index = tuple(int(i) for i in np.argwhere(found != expected)[0])
-            place = ", ".join(f"{d}={i}" for d, i in zip(self.schema.grid.names, index, strict=True))
-            raise SchemaError(
-                f"{MASK!r} differs from the training data's at {int((found != expected).sum())} points, first at "
-                f"{place}. Use data with the obstacle that this ROM was trained with, or retrain"
-            )
 
     @torch.no_grad()
     def encode(self, ds: xr.Dataset) -> xr.Dataset:

@@ -35,8 +35,10 @@ def latent_summary(rom: ROM, snapshots: xr.Dataset) -> xr.Dataset:
         latents of largest divergence. On `between`, steps from one end: `interpolated_latent`, `interpolated_field`,
         `interpolated_encoding`. `traversed` on `shown, position` and the grid: the first field.
     """
-    total = snapshots.sizes[TRAJECTORY] * snapshots.sizes[TIME]
-    some = snapshots.isel({TIME: slice(None, None, -(-total // _SNAPSHOTS))})
+    trajectories, times = snapshots.sizes[TRAJECTORY], snapshots.sizes[TIME]
+    every = min(-(-trajectories * times // _SNAPSHOTS), times)
+    others = -(-trajectories * -(-times // every) // _SNAPSHOTS)  # of more trajectories than snapshots
+    some = snapshots.isel({TIME: slice(None, None, every), TRAJECTORY: slice(None, None, others)})
     found = activity(rom, some).table
     carries = found["kl"].values if np.isfinite(found["kl"]).all() else found["gain"].values
     shown = np.argsort(-carries)[:_LATENTS]

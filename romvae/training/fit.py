@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import math
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
@@ -15,21 +13,16 @@ import xarray as xr
 from torch import Tensor
 
 from romvae.assembly import LINEAR_COMPRESSION
-from romvae.canonical import did_you_mean
 from romvae.data.unchanged import Stamp
-from romvae.errors import ConfigError, DataError, NotEnoughMemoryError, OutOfRangeWarning
-from romvae.kinds import LOSS_DEFAULTS, Compile, LossChoices, Precision
+from romvae.errors import ConfigError, NotEnoughMemoryError
+from romvae.kinds import Compile, LossChoices, Precision
 from romvae.launch import place_of, require_place
 from romvae.linear_start import modes_of, refined
-from romvae.ragged import ragged_lengths, thinned
 from romvae.ranks import Ranks, join
-from romvae.streamed import Trajectories, streaming_budget
+from romvae.streamed import Trajectories
 from romvae.symmetry import Symmetry
 from romvae.tensors import (
-    control_tensor,
     existing_tensor,
-    field_tensor,
-    parameter_tensor,
 )
 from romvae.training.batches import StepSeeds
 from romvae.training.calibrate import calibrate
@@ -45,10 +38,12 @@ from romvae.training.fallback import (
     may_be_linear,
     may_be_pod,
 )
+from romvae.training.given import accelerator_of, check_parts, loss_terms, positive
+from romvae.training.material import budget_of, controls_of, copies_of, data_of, snapshots_of, thinned_to
 from romvae.training.mean import MeanStage
 from romvae.training.runner import run_stage
 from romvae.training.selection import choose_dynamics, install_dynamics
-from romvae.training.session import STAGES, History, Session, read_state
+from romvae.training.session import STAGES, History, Session
 from romvae.training.stages import Stage
 from romvae.training.step_memory import largest_batch
 from romvae.training.variance import fit_variance
@@ -61,9 +56,6 @@ if TYPE_CHECKING:
 __all__ = ["fit"]
 
 logger = logging.getLogger("romvae.training")
-
-COPIES = 16
-"""Symmetric copies of the training set on which the dynamics is trained, where shifts are a symmetry."""
 
 
 def fit(
@@ -152,21 +144,21 @@ def fit(
         TrainingStoppedError: A signal asked for a stop; the state is on disk.
         RankLostError: Another process of this training has ended.
     """
-    _check_parts(rom, parts)
+    check_parts(rom, parts)
     if threads is not None:
         torch.set_num_threads(threads)
-    accelerator = _accelerator(device)
+    accelerator = accelerator_of(device)
     ranks = join(require_place(place_of(devices, nodes), devices, nodes), accelerator == "gpu")
-    rate = _positive("learning_rate", learning_rate, 2e-3)
-    budget = ranks.once(lambda: _budget(rom, parts, memory_budget, checkpoint, ranks.local_size))
-    windows = int(_positive("batch_size", batch_size, 128))
+    rate = positive("learning_rate", learning_rate, 2e-3)
+    budget = ranks.once(lambda: budget_of(rom, parts, memory_budget, checkpoint, ranks.local_size))
+    windows = int(positive("batch_size", batch_size, 128))
     steps = {
-        "vae": int(_positive("vae_steps", vae_steps, 2000)),
-        "variance": int(_positive("variance_steps", variance_steps, 400)),
-        "dynamics": int(_positive("dynamics_steps", dynamics_steps, 2500)),
+        "vae": int(positive("vae_steps", vae_steps, 2000)),
+        "variance": int(positive("variance_steps", variance_steps, 400)),
+        "dynamics": int(positive("dynamics_steps", dynamics_steps, 2500)),
     }
-    large = 6 if horizon is None else max(1, int(_positive("horizon", horizon, 1)) // rom.dynamics.stride)
-    terms = _loss_terms(rom, loss)
+    large = 6 if horizon is None else max(1, int(positive("horizon", horizon, 1)) // rom.dynamics.stride)
+    terms = loss_terms(rom, loss)
     bounded = batch_size is None and budget is not None
     size = largest_batch(rom.vae, windows, terms["samples"]) if bounded else windows
     tuning = finetune_plan(rom, terms, rate / 10, max(4, size // 8), 4 * large, seed)
@@ -196,7 +188,7 @@ def fit(
     report = session.watched(told)
     stepping = report if ranks.size == 1 else told  # several processes stop after the same step
     stamp = Stamp.of(parts.train, parts.variance, parts.calibration)
-    x, c = _data(rom, parts.train, budget)
+    x, c = data_of(rom, parts.train, budget)
     kept = existing_tensor(parts.train)
     symmetry = ranks.once(lambda: data_symmetry(rom, x, kept)) if augment == "auto" else Symmetry()
     together = ranks.once(lambda: course_symmetry(symmetry, x, c, kept))
@@ -253,15 +245,15 @@ def fit(
         session.history.notes.update(balance.notes())
 
     def ahead_by_linear() -> float:
-        new, beside = _tensors(rom, parts.variance)
+        new, beside = snapshots_of(rom, parts.variance)
         mine, theirs = (encoded_copies(rom.vae, part, 1, Symmetry(), seed, report, None, ranks) for part in (x, new))
-        codes = Codes(*mine, c, _controls(rom, parts.train))
-        held = Codes(*theirs, beside, _controls(rom, parts.variance))
+        codes = Codes(*mine, c, controls_of(rom, parts.train))
+        held = Codes(*theirs, beside, controls_of(rom, parts.variance))
         return linear_forecast_error(rom, codes, held, new)
 
     def unseen() -> tuple[Tensor, Tensor | None]:
-        part = _thinned(rom, parts.variance, budget)
-        return _tensors(rom, part)[0], existing_tensor(part)
+        part = thinned_to(rom, parts.variance, budget)
+        return snapshots_of(rom, part)[0], existing_tensor(part)
 
     def variance_stage() -> None:
         new, there = unseen()
@@ -269,9 +261,10 @@ def fit(
         session.history.notes.update(found)
 
     def dynamics_stage() -> None:
-        copies = _copies(rom, x, together)
+        copies = copies_of(rom, x, together)
         mean, std = encoded_copies(rom.vae, x, copies, together, seed, report, kept, ranks)
-        codes, started = Codes(mean, std, c, _controls(rom, parts.train), kept), session.within("dynamics") is not None
+        codes = Codes(mean, std, c, controls_of(rom, parts.train), kept)
+        started = session.within("dynamics") is not None
         projected = session.history.notes.get("compression", {}).get("kept") == "pod"
         if not rom.vae.variational or rom.choices["compression"] == "pod" or projected:
             std = sensitivity(rom.vae, mean).rsqrt().expand_as(std)
@@ -280,10 +273,10 @@ def fit(
         plan = DynamicsPlan(steps["dynamics"], 2 * rate, windows, large, seed, **{name: terms[name] for name in own})
         held, linear = None, may_be_linear(rom, terms, parts.variance.sizes["trajectory"])
         if plan.patience or linear or rom.choices["dynamics"] == "auto":
-            new, beside = _data(rom, parts.variance, budget)
+            new, beside = data_of(rom, parts.variance, budget)
             there = existing_tensor(parts.variance)
             encoded = encoded_copies(rom.vae, new, 1, Symmetry(), seed, report, there, ranks)
-            held = Codes(*encoded, beside, _controls(rom, parts.variance), there).even()
+            held = Codes(*encoded, beside, controls_of(rom, parts.variance), there).even()
             if rom.choices["dynamics"] == "auto":
                 found = choose_dynamics(rom, codes, held, weights, plan, passing, ranks)
                 session.history.notes["dynamics"] = found
@@ -297,7 +290,7 @@ def fit(
 
     def finetune_stage() -> None:
         def tensors(ds: xr.Dataset) -> tuple[Tensor | Trajectories, Tensor, Tensor | None]:
-            return (*_data(rom, ds, budget), _controls(rom, ds))
+            return (*data_of(rom, ds, budget), controls_of(rom, ds))
 
         if tuning is not None:
             notes = session.history.notes
@@ -305,7 +298,7 @@ def fit(
 
     def calibration_stage() -> None:
         part = parts.calibration
-        calibrate(rom, *_data(rom, part, budget), seed, report, _controls(rom, part), existing_tensor(part), ranks)
+        calibrate(rom, *data_of(rom, part, budget), seed, report, controls_of(rom, part), existing_tensor(part), ranks)
 
     with session.signals(), ranks.guarded(), _kinds_as_asked(rom):
         _begin(session, rom, ranks)
@@ -362,99 +355,3 @@ def _explained(stage: str, size: int) -> Iterator[None]:
             f"stage {stage}: not enough GPU memory for batch_size {size} ({str(error).splitlines()[0]}). "
             "Lower --training.batch-size or --model.channels, or use --training.device cpu"
         ) from error
-
-
-def _check_parts(rom: ROM, parts: Parts) -> None:
-    for name in ("train", "variance", "calibration"):
-        part = getattr(parts, name)
-        if part.sizes.get("trajectory", 0) < 1:
-            raise DataError(f"part {name!r} has no trajectory, at least 1 is needed. Split the data again.")
-        with warnings.catch_warnings():
-            # Held-out trajectories of the same data may well have a parameter just beyond those of the training part.
-            warnings.simplefilter("ignore", OutOfRangeWarning)
-            rom.schema.check(part, source=f"part {name!r}")
-            rom.schema.check_controls(part, f"part {name!r}: ")
-        lengths = ragged_lengths(part)
-        times = part.sizes["time"] if lengths is None else int(lengths.max())
-        if times <= rom.dynamics.stride:
-            raise DataError(
-                f"part {name!r}: {times} times, this ROM takes steps of {rom.dynamics.stride} of them. "
-                "Give longer trajectories, or build the ROM for these."
-            )
-
-
-def _positive(name: str, value: float | None, default: float) -> float:
-    if value is None:
-        return default
-    if not value > 0:
-        raise ConfigError(f"fit: {name} is {value}, expected a positive number. Leave it out for {default:g}.")
-    return value
-
-
-def _loss_terms(rom: ROM, given: Mapping[str, Any]) -> dict[str, Any]:
-    """All choices of the first and the third stage, those that were left out at their defaults."""
-    for name in given:
-        if name not in LOSS_DEFAULTS:
-            raise ConfigError(f"fit: unknown argument {name!r}.{did_you_mean(name, list(LOSS_DEFAULTS))}")
-    terms = {**LOSS_DEFAULTS, **given}
-    if terms["fallback"] not in ("auto", "never"):
-        raise ConfigError(f"fit: fallback is {terms['fallback']!r}, expected auto or never. Choose one of them.")
-    if terms["consistency"] and rom.choices["posterior"] == "flow":
-        raise ConfigError(
-            "fit: consistency needs the divergence between two posteriors, which has no closed form for flows. "
-            "Choose posterior='diagonal' or 'full', or leave consistency out."
-        )
-    return terms
-
-
-def _accelerator(device: str) -> str:
-    if device == "cuda" and not torch.cuda.is_available():
-        reason = "this torch is built for the CPU" if torch.version.cuda is None else "no CUDA device was found"
-        raise ConfigError(f"device 'cuda': {reason}. Use --training.device cpu, or install a CUDA build of torch.")
-    return "gpu" if device != "cpu" and torch.cuda.is_available() else "cpu"
-
-
-def _tensors(rom: ROM, ds: xr.Dataset) -> tuple[Tensor, Tensor]:
-    return field_tensor(ds, rom.schema, rom.normaliser), parameter_tensor(ds, rom.schema, rom.scaling)
-
-
-def _controls(rom: ROM, ds: xr.Dataset) -> Tensor | None:
-    return control_tensor(ds, rom.schema, rom.control_scaling)
-
-
-def _budget(
-    rom: ROM, parts: Parts, budget: float | None, checkpoint: str | Path | None, processes: int
-) -> float | None:
-    """GB for streamed data; None where they fit into memory. A training that is continued keeps what it began with."""
-    if budget is not None and not budget > 0:
-        raise ConfigError(f"fit: memory_budget is {budget} GB, expected a positive number. Leave it out, or raise it.")
-    if budget is None and checkpoint is not None and Path(checkpoint).exists():
-        kept: float | None = read_state(Path(checkpoint)).settings.get("memory_budget")
-        return kept
-    found = streaming_budget(parts.train, rom.schema, budget, processes)
-    return None if found is None else found / 1e9
-
-
-def _data(rom: ROM, ds: xr.Dataset, budget: float | None) -> tuple[Tensor | Trajectories, Tensor]:
-    """Normalised snapshots and parameters; the snapshots stay in their file where a budget says so."""
-    if budget is None:
-        return _tensors(rom, ds)
-    c = parameter_tensor(ds, rom.schema, rom.scaling)
-    return Trajectories(ds, rom.schema, rom.normaliser, int(budget * 1e9)), c
-
-
-def _copies(rom: ROM, x: Tensor | Trajectories, symmetry: Symmetry) -> int:
-    """How many copies of the training set to encode; the codes of data on disk take a quarter of the budget at most."""
-    copies = symmetry.copies(COPIES)
-    if isinstance(x, Trajectories):
-        each = 2 * 4 * x.shape[0] * x.shape[1] * rom.vae.latent  # means and standard deviations
-        return max(1, min(copies, x.budget // (4 * each)))
-    return copies
-
-
-def _thinned(rom: ROM, ds: xr.Dataset, budget: float | None) -> xr.Dataset:
-    """Every n-th time, so that the snapshots take an eighth of the budget at most; all times without one."""
-    if budget is None:
-        return ds
-    nbytes = 4 * sum(ds[name].size for name in rom.schema.field_names)
-    return thinned(ds, max(1, math.ceil(nbytes / (budget * 1e9 / 8))))

@@ -38,6 +38,14 @@ def test_the_summary_can_be_kept_and_read_again(summary, tmp_path):
     assert again["traversed"].attrs["field"] == "u"
 
 
+@pytest.mark.parametrize("most", [1, 4, 30])
+def test_a_summary_takes_so_many_snapshots_at_most(line, monkeypatch, most):
+    rom, parts = line
+    monkeypatch.setattr("romvae.latent.summary._SNAPSHOTS", most)
+    codes = looking.latent_summary(rom, parts.test)["first"]
+    assert 1 <= codes.size <= most < parts.test.sizes["trajectory"] * parts.test.sizes["time"]
+
+
 def test_a_comparison_of_an_earlier_version_still_loads(tmp_path):
     folder = Comparison({}, xr.Dataset(), xr.Dataset()).save(tmp_path / "c")
     (folder / "latent.nc").unlink()
