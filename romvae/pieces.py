@@ -136,9 +136,11 @@ def _normalised(rom: ROM, given: Inputs, ask: Request, leads: Tensor, decoder: O
     length = steps_at_once(rom, ask, len(given.x0))
     centres = network_parts(*start, length, **along)
     if ask.propagation == "mean":
+        codes = None
         for begin, paths in centres:
             latents = paths.mean(1)
-            check_finite(latents, ask.steps, begin)
+            codes = latents[0] if codes is None else codes
+            check_finite(latents, ask.steps, begin, codes)
             for lead, mean in decoded_means(decoder, latents, _within(leads, begin, paths)):
                 yield lead + begin, latents[lead], {"": _unscaled(rom.normaliser.inverse, mean)}, {}
         return

@@ -30,6 +30,8 @@ __all__ = [
     "step_noise",
 ]
 
+GROWN = 1e4
+"""Growth of the latents from which on a forecast has diverged, though it is finite."""
 _VALUES = 2**19
 """Values of a moment, or of all members' means, that are in memory at once; those of one lead time always are."""
 
@@ -135,21 +137,31 @@ def latent_parts(
         parts = dynamics.passing(z0, conditions, steps, length, **along)
     for begin, path in parts:
         path = path.reshape(len(path), networks, rounds, n, latent).transpose(1, 2).flatten(1, 2)[:, :members]
-        check_finite(path, steps, begin)
+        check_finite(path, steps, begin, centre)
         yield begin, path
 
 
-def check_finite(path: Tensor, steps: int, begin: int = 0) -> None:
-    """Refuses latents `(time, ...)` from step `begin` on that stopped being finite.
+def check_finite(path: Tensor, steps: int, begin: int = 0, start: Tensor | None = None) -> None:
+    """Refuses latents `(time, ...)` from step `begin` on that diverge: not finite any more, or `GROWN` times too large.
+
+    Arguments:
+        path: The latents.
+        steps: Of the whole forecast.
+        begin: First step of `path`.
+        start: Codes of the initial fields; growth counts from the largest of them, and from 1 at least.
 
     Raises:
         NumericsError: With the first such step.
     """
-    finite = path.isfinite().flatten(1).all(1)
-    if not bool(finite.all()):
-        step = begin + int((~finite).nonzero()[0])
+    good = path.isfinite()
+    if start is not None:
+        good &= path.abs() <= GROWN * max(1.0, float(start.abs().max()) if start.numel() else 1.0)
+    good = good.flatten(1).all(1)
+    if not bool(good.all()):
+        first = int((~good).nonzero()[0])
+        what = f"has grown more than {GROWN:g} times" if path[first].isfinite().all() else "stopped being finite"
         raise NumericsError(
-            f"rollout: the latent state stopped being finite at step {step} of {steps}. Roll out fewer steps, or train "
+            f"rollout: the latent state {what} at step {begin + first} of {steps}. Roll out fewer steps, or train "
             "on longer windows (--training.horizon)."
         )
 

@@ -109,7 +109,8 @@ def assimilate(
     system = LatentSystem(rom, sensors, c)
     generator = torch.Generator().manual_seed(seed)
     mean, std = _initial(rom, x, len(c), background)
-    count = -(-members // rom.dynamics.members) * rom.dynamics.members
+    rounds = max(-(-members // rom.dynamics.members), 2 if method == "4dvar" else 1)  # one draw would have no spread
+    count = rounds * rom.dynamics.members
     with torch.no_grad():
         if method == "4dvar":
             path = _smoothed(system, task, mean, torch.diag_embed(std), count, generator, window)
@@ -176,7 +177,8 @@ def _smoothed(
                 task.var[inside],
             )
         rounds = members // networks
-        drawn = exact_sample(z.flatten(0, 1), spread.flatten(0, 1), rounds, generator)
+        freedom = (members - 1) / networks  # the members of all networks share one mean
+        drawn = exact_sample(z.flatten(0, 1), spread.flatten(0, 1), rounds, generator, freedom)
         path = system.advance(drawn.reshape(members, *mean.shape), end - now)
         pieces.append(path if end == task.steps else path[:-1])
         last = path[-1]

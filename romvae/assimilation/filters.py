@@ -65,7 +65,9 @@ def perturbed_observations(z: Tensor, predicted: Tensor, y: Tensor, var: Tensor,
     return z + ((a.mT @ s) @ weights).mT.transpose(0, 1)
 
 
-def exact_sample(mean: Tensor, factor: Tensor, members: int, generator: torch.Generator) -> Tensor:
+def exact_sample(
+    mean: Tensor, factor: Tensor, members: int, generator: torch.Generator, freedom: float | None = None
+) -> Tensor:
     r"""Members of a Gaussian whose sample mean, and covariance where they are enough, are exactly its own.
 
     Arguments:
@@ -74,19 +76,22 @@ def exact_sample(mean: Tensor, factor: Tensor, members: int, generator: torch.Ge
         members: More than the number of latents for an exact covariance; fewer have an exact mean, and the right
             covariance on average.
         generator: Source of the sample.
+        freedom: What the sum of squares is divided by where the covariance is computed; None for one less than the
+            members.
 
     Returns:
         `(member, trajectory, latent)`.
     """
+    freedom = members - 1 if freedom is None else freedom
     n, latent = mean.shape
     noise = torch.randn(n, members, latent, generator=generator, dtype=mean.dtype)
     if members > 1:
         noise = noise - noise.mean(1, keepdim=True)
     if members > latent:
-        covariance = noise.mT @ noise / (members - 1)
+        covariance = noise.mT @ noise / freedom
         noise = torch.linalg.solve_triangular(torch.linalg.cholesky(covariance), noise.mT, upper=False).mT
     elif members > 1:
-        noise = noise * (members / (members - 1)) ** 0.5
+        noise = noise * (freedom / (members - 1)) ** 0.5
     else:
         noise = torch.zeros_like(noise)
     return (mean[:, None] + noise @ factor.mT).transpose(0, 1)

@@ -148,8 +148,28 @@ def _tell(run: RunFolder, parts: Parts) -> None:
     found = run.latent_size()
     if found is not None:
         print(f"latent: auto: {found['answer']}")
+    for line in _decided(run.history().get("notes", {})):
+        print(line)
     print(f"{run.path}: trained on {len(parts.train['trajectory'])} trajectories")
     print(f"Next: romvae compare {run.path} --out {run.path}_comparison")
+
+
+def _decided(notes: Mapping[str, Any]) -> list[str]:
+    """What was chosen in training, and what closed form was better than what was trained, a line each."""
+    from romvae.report.chosen import closed_form
+    from romvae.training.fallback import decisions
+
+    lines, found = [], notes.get("dynamics")
+    if found:
+        crps = {name: f"{each['crps']:.3g}" for name, each in found["scores"].items()}
+        crps |= dict.fromkeys(found.get("diverged", ()), "diverged")
+        others = ", ".join(f"{name} {value}" for name, value in crps.items() if name != found["kind"])
+        lines.append(
+            f"dynamics: auto: {found['kind']} has the smallest CRPS on held-out trajectories, {crps[found['kind']]}"
+            + (f" ({others})" if others else "")
+        )
+    kept = closed_form({"kept": decisions(notes)})
+    return [*lines, *([f"kept: {kept}"] if kept else [])]
 
 
 def _short(given: Mapping[str, Any], devices: int | None, nodes: int | None, precision: str | None = None) -> Any:

@@ -374,11 +374,11 @@ def train_dynamics(
             lengths=None if codes.kept is None else codes.kept.sum(1),
         )
         run(stage, batches)
-    _one_step_error(dynamics, codes)
+    record_step_error(dynamics, codes)
 
 
 @torch.no_grad()
-def _one_step_error(dynamics: EnsembleDynamics, codes: Codes) -> None:
+def record_step_error(dynamics: EnsembleDynamics, codes: Codes) -> None:
     """Records the root mean square error of one stored step as the standard deviation of p(z' | z, c)."""
     z = codes.mean[0]
     flat = z[:, :-1].flatten(0, 1)

@@ -28,7 +28,7 @@ from romvae.training.batches import StepSeeds
 from romvae.training.calibrate import calibrate
 from romvae.training.compiling import decide_compiling, require_compiled
 from romvae.training.compression import Balance, course_symmetry, data_symmetry, mean_training
-from romvae.training.dynamics import Codes, DynamicsPlan, train_dynamics
+from romvae.training.dynamics import Codes, DynamicsPlan, record_step_error, train_dynamics
 from romvae.training.encoding import encoded_copies, sensitivity
 from romvae.training.end_to_end import fine_tune, finetune_plan, physics_name
 from romvae.training.fallback import (
@@ -292,9 +292,18 @@ def fit(
         def tensors(ds: xr.Dataset) -> tuple[Tensor | Trajectories, Tensor, Tensor | None]:
             return (*data_of(rom, ds, budget), controls_of(rom, ds))
 
-        if tuning is not None:
-            notes = session.history.notes
-            notes.update(fine_tune(rom, parts, tuning, tensors, together, run, notes, ranks))
+        notes = session.history.notes
+        if tuning is None:
+            return
+        if rom.dynamics.closed_form and not tuning.decoder:
+            reason = "the dynamics that was chosen is known in closed form and has no weights"
+            logger.info("fine-tuning is left out: %s", reason)
+            notes["finetune"] = {"kept": False, "reason": reason}
+            return
+        notes.update(fine_tune(rom, parts, tuning, tensors, together, run, notes, ranks))
+        if notes["finetune"]["kept"]:
+            mean, std = encoded_copies(rom.vae, x, 1, Symmetry(), seed, report, kept, ranks)
+            record_step_error(rom.dynamics, Codes(mean, std, c, controls_of(rom, parts.train), kept))
 
     def calibration_stage() -> None:
         part = parts.calibration

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from romvae.assembly import DYNAMICS_SIZES, dynamics_of
 from romvae.dynamics.base import EnsembleDynamics
+from romvae.errors import NumericsError
 from romvae.ranks import ALONE, Ranks
 from romvae.training.batches import StepSeeds
 from romvae.training.dynamics import Codes, DynamicsPlan, forecast_score, train_dynamics
@@ -67,18 +68,26 @@ def choose_dynamics(
         ranks: Processes that train; all choose the same.
 
     Returns:
-        Notes: the kind, and every candidate's scores.
+        Notes: the kind, every candidate's scores, and of those whose training diverged what was said.
     """
     short = replace(plan, steps=max(1, plan.steps // SHARE), patience=0)
-    scores = {}
+    scores, diverged = {}, {}
     for kind in CANDIDATES:
         if kind == "gp" and not rom.schema.parameters:
             continue
         dynamics = trial(rom, kind)
-        train_dynamics(dynamics, codes, precision, short, run, vae=rom.vae, name=f"dynamics: {kind}")
+        try:
+            train_dynamics(dynamics, codes, precision, short, run, vae=rom.vae, name=f"dynamics: {kind}")
+        except NumericsError as failure:
+            diverged[kind] = str(failure)
+            logger.info("dynamics %s: left out, %s", kind, failure)
+            continue
         scores[kind] = forecast_score(dynamics, held, precision, plan.seed, ranks)
         logger.info("dynamics %s: error %.4f, crps %.4f on held-out trajectories", kind, *vars(scores[kind]).values())
+    if not scores:
+        raise NumericsError(f"dynamics: auto: every kind diverged. {next(iter(diverged.values()))}")
     best = ranks.once(lambda: min(scores, key=lambda kind: scores[kind].crps))
     logger.info("dynamics: %s is used", best)
     install_dynamics(rom, best)
-    return {"kind": best, "scores": {kind: vars(score) for kind, score in scores.items()}, "steps": short.steps}
+    found = {"kind": best, "scores": {kind: vars(score) for kind, score in scores.items()}, "steps": short.steps}
+    return {**found, "diverged": diverged} if diverged else found

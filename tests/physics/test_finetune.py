@@ -59,10 +59,22 @@ def test_only_what_may_change_changes_and_the_result_is_judged(parts, trained, c
     assert same_decoder or (choices.get("finetune_decoder") and notes["kept"])
     changed = not torch.equal(weights(rom.dynamics), weights(before.dynamics))
     assert changed == notes["kept"]
+    assert (
+        torch.equal(rom.dynamics.std, before.dynamics.std) != notes["kept"]
+    )  # the error of one step is that of the new
     assert notes["kept"] == (
         notes["after"]["crps"] <= (1.02 if "physics" in choices else 1.0) * notes["before"]["crps"]
     )
     assert len(history.curves["finetune"]["loss"]) == 6
+
+
+def test_dynamics_that_turns_out_closed_is_not_fine_tuned(parts, monkeypatch):
+    monkeypatch.setattr("romvae.training.selection.CANDIDATES", ("linear",))
+    rom = romvae.ROM.for_data(parts.train, latent=4, channels=4, members=2, dynamics="auto")
+    history = romvae.fit(rom, parts, **SHORT, finetune="crps", finetune_steps=6)
+    assert rom.choices["dynamics"] == "linear"
+    assert not history.notes["finetune"]["kept"]
+    assert "no weights" in history.notes["finetune"]["reason"]
 
 
 def test_without_it_there_is_no_such_stage(trained):

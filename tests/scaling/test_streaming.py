@@ -188,14 +188,14 @@ def test_latents_of_few_steps_are_held_at_once_and_the_forecast_stays(rom, propa
 
 
 def test_what_diverges_late_is_named_by_its_own_step(rom, monkeypatch):
-    """Growth by 1e8 in a step leaves float32 after five of them, in the third part of two steps."""
+    """Growth by 9 in a step is too much after five of them, in the third part of two steps."""
     wild = copy.deepcopy(rom)
     with torch.no_grad():
         for part in (*wild.dynamics.weights, *wild.dynamics.biases, wild.dynamics.linear):
             part.zero_()
         wild.dynamics.centre.zero_()
         wild.dynamics.scale.fill_(1.0)
-        wild.dynamics.linear[:, : wild.vae.latent] = 1e8 * torch.eye(wild.vae.latent)
+        wild.dynamics.linear[:, : wild.vae.latent] = 8 * torch.eye(wild.vae.latent)
     start = mock_snapshots(1, trajectories=1).isel(time=0)
     found = []
     for limit in (2**23, 2 * 4 * 8 * wild.vae.latent):
@@ -204,4 +204,4 @@ def test_what_diverges_late_is_named_by_its_own_step(rom, monkeypatch):
             wild.rollout(start, steps=12, members=8)
         found.append(str(error.value))
     assert found[0] == found[1]
-    assert "stopped being finite at step 5 of 12" in found[0]
+    assert "has grown more than 10000 times at step 5 of 12" in found[0]

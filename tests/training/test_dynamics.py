@@ -266,6 +266,22 @@ def test_auto_says_what_it_chose_and_why_and_continues_to_the_bit(tmp_path):
     xr.testing.assert_identical(*forecasts)
 
 
+def test_a_kind_that_diverges_is_not_chosen(monkeypatch):
+    original = DynamicsStage.training_step
+
+    def failing(self, batch, batch_idx):
+        if self.name == "dynamics: ode":
+            raise NumericsError("the loss is nan")
+        return original(self, batch, batch_idx)
+
+    monkeypatch.setattr("romvae.training.selection.CANDIDATES", ("ode", "residual"))
+    monkeypatch.setattr(DynamicsStage, "training_step", failing)
+    rom, history, _ = _fit_rom(choices={"dynamics": "auto"})
+    assert rom.config["dynamics"] == "residual"
+    assert history.notes["dynamics"]["diverged"] == {"ode": "the loss is nan"}
+    assert set(history.notes["dynamics"]["scores"]) == {"residual"}
+
+
 @pytest.mark.parametrize(
     ("choices", "reason"),
     [
@@ -314,9 +330,13 @@ def test_noise_belongs_to_the_trajectory_and_the_member():
 def test_a_divergence_is_reported_with_its_step():
     rom = _fit_rom(choices={"dynamics": "linear"})[0]
     rom.dynamics.stable = False
-    rom.dynamics.A *= 1e20
+    rom.dynamics.b.fill_(float("inf"))
     x, c = rom.normalised(mock_snapshots(1, trajectories=2, times=2))
-    with pytest.raises(NumericsError, match=r"stopped being finite at step [1-4] of 9"):
+    with pytest.raises(NumericsError, match=r"stopped being finite at step 1 of 9"):
+        latent_members(rom.vae, rom.dynamics, x[:, 0], c, 9, 4, 0)
+    rom.dynamics.b.zero_()
+    rom.dynamics.A.copy_(30 * torch.eye(rom.vae.latent))
+    with pytest.raises(NumericsError, match=r"has grown more than 10000 times at step [2-5] of 9"):
         latent_members(rom.vae, rom.dynamics, x[:, 0], c, 9, 4, 0)
 
 

@@ -166,6 +166,19 @@ def test_transform_has_no_sampling_noise():
         assert torch.allclose(torch.cov(after[:, 0].T), wanted, atol=tolerance)
 
 
+@pytest.mark.parametrize(("members", "networks"), [(4, 1), (12, 1), (4, 3), (12, 3)])
+def test_a_sample_has_its_covariance_on_average(members, networks):
+    """Over the members of all networks, which share a mean, with fewer of them than latents and with more."""
+    many, latent = 4000, 8
+    factor = torch.eye(latent).double().expand(many * networks, -1, -1)
+    freedom = (members * networks - 1) / networks
+    z = exact_sample(torch.zeros(many * networks, latent).double(), factor, members, torch.Generator(), freedom)
+    z = z.reshape(members, networks, many, latent).flatten(0, 1).transpose(0, 1)
+    covariance = z.mT @ z / (members * networks - 1)
+    assert torch.allclose(z.mean(1), torch.zeros(()).double(), atol=1e-12)
+    assert torch.allclose(covariance.mean(0), torch.eye(latent).double(), atol=0.05)
+
+
 @pytest.mark.parametrize("ndim", [1, 2, 3])
 def test_sensors_interpolate_linear_fields_exactly(ndim):
     ds = mock_snapshots(ndim, trajectories=2, times=2)

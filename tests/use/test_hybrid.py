@@ -112,6 +112,24 @@ def test_where_the_solver_refuses_a_field_of_the_rom_it_goes_back_to_its_own(hea
         assert by_rom.any()
 
 
+def test_the_solver_takes_over_where_the_latents_of_one_run_diverge(heat, monkeypatch):
+    rom, start = heat.rom, heat.parts.test.isel(time=0)
+    before = hybrid_rollout(rom, heat.case, start, Alarm(np.inf, burst=3))
+    original = type(rom.dynamics).rollout
+
+    def diverging(self, z0, c, dt, steps, **more):
+        path = original(self, z0, c, dt, steps, **more)
+        lost = c.broadcast_to(*path.shape[1:-1], c.shape[-1])[..., :1] == rom.normalised(start)[1][0, 0]
+        return path.where(~lost, path.new_tensor(float("nan")))
+
+    monkeypatch.setattr(type(rom.dynamics), "rollout", diverging)
+    run = hybrid_rollout(rom, heat.case, start, Alarm(np.inf, burst=3))
+    name = rom.schema.field_names[0]
+    assert run[name].notnull().all()
+    assert (run["source"][0, 1:] == 2).all()
+    assert np.array_equal(run[name][1:], before[name][1:])
+
+
 def test_a_solver_that_fails_on_its_own_fields_ends_the_run(heat):
     def solver(values):
         made = heat.case.solver(**values)
