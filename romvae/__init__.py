@@ -42,6 +42,7 @@ _HOME = {
     "write_snapshots": "romvae.data",
 }
 _MODULES = (
+    "assimilation",
     "baselines",
     "data",
     "dynamics",
@@ -91,7 +92,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from romvae import solvers
+    from romvae import assimilation, solvers
     from romvae.acquisition import acquire
     from romvae.assimilation import assimilate
     from romvae.candidates import fit_model

@@ -189,7 +189,8 @@ class Calibration(nn.Module):
         points = "all points" if share == 1 else f"at least {100 * share:.3g} % of the points"
         place = "of the field at each calibrated lead time taken by itself"
         whole = "of the whole run, all calibrated lead times together"
-        return Guarantee(level, f"{points} {place if interval == 'field' else whole}", self.bands.trajectories)
+        each = ", for each field by itself" if len(self.shape) > 1 else ""
+        return Guarantee(level, f"{points} {place if interval == 'field' else whole}{each}", self.bands.trajectories)
 
     def statement(self, level: float = 0.9, share: float = 0.9) -> str:
         """What the calibration promises, on how much that rests and what it assumes, in sentences."""
