@@ -92,7 +92,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from romvae import assimilation, solvers
+    from romvae import solvers
     from romvae.acquisition import acquire
     from romvae.assimilation import assimilate
     from romvae.candidates import fit_model
