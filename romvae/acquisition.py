@@ -65,7 +65,11 @@ def acquire(
     before = features[:0] if known is None else _features(rom, canonical(known))
     picks = spread_picks(score, features, n, before)
     chosen = candidates.isel({TRAJECTORY: picks})
-    about = {"long_name": "largest disagreement of the networks over lead times", "units": "1"}
+    about = {
+        "long_name": "largest disagreement of the networks over lead times",
+        "units": "1",
+        "romvae_role": "score",  # not a parameter of the trajectory
+    }
     return chosen.assign_coords({DISAGREEMENT: (TRAJECTORY, score[picks], about)})
 
 
@@ -143,7 +147,9 @@ def _scored(rom: ROM, starts: xr.Dataset, steps: int | None) -> tuple[np.ndarray
 
 @torch.no_grad()
 def _features(rom: ROM, starts: xr.Dataset) -> np.ndarray:
-    x, c = rom.normalised(starts.isel({TIME: slice(0, 1)}) if TIME in starts.dims else starts)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", OutOfRangeWarning)  # so may what was asked for and is not simulated yet
+        x, c = rom.normalised(starts.isel({TIME: slice(0, 1)}) if TIME in starts.dims else starts)
     return _stacked(rom, x[:, 0], c)
 
 

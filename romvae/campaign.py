@@ -4,21 +4,21 @@
 |---|---|
 | `campaign.json` | what was asked for |
 | `data/000.h5`, `001.h5`, ... | the first simulations with their split, and those of each round |
-| `rounds/000/`, ... | the ROM of each round, `model/`, and what it asked for, `next.yaml` and `next.csv` |
+| `rounds/000/`, ... | the ROM of each round, `model/`, and what it asked for: `next.yaml`, `next.csv`, `asked.h5` |
 
 The first simulations are drawn at random and divided into the usual parts; what is acquired later belongs to the
-training part. The variance and calibration parts stay random samples, which their statements need.
+training part. The variance and calibration parts stay random samples, which their statements need: simulations that
+were taken in are recognised by their content, and never taken in twice.
 """
 
 from __future__ import annotations
 
 import csv
-import json
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -26,55 +26,22 @@ import yaml
 
 from romvae.acquisition import DISAGREEMENT, acquire
 from romvae.atomic import atomic_file
-from romvae.canonical import TRAJECTORY, canonical, parameters_of
+from romvae.campaign_cases import simulated_draws, starts_of_draws
+from romvae.campaign_plan import PLAN, Plan
+from romvae.canonical import TIME, TRAJECTORY, canonical, parameters_of, space_of
 from romvae.data import open_snapshots, split, write_snapshots
-from romvae.errors import CheckpointError, ConfigError, DataError, OutOfRangeWarning
+from romvae.errors import CheckpointError, ConfigError, DataError, OutOfRangeWarning, SchemaError
 from romvae.rom import ROM
-from romvae.schema import Schema, snapshots
+from romvae.schema import Schema
+from romvae.simulated import are_among, fingerprints, joined, starts_of
 from romvae.solvers import get_case
 from romvae.training import fit
-
-if TYPE_CHECKING:
-    from romvae.solvers.base import Case
 
 __all__ = ["Campaign", "Plan"]
 
 FRACTIONS = (0.5, 0.15, 0.15, 0.2)
-TOGETHER = 16
-"""Trajectories that the solver advances at once."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a campaign is asked for.
-
-    Arguments:
-        case: Name of the case whose solver is called; None where simulations are made elsewhere.
-        budget: Simulations in all, those for variance, calibration and test included.
-        initial: Simulations to begin with, at least 8.
-        batch: Simulations per round.
-        candidates: Starts to choose from, beside the first simulations.
-        seed: Seed of simulations, split, weights and training.
-        model: Arguments of `ROM.for_data`.
-        training: Arguments of `romvae.fit`.
-    """
-
-    case: str | None
-    budget: int
-    initial: int = 16
-    batch: int = 4
-    candidates: int = 256
-    seed: int = 0
-    model: Mapping[str, Any] = field(default_factory=dict)
-    training: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.initial < 8 or self.batch < 1 or self.budget < self.initial or self.candidates < self.batch:
-            raise ConfigError(
-                f"acquire: initial {self.initial}, batch {self.batch}, budget {self.budget}, candidates "
-                f"{self.candidates}; expected initial of 8 or more, batch of 1 or more, a budget of at least initial "
-                "and candidates of at least batch. Correct them."
-            )
+ASKED = "asked.h5"
+"""File in the folder of a round with the starts that it asked for."""
 
 
 @dataclass
@@ -93,31 +60,18 @@ class Campaign:
 
     @classmethod
     def open(cls, path: Path, plan: Plan | None = None, progress: Callable[..., None] | None = None) -> Campaign:
-        """The campaign in a folder, begun where there is none.
+        """The campaign in a folder, or a new one where there is none; nothing is written yet.
 
         Raises:
             CheckpointError: There is none and no plan was given, or it is damaged.
             ConfigError: The plan differs from the one that it was begun with in more than the budget.
         """
-        report = progress if progress is not None else (lambda *args: None)
-        file = path / "campaign.json"
-        if file.exists():
-            try:
-                kept = Plan(**json.loads(file.read_text(encoding="utf-8")))
-            except (OSError, TypeError, ValueError) as error:
-                raise CheckpointError(f"{file}: cannot be read ({error}). Begin the campaign again.") from None
-            if plan is not None and replace(plan, budget=kept.budget) != kept:
-                raise ConfigError(
-                    f"{path}: holds a campaign with other settings than these. Leave them out to go on with it (only "
-                    "the budget may change), or choose another --out."
-                )
-            plan = kept if plan is None else plan
+        kept = Plan.read(path)
+        if kept is not None:
+            plan = kept if plan is None else kept.continued(plan.stated(), path)
         elif plan is None:
-            raise CheckpointError(f"{path}: campaign.json is missing, so this is no campaign. Begin one.")
-        path.mkdir(parents=True, exist_ok=True)
-        with atomic_file(file, overwrite=True) as temporary:
-            temporary.write_text(json.dumps(asdict(plan), indent=1), encoding="utf-8")
-        return cls(path, plan, report)
+            raise CheckpointError(f"{path}: {PLAN} is missing, so this is no campaign. Begin one.")
+        return cls(path, plan, progress if progress is not None else (lambda *args: None))
 
     # -- what is there
 
@@ -140,17 +94,80 @@ class Campaign:
 
     def data(self) -> xr.Dataset:
         """All simulations so far, with their part as the coordinate `split`."""
-        pieces = [open_snapshots(store).load() for store in self.stores]
-        whole: xr.Dataset = xr.concat(
-            pieces,
-            TRAJECTORY,
-            join="exact",
-            data_vars="minimal",
-            coords="minimal",
-            compat="override",
-            combine_attrs="override",
-        )
+        whole = joined([open_snapshots(store).load() for store in self.stores])
         return canonical(whole)
+
+    def _opened(self) -> list[xr.Dataset]:
+        """The data of every round; values are read where they are used."""
+        return [open_snapshots(store, check=False) for store in self.stores]
+
+    def holds(self, ds: xr.Dataset, source: str = "new data") -> bool:
+        """Whether simulations that were made elsewhere were taken in already, as a whole store.
+
+        Raises:
+            SchemaError: They are not on the grid and at the times of the others.
+            DataError: Some of them were taken in already, but they are not exactly one store.
+        """
+        if not self.stores:
+            return False
+        stores = self._opened()
+        old = stores[0]
+        schema = Schema.of(old)
+        _check(schema, ds, source)
+        t, expected = ds[TIME].values, old[TIME].values
+        if t.shape != expected.shape or np.abs(t - expected).max() > 1e-6 * schema.dt:
+            raise SchemaError(
+                f"{source}: has {t.size} times from {t[0]:.10g} to {t[-1]:.10g}, expected the {expected.size} from "
+                f"{expected[0]:.10g} to {expected[-1]:.10g} of the first simulations. Cut or repeat them."
+            )
+        new = fingerprints(ds, schema)
+        kept = [fingerprints(store, schema) for store in stores]
+        if sorted(new) in map(sorted, kept):
+            return True
+        repeated = sum(one in set().union(*kept) for one in new)
+        if repeated:
+            raise DataError(
+                f"{source}: {repeated} of {len(new)} trajectories were taken in already, expected new ones, or exactly "
+                "one store that was taken in. Leave out what is repeated."
+            )
+        return False
+
+    def unknown(self, starts: xr.Dataset, n: int, new: xr.Dataset | None = None, source: str = "starts") -> xr.Dataset:
+        """The starts that were neither simulated nor asked for in an earlier round.
+
+        Arguments:
+            starts: Snapshots, of which the first of each trajectory counts.
+            n: How many are wanted.
+            new: Simulations that are about to be taken in.
+            source: What messages call the starts.
+
+        Raises:
+            SchemaError: They are not on the grid of the simulations.
+            ConfigError: Fewer are left than are wanted.
+        """
+        found = [*self._opened(), *([] if new is None else [new])]
+        schema = Schema.of(found[0])
+        _check(schema, starts, source, time=False)
+        known = joined([*(starts_of(ds, schema) for ds in found), *self._asked(schema)])
+        free = starts.isel({TRAJECTORY: ~are_among(starts_of(starts, schema), known, schema)})
+        if free.sizes[TRAJECTORY] < n:
+            raise ConfigError(
+                f"{source}: {free.sizes[TRAJECTORY]} of {starts.sizes[TRAJECTORY]} were neither simulated nor asked "
+                f"for yet, expected at least the {n} of a round. Give more starts."
+            )
+        return free
+
+    def _asked(self, schema: Schema) -> list[xr.Dataset]:
+        """Starts that earlier rounds asked for."""
+        files = [self.round(k) / ASKED for k in range(len(self.stores) - 1)]
+        return [starts_of(open_snapshots(file, check=False), schema) for file in files if file.exists()]
+
+    def _known(self, schema: Schema) -> xr.Dataset:
+        """What a training knows or is going to know: its part's starts, and those that were asked for but not given."""
+        parts = split(self.data())
+        simulated, asked = starts_of(parts.whole, schema), self._asked(schema)
+        waiting = [ds.isel({TRAJECTORY: ~are_among(ds, simulated, schema)}) for ds in asked]
+        return joined([starts_of(parts.train, schema), *waiting])
 
     # -- what is done
 
@@ -160,39 +177,51 @@ class Campaign:
         Raises:
             NumericsError: The solver failed for a pick.
         """
-        case = _random(get_case(str(self.plan.case)))
+        case = replace(get_case(str(self.plan.case)), plan=None)  # parameters at random, not a grid for training
+        self.plan.write(self.path)
         if not self.stores:
-            first = self._simulated(case, np.arange(self.plan.initial))
-            self.begin(first)
+            self.begin(simulated_draws(case, np.arange(self.plan.initial), self.plan.seed, self.progress))
         while True:
             rom = self.train()
             spent = self.data().sizes[TRAJECTORY]
             wanted = min(self.plan.batch, self.plan.budget - spent)
             if wanted <= 0:
                 return rom
-            picks = self.ask(rom, self._starts(case), wanted)
-            self._keep(self._simulated(case, picks[TRAJECTORY].values).assign_coords(_train(picks)))
+            taken = set(self.data()[TRAJECTORY].values.tolist())
+            numbers = [i for i in range(self.plan.initial + self.plan.candidates) if i not in taken]
+            picks = self.ask(rom, starts_of_draws(case, np.array(numbers), self.plan.seed), wanted)
+            new = simulated_draws(case, picks[TRAJECTORY].values, self.plan.seed, self.progress)
+            self._keep(new.assign_coords(_train(new)))
 
     def begin(self, ds: xr.Dataset) -> None:
         """Keeps the first simulations, divided into parts where they are not yet."""
         parts = split(ds, seed=self.plan.seed, fractions=None if "split" in ds.coords else FRACTIONS)
+        self.plan.write(self.path)
         self._keep(parts.labelled())
 
-    def add(self, ds: xr.Dataset) -> None:
-        """Takes in simulations that were made elsewhere, into the training part.
+    def add(self, ds: xr.Dataset, source: str = "new data") -> bool:
+        """Takes in simulations that were made elsewhere: the first ones in parts, later ones into the training part.
+
+        Returns:
+            Whether they are new; a store that was taken in already changes nothing.
 
         Raises:
-            SchemaError: They are not on the grid of the others.
+            SchemaError: They are not on the grid and at the times of the others.
+            DataError: Some of them were taken in already.
         """
         ds = canonical(ds)
-        old = open_snapshots(self.stores[0])
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", OutOfRangeWarning)  # to go beyond the old range is what they are for
-            Schema.of(old).check(ds, source="new data")
-        begin = int(max(open_snapshots(store)[TRAJECTORY].values.max() for store in self.stores)) + 1
+        if self.holds(ds, source):
+            return False
+        if not self.stores:
+            self.begin(ds)
+            return True
+        stores = self._opened()
+        old, begin = stores[0], int(max(store[TRAJECTORY].values.max() for store in stores)) + 1
         numbers = begin + np.arange(ds.sizes[TRAJECTORY])
+        ds = ds.assign_coords({dim: old[dim] for dim in (TIME, *space_of(old))})  # without their roundings
         ds = ds.assign_coords({TRAJECTORY: (TRAJECTORY, numbers, old[TRAJECTORY].attrs)})
         self._keep(ds.assign_coords(_train(ds)))
+        return True
 
     def train(self) -> ROM:
         """The ROM of the latest round: loaded, or trained on everything there is; a stopped training goes on."""
@@ -210,24 +239,47 @@ class Campaign:
         return rom
 
     def ask(self, rom: ROM, starts: xr.Dataset, n: int) -> xr.Dataset:
-        """Picks the next simulations and writes `next.yaml` and `next.csv`."""
-        picks = acquire(rom, starts, n)
-        names = parameters_of(starts)
+        """Picks the next simulations and writes them; what was simulated or asked for before is not asked again.
+
+        A round asks for simulations that are made elsewhere once: asked again, it says the same.
+
+        Raises:
+            SchemaError: The starts are not on the grid of the simulations.
+            ConfigError: Fewer are left than are wanted, or the round asked for others already.
+        """
+        starts, file = canonical(starts if TIME in starts.dims else starts.expand_dims(TIME)), self.round() / ASKED
+        if self.plan.case is None and file.exists():
+            picks = self._asked_already(file, starts, rom.schema)
+        else:
+            picks = acquire(rom, self.unknown(starts, n), n, known=self._known(rom.schema))
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_snapshots(picks, file, overwrite=True)
+        names = parameters_of(picks)
         rows: list[dict[str, Any]] = [
             {
                 TRAJECTORY: int(picks[TRAJECTORY][i]),
                 **{name: float(picks[name][i]) for name in names},
                 DISAGREEMENT: float(picks[DISAGREEMENT][i]),
             }
-            for i in range(n)
+            for i in range(picks.sizes[TRAJECTORY])
         ]
-        self.round().mkdir(parents=True, exist_ok=True)
-        with atomic_file(self.round() / "next.yaml", overwrite=True) as file:
-            file.write_text(yaml.safe_dump({"next": rows}, sort_keys=False), encoding="utf-8")
-        with atomic_file(self.round() / "next.csv", overwrite=True) as file, file.open("w", newline="") as stream:
+        with atomic_file(self.round() / "next.yaml", overwrite=True) as target:
+            target.write_text(yaml.safe_dump({"next": rows}, sort_keys=False), encoding="utf-8")
+        with atomic_file(self.round() / "next.csv", overwrite=True) as target, target.open("w", newline="") as stream:
             writer = csv.DictWriter(stream, list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)
+        return picks
+
+    def _asked_already(self, file: Path, starts: xr.Dataset, schema: Schema) -> xr.Dataset:
+        """What this round asked for, if the starts are still those that it was chosen from."""
+        picks = open_snapshots(file).load()
+        other = ~are_among(starts_of(picks, schema), starts_of(starts, schema), schema)
+        if other.any():
+            raise ConfigError(
+                f"{file}: asks for {picks.sizes[TRAJECTORY]} simulations already, {int(other.sum())} of which are not "
+                "among these starts. Run them and give them with --data, or remove this file to choose anew."
+            )
         return picks
 
     def _keep(self, ds: xr.Dataset) -> None:
@@ -236,46 +288,12 @@ class Campaign:
         target.parent.mkdir(parents=True, exist_ok=True)
         write_snapshots(ds, target)
 
-    def _starts(self, case: Case) -> xr.Dataset:
-        """Initial fields of the candidates that were not simulated yet."""
-        taken = set(self.data()[TRAJECTORY].values.tolist())
-        numbers = [i for i in range(self.plan.initial + self.plan.candidates) if i not in taken]
-        draws = [case.draw(i, self.plan.seed) for i in numbers]
-        return _as_dataset(case, draws, np.array(numbers), np.stack([d.u0 for d in draws])[:, None], case.times[:1])
 
-    def _simulated(self, case: Case, numbers: np.ndarray) -> xr.Dataset:
-        draws = [case.draw(int(i), self.plan.seed) for i in numbers]
-        kind, pieces = type(draws[0].solver), []
-        for k in range(0, len(draws), TOGETHER):
-            self.progress("simulate", k, len(draws), "")
-            some = draws[k : k + TOGETHER]
-            pieces.append(kind.solve_many([d.solver for d in some], np.stack([d.u0 for d in some]), case.times))
-        self.progress("simulate", len(draws), len(draws), "")
-        return _as_dataset(case, draws, numbers, np.concatenate(pieces), case.times)
-
-
-def _random(case: Case) -> Case:
-    """The case with parameters at random: a grid of its own for training is what a campaign replaces."""
-    return replace(case, plan=None)
+def _check(schema: Schema, ds: xr.Dataset, source: str, time: bool = True) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", OutOfRangeWarning)  # to go beyond the old range is what they are for
+        schema.check(ds, source, time=time)
 
 
 def _train(ds: xr.Dataset) -> dict[str, Any]:
     return {"split": (TRAJECTORY, np.zeros(ds.sizes[TRAJECTORY], np.int8))}
-
-
-def _as_dataset(case: Case, draws: list[Any], numbers: np.ndarray, u: np.ndarray, times: Any) -> xr.Dataset:
-    """Fields `(trajectory, time, field, *space)` of draws as a canonical Dataset."""
-    solver = draws[0].solver
-    if solver.mask is not None:
-        raise DataError(f"acquire: case {case.name} has an obstacle, which campaigns do not know. Use romvae simulate.")
-    rows = [{**draw.solver.parameters, **draw.parameters} for draw in draws]
-    ds = snapshots(
-        {f.name: u[:, :, k] for k, f in enumerate(solver.fields)},
-        {axis.name: np.array(axis.coordinates) for axis in solver.grid.axes},
-        times,
-        {name: np.array([row[name] for row in rows]) for name in rows[0]},
-        {axis.name: (axis.lower, axis.upper) for axis in solver.grid.axes},
-        {**solver.units, **{f.name: f.units for f in solver.fields}},
-        {"case": case.name, "solver": solver.name, "equation": solver.equation},
-    )
-    return ds.assign_coords({TRAJECTORY: (TRAJECTORY, np.asarray(numbers, np.int64), ds[TRAJECTORY].attrs)})

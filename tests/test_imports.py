@@ -62,6 +62,7 @@ FORBIDDEN = {
     ): {"lightning"},
     ("cli", "commands", "environment", "selfcheck"): {"lightning"},
     ("trust", "hybrid", "hybrid_run", "assimilation", "acquisition", "campaign"): {"lightning"},
+    ("campaign_cases", "campaign_plan", "simulated"): {"torch", "lightning"},
 }
 # Parts that stay free of torch also through what they import from romvae.
 TORCH_FREE = (

@@ -71,9 +71,17 @@ def plan(heat, monkeypatch):
     return Plan("heat_1d", 14, initial=8, batch=4, candidates=16, **SMALL)
 
 
-def test_campaign_spends_its_budget_and_goes_on_from_the_disk(plan, tmp_path):
+def test_campaign_spends_its_budget_and_goes_on_from_the_disk(plan, tmp_path, monkeypatch):
+    known = []
+
+    def watched(rom, candidates, n, **told):
+        known.append(told["known"].sizes["trajectory"])
+        return acquire(rom, candidates, n, **told)
+
+    monkeypatch.setattr("romvae.campaign.acquire", watched)
     campaign = Campaign.open(tmp_path / "c", plan)
     campaign.run()
+    assert known == [4, 8]  # the training part, which grows by what was asked for
     data = campaign.data()
     assert data.sizes["trajectory"] == 14
     assert len(set(data["trajectory"].values.tolist())) == 14
