@@ -28,7 +28,7 @@ from romvae.schema import LATENT, TIME, TRAJECTORY, Schema, canonical, check_sna
 from romvae.statistics import field_statistics
 from romvae.streamed import Trajectories, streaming_budget
 from romvae.tensors import even_tensor, existing_tensor, field_tensor, largest_step, parameter_tensor
-from romvae.trust import TrustScores, cut, trust_horizon
+from romvae.trust import TrustScores, cut, require_whole, trust_horizon
 from romvae.vae import VAE
 
 __all__ = ["ROM"]
@@ -366,11 +366,8 @@ class ROM(nn.Module):
             region=region,
         )
         wanted = tolerance if until is None else until
-        if wanted is not None and (propagation == "mean" or any(each is not None for each in (times, fields, region))):
-            raise ConfigError(
-                "rollout: a trust horizon follows from the predicted error of all fields at all points and times. "
-                "Leave out times, fields, region and propagation='mean', or the tolerance."
-            )
+        if wanted is not None:
+            require_whole(propagation, times, fields, region)
         result = forecast(self, start, ask, controls)
         if wanted is None:
             return result

@@ -9,6 +9,8 @@ is the root mean square over the points of the domain, the largest of all fields
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,9 +20,10 @@ from torch import Tensor, nn
 
 from romvae.calibration import coverage_law, trajectories_needed
 from romvae.canonical import SPACE, TIME, TRAJECTORY, canonical
-from romvae.errors import ConfigError, DataError
-from romvae.forecast import Request, together
-from romvae.forecast import forecast as rolled_out
+from romvae.errors import ConfigError, DataError, NumericsError
+from romvae.forecast import Course, Propagation, Request, together
+from romvae.ragged import even_snapshots
+from romvae.ranks import ALONE, Ranks
 
 if TYPE_CHECKING:
     from romvae.rom import ROM
@@ -32,6 +35,7 @@ __all__ = [
     "horizon_of",
     "predicted_error",
     "promise",
+    "require_whole",
     "true_error",
     "trust_horizon",
 ]
@@ -78,6 +82,11 @@ class TrustScores(nn.Module):
         self.register_buffer("true", true.float())
         self.register_buffer("predicted", predicted.float())
 
+    def forget(self) -> None:
+        """Nothing is kept any more."""
+        for name in list(self._buffers):
+            delattr(self, name)
+
     def threshold(self, tolerance: float, level: float) -> float:
         """Predicted error below which a forecast is trusted; infinite where no calibration run asks for a bound.
 
@@ -114,8 +123,7 @@ class TrustScores(nn.Module):
         return promise(f"the error stays below {tolerance:g} up to the trust horizon", level, self.trajectories)
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):  # type: ignore[no-untyped-def]
-        for name in list(self._buffers):
-            delattr(self, name)
+        self.forget()
         lead, true = state_dict.get(prefix + "lead"), state_dict.get(prefix + "true")
         if lead is not None and true is not None:  # how many trajectories and lead times is free, the rest must fit
             errors = torch.empty(len(true) if true.ndim else 0, lead.numel())
@@ -153,32 +161,53 @@ def true_error(rom: ROM, truth: xr.Dataset, forecast: xr.Dataset) -> xr.DataArra
     return _largest(rom, {name: forecast[name] - truth[name] for name in rom.schema.field_names})
 
 
-def calibrate_trust(rom: ROM, data: xr.Dataset, members: int = 32, seed: int = 0) -> TrustScores:
+def calibrate_trust(
+    rom: ROM,
+    data: xr.Dataset,
+    members: int = 32,
+    seed: int = 0,
+    *,
+    ranks: Ranks = ALONE,
+    report: Callable[[int], None] | None = None,
+) -> TrustScores:
     """Compares forecasts with trajectories that nothing else was fitted on; kept in `rom.trust` and saved with it.
 
-    The factors of the forecast's variance may come from the same trajectories: with n of them that flatters the
-    predicted errors by a share of the order 1/n.
+    `romvae.fit` does so for up to 64 calibration trajectories. The factors of the forecast's variance may come from the
+    same trajectories: with n of them that flatters the predicted errors by a share of the order 1/n. Of trajectories of
+    different length, the part in which all have one is taken (`romvae.ragged.even_part`).
 
     Arguments:
         rom: Trained.
-        data: The calibration part, whole trajectories.
+        data: The calibration part, whole trajectories; fields that lie on disk are read a few times at once.
         members: Members of the forecasts.
         seed: Seed of the members.
+        ranks: Processes among which the trajectories are divided; all get the result of all.
+        report: Called with the number of the first trajectory of every block.
 
     Raises:
         SchemaError: The data are not on the ROM's grid.
+        NumericsError: A forecast diverged.
     """
-    data = canonical(data)
-    steps = data.sizes[TIME] - 1
-    size = together(rom, Request(steps=steps, members=members))
-    errors: list[list[Tensor]] = []
-    for first in range(0, data.sizes[TRAJECTORY], size):  # in the blocks of a rollout of all, with the same bits
-        block = data.isel({TRAJECTORY: slice(first, first + size)})
-        ask = Request(steps=steps, members=members, seed=seed, first=first)
-        made = rolled_out(rom, block.isel({TIME: 0}), ask, block if rom.schema.controls else None)
-        both = true_error(rom, block, made), predicted_error(rom, made)
-        errors.append([torch.from_numpy(e.transpose(TRAJECTORY, TIME).values.copy()) for e in both])
-    rom.trust.keep(torch.arange(steps + 1), *(torch.cat(each) for each in zip(*errors, strict=True)))
+    data = even_snapshots(canonical(data))
+    ask = Request(steps=data.sizes[TIME] - 1, members=members, seed=seed)
+    size = together(rom, ask)
+    blocks = range(0, data.sizes[TRAJECTORY], size)  # those of a rollout of all, with the same bits
+    errors: list[tuple[Tensor, Tensor]] = []
+    diverged = ""
+    for first in (blocks[k] for k in ranks.part(len(blocks))):
+        if report is not None:
+            report(first)
+        try:
+            errors.append(_errors(rom, data.isel({TRAJECTORY: slice(first, first + size)}), replace(ask, first=first)))
+        except NumericsError as error:  # said after the other processes have been met
+            diverged = str(error)
+            break
+    every = ranks.gathered((errors, diverged))
+    for _, message in every:
+        if message:
+            raise NumericsError(message)
+    found = [block for its, _ in every for block in its]
+    rom.trust.keep(torch.arange(ask.steps + 1), *(torch.cat(each) for each in zip(*found, strict=True)))
     return rom.trust
 
 
@@ -234,6 +263,20 @@ def horizon_of(rom: ROM, error: xr.DataArray, tolerance: float, level: float = 0
     return value.drop_vars([n for n in value.coords if n == TIME]).assign_attrs(attrs).rename(HORIZON)
 
 
+def require_whole(
+    propagation: Propagation,
+    times: Sequence[float] | None,
+    fields: Sequence[str] | None,
+    region: Mapping[str, Any] | None,
+) -> None:
+    """Refuses a trust horizon of a forecast of which only a part is decoded; arguments as in `ROM.rollout`."""
+    if propagation == "mean" or any(each is not None for each in (times, fields, region)):
+        raise ConfigError(
+            "rollout: a trust horizon follows from the predicted error of all fields at all points and times. "
+            "Leave out times, fields, region and propagation='mean', or the tolerance."
+        )
+
+
 def cut(forecast: xr.Dataset) -> xr.Dataset:
     """The forecast up to its trust horizon: NaN at the horizon and after it.
 
@@ -247,6 +290,22 @@ def cut(forecast: xr.Dataset) -> xr.Dataset:
         if TIME in variable.dims:
             out[name] = variable.where(trusted).transpose(*variable.dims).assign_attrs(variable.attrs)
     return out.isel({TIME: slice(0, max(1, kept))})
+
+
+def _errors(rom: ROM, block: xr.Dataset, ask: Request) -> tuple[Tensor, Tensor]:
+    """True and predicted errors of a block of trajectories, `(trajectory, time)` each; fields pass by in time."""
+    course = Course.of(rom, block.isel({TIME: 0}), ask, block if rom.schema.controls else None)
+    names, dims = list(rom.schema.field_names), (TRAJECTORY, TIME, *rom.schema.grid.names)
+    true, predicted = [], []
+    for _, piece in course.pieces():
+        made = xr.Dataset({name + kind: (dims, piece.values[name + kind]) for name in names for kind in ("", "_std")})
+        part = slice(piece.place, piece.place + made.sizes[TIME])
+        for found, error in (
+            (true, true_error(rom, block[names].isel({TIME: part}), made)),
+            (predicted, predicted_error(rom, made)),
+        ):
+            found.append(torch.from_numpy(error.transpose(TRAJECTORY, TIME).values.copy()))
+    return torch.cat(true, 1), torch.cat(predicted, 1)
 
 
 def _largest(rom: ROM, values: dict[str, xr.DataArray]) -> xr.DataArray:

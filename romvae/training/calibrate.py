@@ -1,8 +1,10 @@
-"""Rolls out the calibration trajectories and fits the factors on variance and intervals."""
+"""Rolls out the calibration trajectories and fits the factors on variance and intervals, then the trust horizon."""
 
 from __future__ import annotations
 
+import logging
 import math
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -13,20 +15,27 @@ from torch import Tensor
 from romvae.calibration import frontier, trajectories_needed
 from romvae.canonical import canonical
 from romvae.distributions import mixture_moments
-from romvae.errors import DataError
+from romvae.errors import DataError, NumericsError, OutOfRangeWarning
 from romvae.memory import release_freed
 from romvae.quantities import keep_scores, quantity_scores, standard
+from romvae.ragged import even_snapshots
 from romvae.ranks import ALONE, Ranks
 from romvae.rollout import decoded_members, latent_members
 from romvae.rom import ROM
+from romvae.schema import TRAJECTORY
 from romvae.streamed import Trajectories
 from romvae.tensors import control_tensor, existing_tensor
 from romvae.training.batches import step_generator
+from romvae.trust import calibrate_trust
 
-__all__ = ["calibrate", "recalibrate"]
+__all__ = ["calibrate", "calibrate_horizon", "recalibrate"]
+
+logger = logging.getLogger("romvae.training")
 
 MEMBERS, POINTS, BLOCK = 16, 4096, 16
 """Members of a forecast, grid points used (at random beyond that many) and trajectories rolled out at once."""
+TRUSTED = 64
+"""Trajectories at most that stand behind the trust horizon."""
 VALUES = 2**24
 """Values of decoded members held at once."""
 _COPIES = 128
@@ -121,11 +130,46 @@ def calibrate(
     report("calibration", len(x), len(x))
 
 
+def calibrate_horizon(
+    rom: ROM, data: xr.Dataset, seed: int, report: Callable[..., None], ranks: Ranks = ALONE
+) -> None:
+    """Fits `rom.trust` on up to 64 of the calibration trajectories, evenly chosen; after `calibrate`.
+
+    It costs as much as rolling these out with 32 members: every time is decoded, where `calibrate` decodes a few of
+    them. Where a forecast diverges, the ROM has no trust horizon, and the log says why.
+
+    Arguments:
+        rom: Its calibration is fitted; the predicted errors depend on it.
+        data: The calibration part.
+        seed: Seed of the members.
+        report: Progress callable.
+        ranks: Processes among which the trajectories are divided.
+    """
+    data = even_snapshots(canonical(data))
+    count = data.sizes[TRAJECTORY]
+    if count > TRUSTED:
+        data = data.isel({TRAJECTORY: np.linspace(0, count - 1, TRUSTED).round().astype(int)})
+    count = min(count, TRUSTED)
+
+    def told(first: int) -> None:
+        report("calibration", first, count, "trust horizon")
+
+    rom.trust.forget()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", OutOfRangeWarning)  # said of the part as a whole
+        try:
+            calibrate_trust(rom, data, seed=seed, ranks=ranks, report=told)
+        except NumericsError as error:
+            logger.warning("no trust horizon: %s", error)
+            return
+    report("calibration", count, count)
+
+
 def recalibrate(rom: ROM, data: xr.Dataset, *, seed: int = 0, progress: Callable[..., None] | None = None) -> ROM:
     """Calibrates a trained ROM again: on more trajectories, or because an older version made it.
 
     Arguments:
-        rom: Trained; its calibration is replaced, that of quantities too.
+        rom: Trained; its calibration is replaced, that of quantities and of the trust horizon too.
         data: Trajectories that neither training nor variance has seen, from the distribution that forecasts are for.
         seed: Seed of the members.
         progress: Called as `progress(stage, done, total)`.
@@ -139,7 +183,9 @@ def recalibrate(rom: ROM, data: xr.Dataset, *, seed: int = 0, progress: Callable
     data = canonical(data)
     rom.schema.check_controls(data)
     controls = control_tensor(data, rom.schema, rom.control_scaling)
-    calibrate(rom, *rom.normalised(data), seed, progress or (lambda *_: None), controls, existing_tensor(data))
+    report = progress or (lambda *_: None)
+    calibrate(rom, *rom.normalised(data), seed, report, controls, existing_tensor(data))
+    calibrate_horizon(rom, data, seed, report)
     return rom
 
 

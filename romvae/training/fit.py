@@ -25,7 +25,7 @@ from romvae.tensors import (
     existing_tensor,
 )
 from romvae.training.batches import StepSeeds
-from romvae.training.calibrate import calibrate
+from romvae.training.calibrate import calibrate, calibrate_horizon
 from romvae.training.compiling import decide_compiling, require_compiled
 from romvae.training.compression import Balance, course_symmetry, data_symmetry, mean_training
 from romvae.training.dynamics import Codes, DynamicsPlan, record_step_error, train_dynamics
@@ -95,7 +95,8 @@ def fit(
        `LossChoices`; in the history's notes as `compression` and `dynamics_kept`).
        Optionally, decoded rollouts are fine-tuned on the score of their fields, or held to the equation: `finetune` and
        `physics` in `LossChoices`.
-    4. *Calibration* of the forecast's variance per lead time and field on `parts.calibration`.
+    4. *Calibration* of the forecast's variance per lead time and field on `parts.calibration`, and on up to 64 of its
+       trajectories of the trust horizon (`romvae.trust`), at the cost of their rollouts.
 
     Arguments:
         rom: From `ROM.for_data(parts.train)`.
@@ -308,6 +309,7 @@ def fit(
     def calibration_stage() -> None:
         part = parts.calibration
         calibrate(rom, *data_of(rom, part, budget), seed, report, controls_of(rom, part), existing_tensor(part), ranks)
+        calibrate_horizon(rom, part, seed, report, ranks)
 
     with session.signals(), ranks.guarded(), _kinds_as_asked(rom):
         _begin(session, rom, ranks)
