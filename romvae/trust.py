@@ -277,13 +277,18 @@ def require_whole(
         )
 
 
-def cut(forecast: xr.Dataset) -> xr.Dataset:
+def cut(forecast: xr.Dataset, least: int = 0) -> xr.Dataset:
     """The forecast up to its trust horizon: NaN at the horizon and after it.
 
     The times at which no trajectory is trusted any more are dropped; the start always stays.
+
+    Arguments:
+        forecast: With `trust_horizon`.
+        least: Times that stay as they are whatever the horizon.
     """
     times = forecast[TIME]
-    trusted = (times - times[0]) < forecast[HORIZON]
+    early = xr.DataArray(np.arange(len(times)) < least, dims=TIME)
+    trusted = ((times - times[0]) < forecast[HORIZON]) | early
     kept = int(trusted.any([d for d in trusted.dims if d != TIME]).sum())
     out = forecast.copy()
     for name, variable in forecast.data_vars.items():
@@ -296,7 +301,8 @@ def _errors(rom: ROM, block: xr.Dataset, ask: Request) -> tuple[Tensor, Tensor]:
     """True and predicted errors of a block of trajectories, `(trajectory, time)` each; fields pass by in time."""
     course = Course.of(rom, block.isel({TIME: 0}), ask, block if rom.schema.controls else None)
     names, dims = list(rom.schema.field_names), (TRAJECTORY, TIME, *rom.schema.grid.names)
-    true, predicted = [], []
+    true: list[Tensor] = []
+    predicted: list[Tensor] = []
     for _, piece in course.pieces():
         made = xr.Dataset({name + kind: (dims, piece.values[name + kind]) for name in names for kind in ("", "_std")})
         part = slice(piece.place, piece.place + made.sizes[TIME])

@@ -13,6 +13,7 @@ from romvae.commands.options import Members, Out, Overwrite, Quiet, Reader, Seed
 from romvae.commands.outputs import check_store
 from romvae.commands.planned import DesignOptions, Scheduler, SkipFailed, Workers, named, part, planned
 from romvae.commands.run_folder import RunFolder
+from romvae.commands.trusted import PromiseOptions, ready, summary
 from romvae.environment import available_cpus
 from romvae.errors import AssumptionWarning, ConfigError, OutOfRangeWarning, OutputError
 from romvae.progress import terminal_progress
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["rollout"]
 
 _NO_DESIGN = DesignOptions()
+_USUAL = PromiseOptions()
 
 
 def rollout(
@@ -36,6 +38,7 @@ def rollout(
     steps: int | None = None,
     members: Members = 32,
     level: float = 0.9,
+    promises: PromiseOptions = _USUAL,
     seed: Seed = 0,
     mean_only: bool = False,
     propagation: Literal["members", "linear", "mean", "auto"] | None = None,
@@ -61,7 +64,8 @@ def rollout(
         out: store to write: a folder NAME.zarr, or a file NAME.h5 or NAME.nc.
         split: which trajectories; by default test for the data of the run, and all for other data.
         steps: number of time steps; by default those of a training trajectory.
-        level: probability that the interval is meant to cover.
+        level: probability that the interval is meant to cover, and with which the error stays below the tolerance
+            until the trust horizon.
         mean_only: the mean without spread and interval, at the cost of decoding a single code for each time.
         propagation: how spread is computed: members follows samples (the default), linear is to first order and without
             sampling noise, auto takes linear where it is cheaper and agrees with members on a few frames tried first,
@@ -74,6 +78,7 @@ def rollout(
     options.check()
     place = region_of(region)
     many = options.n is not None or workers is not None or scheduler is not None
+    promises.check(many)
     check_store(out, overwrite or (many and out.with_name(f"{out.name}.partial").is_dir()))
     if out.resolve() in {path.resolve() for path in start}:
         raise OutputError(f"{out}: is the store to start from, never replaced by its forecast. Choose another --out.")
@@ -85,20 +90,29 @@ def rollout(
     told: dict[str, Any] = {"times": times or None, "fields": fields or None, "region": place}
     told["propagation"] = _propagation(mean_only, propagation)
     given: dict[str, Any] = {name: value for name, value in told.items() if value is not None}
-    asked = bool(given)
+    whole = not (times or fields or place) and given.get("propagation") != "mean"
+    given |= promises.given
+    asked = bool(given) or promises.tolerance is not None or promises.until is not None
     given |= {"steps": steps, "members": members, "seed": seed, "level": level}
     if many:
         from romvae.baselines.model import load_model
+        from romvae.data import open_snapshots
         from romvae.studies.on_disk import rollout_to
 
         rom = load_model(folder.model)
         _refuse_parts(rom, run, asked)
+        tolerance = promises.tolerance_for(rom, level, whole)
+        if tolerance is not None:
+            given["tolerance"] = tolerance
         starts = planned(folder, rom.schema, start, split, reader, options, seed)
         with terminal_progress(quiet) as progress, warnings.catch_warnings():
             warnings.simplefilter("ignore", AssumptionWarning)
             given |= {"workers": workers or available_cpus(), "scheduler": scheduler, "skip_failed": skip_failed}
             rollout_to(out, rom, starts, **given, overwrite=overwrite, progress=progress)
-        trajectories = len(starts.labels)
+        trajectories, told_of = len(starts.labels), None
+        if tolerance is not None:
+            with open_snapshots(out, check=False) as written:
+                told_of = written[["trust_horizon"]].load()
     else:
         from romvae.data import write_snapshots
 
@@ -107,15 +121,22 @@ def rollout(
 
         rom = load_model(folder.model)
         _refuse_parts(rom, run, asked)
+        tolerance = promises.tolerance_for(rom, level, whole)
+        if tolerance is not None:
+            given["tolerance"] = tolerance
         rom.schema.check(snapshots, source=named(start))  # with its times: their step and units have to fit as well
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", OutOfRangeWarning)  # said by the check, with the name of the store
             driven = snapshots if rom.schema.controls else None
             forecast = rom.rollout(snapshots.isel(time=0), **given, controls=driven)
             warnings.simplefilter("ignore", AssumptionWarning)
+            told_of = None if tolerance is None else forecast
+            forecast = forecast if tolerance is None else ready(forecast, promises.until is not None)
             write_snapshots(forecast, out, overwrite=overwrite)
         trajectories = snapshots.sizes["trajectory"]
     print(f"{out}: {trajectories} forecasts of {rom.steps if steps is None else steps} steps")
+    if told_of is not None:
+        print(summary(told_of))
 
 
 def _refuse_parts(rom: Model, run: Path, asked: bool) -> None:
@@ -124,7 +145,7 @@ def _refuse_parts(rom: Model, run: Path, asked: bool) -> None:
     if asked and isinstance(rom, BaselineModel):
         raise ConfigError(
             f"{run}: is a baseline ({rom.name}), which gives whole forecasts. Leave out --mean-only, --propagation, "
-            "--times, --fields and --region."
+            "--times, --fields, --region, --tolerance, --until, --interval and --share."
         )
 
 

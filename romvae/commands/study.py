@@ -12,6 +12,7 @@ from romvae.commands.options import Members, Out, Overwrite, Quiet, Reader, Seed
 from romvae.commands.outputs import check_output
 from romvae.commands.planned import DesignOptions, Scheduler, SkipFailed, Workers, planned
 from romvae.commands.run_folder import RunFolder
+from romvae.commands.trusted import TOLERANCE
 from romvae.environment import available_cpus
 from romvae.errors import ConfigError, DataError, FewTrajectoriesWarning
 from romvae.progress import terminal_progress
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["study"]
 
-_TOLERANCE = 0.1
 _NO_DESIGN = DesignOptions()
 
 
@@ -117,7 +117,7 @@ def _calibrated(folder: RunFolder, rom: ROM, wanted: Any, tolerance: float | Non
     """Calibrates what is missing on the run's own data; the tolerance, or None where no horizon can be had."""
     from romvae.studies.calibrated import calibrated_for, missing
 
-    asked = _TOLERANCE if tolerance is None else tolerance
+    asked = TOLERANCE if tolerance is None else tolerance
     needed = missing(rom, wanted, asked)
     data = None
     if needed:

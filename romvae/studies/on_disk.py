@@ -10,6 +10,8 @@ import numpy as np
 import xarray as xr
 
 from romvae.atomic import check_target, require_space
+from romvae.baselines.model import BaselineModel
+from romvae.calibration import Interval
 from romvae.canonical import blocks
 from romvae.data import open_snapshots, write_snapshots
 from romvae.errors import ConfigError, DataError
@@ -21,13 +23,15 @@ from romvae.studies.rollouts import Rollouts
 from romvae.studies.starts import Starts, crossed, outside
 from romvae.tasks.folder import WorkFolder
 from romvae.tasks.shards import DamagedShardError, Shard
+from romvae.trust import HORIZON, horizon_of, predicted_error, require_whole
 
 if TYPE_CHECKING:
     from romvae.baselines.model import Model
+    from romvae.rom import ROM
 
 __all__ = ["checked", "rollout_to"]
 
-_OTHER_BYTES = 2**20
+_OTHER_BYTES, _READ_BYTES = 2**20, 2**23
 
 
 def rollout_to(
@@ -49,6 +53,9 @@ def rollout_to(
     times: Sequence[float] | None = None,
     fields: Sequence[str] | None = None,
     region: Mapping[str, tuple[float, float]] | None = None,
+    interval: Interval = "point",
+    share: float = 0.9,
+    tolerance: float | None = None,
 ) -> Path:
     """Forecasts any number of trajectories into a store; called again after any end, it adds what is missing.
 
@@ -76,6 +83,9 @@ def rollout_to(
         times: Which of the times are wanted.
         fields: Which of the fields.
         region: Which part of the grid.
+        interval: What the interval is to hold, as in `ROM.rollout`; of a ROM only.
+        share: That share.
+        tolerance: As in `ROM.rollout`; the store has `trust_horizon` as a coordinate, as its variables are fields.
 
     Returns:
         The path of the store.
@@ -96,12 +106,19 @@ def rollout_to(
         times=times,
         fields=fields,
         region=region,
+        interval=interval,
+        share=share,
     )
     checked(ask, workers)
+    if tolerance is not None:
+        if isinstance(model, BaselineModel):
+            raise ConfigError(f"rollout: {model.name} is a baseline, which has no trust horizon. Leave tolerance out.")
+        require_whole(propagation, times, fields, region)
+        model.trust.threshold(tolerance, level)
     rollouts = Rollouts.of(model, given, ask, None, workers, scheduler, progress or silent)
     if not isinstance(start, xr.Dataset):
         outside(given, model.schema)
-    work, facts = WorkFolder(out, "rollout"), rollouts.facts()
+    work, facts = WorkFolder(out, "rollout"), {**rollouts.facts(), "tolerance": tolerance}
     if work.found() == facts and not overwrite and _is_whole(work, rollouts):  # killed just before its last act
         with locked(work.path, "rolls out"):
             work.remove()
@@ -112,7 +129,10 @@ def rollout_to(
 
     def write(shards: dict[int, Shard]) -> None:
         rollouts.report("write", 0, 1)
-        write_snapshots(rollouts.dataset(shards), out, overwrite=overwrite)
+        made = rollouts.dataset(shards)
+        if tolerance is not None and not isinstance(model, BaselineModel):
+            made = made.assign_coords({HORIZON: _horizon(model, made, tolerance, level)})
+        write_snapshots(made, out, overwrite=overwrite)
         rollouts.report("write", 1, 1)
 
     with locked(work.path, "rolls out"):
@@ -131,6 +151,19 @@ def checked(ask: Request, workers: int) -> None:
     for name, value in (("steps", ask.steps), ("members", ask.members), ("workers", workers)):
         if value < 1:
             raise ConfigError(f"rollout: {name} is {value}, expected 1 or more. Choose a positive number.")
+
+
+def _horizon(rom: ROM, made: xr.Dataset, tolerance: float, level: float) -> xr.DataArray:
+    """Trust horizons of forecasts on disk, of which a few times of a trajectory are read at once."""
+    spread = made[[f"{name}_std" for name in rom.schema.field_names]]
+    size = max(1, _READ_BYTES // sum(spread[name].isel({TRAJECTORY: 0, TIME: 0}).nbytes for name in spread))
+    errors = np.empty((spread.sizes[TRAJECTORY], spread.sizes[TIME]), np.float32)
+    for i in range(len(errors)):
+        for k in range(0, errors.shape[1], size):
+            part = spread.isel({TRAJECTORY: slice(i, i + 1), TIME: slice(k, k + size)})
+            errors[i, k : k + size] = predicted_error(rom, part).values[0]
+    error = xr.DataArray(errors, {TIME: made[TIME]}, (TRAJECTORY, TIME))
+    return horizon_of(rom, error, tolerance, level)
 
 
 def _is_whole(work: WorkFolder, rollouts: Rollouts) -> bool:

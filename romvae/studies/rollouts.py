@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Rollouts"]
 
+_ASKED = ("steps", "members", "seed", "level", "interval", "share", "propagation")
+
 
 class _Errands(Sequence[Errand[RolloutBlock]]):
     """Made one by one when a worker takes them: initial fields of all rollouts need not fit into memory."""
@@ -156,7 +158,7 @@ class Rollouts:
             "torch": torch.__version__,
             "model": self._packed.digest,
             "n": len(self.starts.labels),
-            **{name: getattr(ask, name) for name in ("steps", "members", "seed", "level", "propagation")},
+            **{name: getattr(ask, name) for name in _ASKED},
             "times": None if ask.times is None else [float(time) for time in ask.times],
             "fields": None if ask.fields is None else list(ask.fields),
             "region": None if ask.region is None else {name: list(ends) for name, ends in ask.region.items()},

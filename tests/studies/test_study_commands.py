@@ -17,6 +17,7 @@ from romvae.commands.planned import parsed_ranges
 from romvae.commands.run_folder import DataRecord, RunFolder
 from romvae.data import open_snapshots, write_snapshots
 from romvae.errors import ConfigError
+from romvae.rom import ROM
 from romvae.solvers import Range
 from romvae.testing import mock_snapshots
 
@@ -82,10 +83,88 @@ def test_without_the_run_s_data_only_what_is_calibrated_can_be_studied(folder, r
     given = ["--start", folder / "data.h5", "--starts", 1]
     code, _, err = run(*words, *given, "--quantity", "probe:u@x=0.5")
     assert code == 3
+    assert "quantity u_probe_x0p5 is to be calibrated first, but" in err
+    _without_horizon(moved)
+    code, _, err = run(*words, *given, "--quantity", "probe:u@x=0.5")
+    assert code == 3
     assert "quantity u_probe_x0p5, the trust horizon is to be calibrated first, but" in err
     code, _, err = run(*words, *given)
     assert code == 0, err
     assert "warning: study: no trust horizon" in err
+
+
+def _without_horizon(run: Path) -> None:
+    """A model as earlier versions wrote it."""
+    rom = ROM.load(run / "model")
+    rom.trust.forget()
+    rom.save(run / "model", overwrite=True)
+
+
+def test_a_rollout_says_how_long_it_is_trusted(small, folder, run, tmp_path):
+    """The horizon in the store is that of `rom.rollout`, whichever way the store was written."""
+    start = mock_snapshots(1, ("u", "v"), trajectories=18, times=6).isel(time=0)
+    words = ["rollout", folder / "run", "--start", folder / "data.h5", "--split", "all", *QUICK]
+    alone = [each for each in words if each not in ("--workers", "1")]
+    expected = small.untouched.rollout(start, steps=3, members=8, tolerance=0.1)["trust_horizon"]
+    for name, line in (("many.h5", words), ("alone.h5", alone)):
+        code, told, err = run(*line, "--out", tmp_path / name)
+        assert code == 0, err
+        found = open_snapshots(tmp_path / name)["trust_horizon"]
+        assert np.array_equal(found, expected)
+        assert found.attrs["guarantee"] == expected.attrs["guarantee"]
+        ends = int(np.isinf(expected).sum())
+        assert f"error below 0.1 of the field's standard deviation: trusted to the end for {ends} of 18" in told
+    code, _, err = run(*words, "--out", tmp_path / "large.h5", "--tolerance", "2.5", "--level", "0.8")
+    assert code == 0, err
+    longer = open_snapshots(tmp_path / "large.h5")["trust_horizon"]
+    assert bool((longer >= expected.values).all())
+    assert longer.attrs["level"] == 0.8
+    code, told, err = run(*words, "--out", tmp_path / "mean.h5", "--mean-only")
+    assert (code, "trusted" in told) == (0, False), err
+    moved = shutil.copytree(folder / "run", tmp_path / "run")
+    _without_horizon(moved)
+    code, told, err = run("rollout", moved, *words[2:], "--out", tmp_path / "none.h5")
+    assert (code, "trusted" in told) == (0, False), err
+    code, _, err = run("rollout", moved, *words[2:], "--out", tmp_path / "none2.h5", "--tolerance", "0.1")
+    assert code == 3
+    assert "this ROM has no calibrated errors" in err
+
+
+def test_a_rollout_ends_where_it_is_not_trusted_any_more(small, folder, run, tmp_path):
+    start = mock_snapshots(1, ("u", "v"), trajectories=18, times=6).isel(time=0)
+    tolerance = float(small.untouched.trust.get_buffer("true").quantile(0.8))
+    whole = small.untouched.rollout(start, steps=3, members=8, level=0.5, tolerance=tolerance)
+    words = ["rollout", folder / "run", "--start", folder / "data.h5", "--split", "all", "--level", "0.5"]
+    short = ["--steps", 3, "--members", 8, "-q", "--until", tolerance]
+    code, _, err = run(*words, *short, "--out", tmp_path / "a.h5")
+    assert code == 0, err
+    found = open_snapshots(tmp_path / "a.h5")  # which checks that nothing stands beyond the end of a trajectory
+    steps = (whole["time"] - whole["time"][0] < whole["trust_horizon"]).sum("time").clip(min=1)
+    assert np.array_equal(found["n_steps"], steps)
+    assert found.sizes["time"] == int(steps.max())
+    there = xr.DataArray(np.arange(found.sizes["time"]), dims="time") < steps
+    expected = whole["u_upper"].isel(time=slice(0, found.sizes["time"])).where(there)
+    assert np.array_equal(found["u_upper"], expected.transpose(*found["u_upper"].dims), equal_nan=True)
+    for more, message in (
+        (["--workers", "1"], "--until ends forecasts that are held in memory together"),
+        (["--tolerance", "0.1"], "--until is a tolerance too"),
+        (["--fields", "u"], "a trust horizon follows from the predicted error"),
+    ):
+        code, _, err = run(*words, *short, *more, "--out", tmp_path / "b.h5")
+        assert (code, err.count("error: ")) == (2, 1)
+        assert message in err
+
+
+@pytest.mark.parametrize("more", [[], ["--workers", "1"]], ids=["in memory", "on disk"])
+def test_bands_of_a_rollout_are_those_of_python(small, folder, run, tmp_path, more):
+    start = mock_snapshots(1, ("u", "v"), trajectories=18, times=6).isel(time=0)
+    words = ["rollout", folder / "run", "--start", folder / "data.h5", "--split", "all", "--steps", 3, "--members", 8]
+    code, _, err = run(*words, *more, "--interval", "run", "--share", "0.8", "-q", "--out", tmp_path / "a.h5")
+    assert code == 0, err
+    found = open_snapshots(tmp_path / "a.h5")
+    expected = small.untouched.rollout(start, steps=3, members=8, interval="run", share=0.8)
+    assert np.array_equal(found["u_upper"], expected["u_upper"])
+    assert found.attrs["guarantee"] == expected.attrs["guarantee"]
 
 
 @pytest.mark.slow

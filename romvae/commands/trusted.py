@@ -1,0 +1,122 @@
+"""What `romvae rollout` says of how long a forecast can be trusted, and of what its intervals are to hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from cyclopts import Parameter
+
+from romvae.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from romvae.baselines.model import Model
+
+__all__ = ["TOLERANCE", "PromiseOptions", "ready", "summary"]
+
+TOLERANCE = 0.1
+"""Error, in standard deviations of the training data, up to which a forecast is trusted where nothing else is asked."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class PromiseOptions:
+    """What intervals are to hold, and how large an error is accepted.
+
+    Arguments:
+        tolerance: error, in standard deviations of the training data, up to which a forecast is trusted; OUT gets
+            trust_horizon, the first lead time at which the error is expected to be larger. By default 0.1 where whole
+            forecasts are asked for and there are enough calibration trajectories.
+        until: the same tolerance, and each forecast ends at its trust horizon.
+        interval: what an interval is to hold with the probability --level: the value at a point, a share of the points
+            of the field at each time, or a share of all points and times of the run (the risk band).
+        share: that share, 0.5, 0.8, 0.9, 0.95, 0.99, or 1 for all points at once.
+    """
+
+    tolerance: float | None = None
+    until: float | None = None
+    interval: Literal["point", "field", "run"] = "point"
+    share: float = 0.9
+
+    def check(self, many: bool) -> None:
+        """Refuses what makes no sense before anything is opened.
+
+        Arguments:
+            many: Whether forecasts pass to the disk one by one.
+        """
+        for name, value in (("tolerance", self.tolerance), ("until", self.until)):
+            if value is not None and not value > 0:
+                raise ConfigError(f"--{name} = {value:g}: should be positive, such as 0.1.")
+        if self.tolerance is not None and self.until is not None:
+            raise ConfigError("--until is a tolerance too. Leave --tolerance out.")
+        if self.until is not None and many:
+            raise ConfigError(
+                "--until ends forecasts that are held in memory together, not those of --n, --workers or --scheduler. "
+                "Use --tolerance: OUT then says until when each of them is trusted."
+            )
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """What was asked for and is not the default, as `ROM.rollout` takes it."""
+        asked = {"interval": self.interval, "share": self.share}
+        return {name: value for name, value in asked.items() if value != getattr(PromiseOptions, name)}
+
+    def tolerance_for(self, model: Model, level: float, whole: bool) -> float | None:
+        """The tolerance of the trust horizon; None where there is to be none.
+
+        Arguments:
+            model: A ROM, or a baseline, which has no trust horizon.
+            level: Share of new runs whose error is to stay below it.
+            whole: Whether fields are asked for at all points and times, with their spread.
+
+        Raises:
+            DataError: A tolerance was asked for, and the ROM has too few calibration trajectories for the level.
+        """
+        asked = self.tolerance if self.until is None else self.until
+        if asked is not None:
+            return asked
+        scores = getattr(model, "trust", None)
+        if scores is None or not whole:
+            return None
+        try:
+            scores.threshold(TOLERANCE, level)
+        except DataError:
+            return None
+        return TOLERANCE
+
+
+def ready(forecast: xr.Dataset, cut_off: bool) -> xr.Dataset:
+    """A forecast as a store takes it: the horizon as a coordinate, since its variables are fields.
+
+    Arguments:
+        forecast: From `ROM.rollout` with a tolerance.
+        cut_off: End each trajectory at its horizon; `n_steps` says where. Its initial field stays in any case.
+    """
+    from romvae.canonical import N_STEPS, TIME, TRAJECTORY
+    from romvae.trust import HORIZON, cut
+
+    if not cut_off:
+        return forecast.set_coords(HORIZON)
+    trusted = forecast[TIME] - forecast[TIME][0] < forecast[HORIZON]
+    steps = trusted.sum(TIME).clip(min=1).astype("int32").assign_attrs(romvae_role="valid_length")
+    return cut(forecast, least=1).set_coords(HORIZON).assign_coords({N_STEPS: (TRAJECTORY, steps.values, steps.attrs)})
+
+
+def summary(out: xr.Dataset) -> str:
+    """For how many trajectories a forecast is trusted to its end, and the median horizon, in a sentence."""
+    import numpy as np
+
+    from romvae.trust import HORIZON
+
+    horizon = out[HORIZON]
+    ends = np.isinf(horizon.values)
+    median = float(np.median(np.where(ends, np.finfo(float).max, horizon.values)))
+    units = str(horizon.attrs.get("units", "1"))
+    time = f"{median:.4g}" + ("" if units == "1" else f" {units}")
+    middle = "none before" if median > 1e300 else time
+    return (
+        f"error below {horizon.attrs['tolerance']:g} of the field's standard deviation: trusted to the end for "
+        f"{int(ends.sum())} of {ends.size} trajectories, median trust horizon {middle}"
+    )
