@@ -19,7 +19,7 @@ from romvae.schema import TIME, TRAJECTORY
 if TYPE_CHECKING:
     from romvae.baselines.model import Model
 
-__all__ = ["LEVEL", "SHARE", "band_scores", "held_by_bands", "quantity_scores"]
+__all__ = ["LEVEL", "SHARE", "band_scores", "expected_share", "held_by_bands", "quantity_scores"]
 
 LEVEL, SHARE = 0.9, 0.9
 QUANTITY_TRAJECTORIES, MEMBERS = 64, 16
@@ -61,7 +61,7 @@ def band_scores(model: Model, held: xr.Dataset, times: int, runs: int) -> dict[s
     """
     if "held" not in held:
         return {}
-    low, high = _expected(model.calibration.bands.trajectories, runs)
+    low, high = expected_share(model.calibration.bands.trajectories, runs)
     result: dict[str, Any] = {}
     for row, (name, (interval, share)) in enumerate(_KINDS.items()):
         wide = _width(model, times, interval, share).mean(0)
@@ -122,8 +122,15 @@ def _width(model: Model, times: int, interval: Interval, share: float) -> np.nda
     return model.calibration.width(torch.arange(1, times + 1), LEVEL, interval, share).numpy().astype(np.float64)
 
 
-def _expected(n: int, runs: int) -> tuple[float, float]:
-    """Central 90 % of the share of `runs` new trajectories that a band holds: their number is beta-binomial."""
+def expected_share(n: int, runs: int) -> tuple[float, float]:
+    """Central 90 % of the share of new trajectories for which a promise of the level 0.9 holds.
+
+    Their number is beta-binomial: the promise rests on the rank of a new trajectory among those of the calibration.
+
+    Arguments:
+        n: Calibration trajectories.
+        runs: New trajectories.
+    """
     k = rank_of(n, LEVEL)
     if k > n:
         return 1.0, 1.0

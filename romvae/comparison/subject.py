@@ -32,6 +32,7 @@ NOT_OF_A_BASELINE = {
     "compression error": "it has no encoder and decoder that could be measured without a forecast",
     "information per latent, and the section on the latent space": "it has no latent distribution",
     "noise floor": "it has no decoder that learns a variance",
+    "trust horizon": "what it predicts of its error is the same for every trajectory",
     "parts of the spread": "its spread is one number per field and lead time, fitted to its own errors",
     "cost over the bare decoder": "it has no decoder network",
 }

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from romvae import metrics as score
 from romvae.comparison.bands import LEVEL, SHARE, band_scores, held_by_bands
+from romvae.comparison.horizon import forecast_errors, horizon_scores
 from romvae.comparison.points import PointSample, distribution
 from romvae.comparison.scores import certainty_scores, error_scores, forecast_series
 from romvae.comparison.structure import conserved_drift, conserved_scores, powers, similarity_sums, spectra_series
@@ -60,7 +61,9 @@ class Tally:
         self.model, self.ranges, self.reference = model, ranges, reference
         self.names = list(model.schema.field_names)
         self.start, self.time = float(test[TIME][0]), test[TIME].isel({TIME: slice(1, None)})
+        self._whole_time = test[TIME]
         self._sums: list[Sums] = []
+        self._errors: list[NDArray[np.float64]] = []
         self._points = PointSample(len(self.names), test.sizes[TRAJECTORY], len(self.time) * _points(model))
         self._distribution, self._held, self._powers, self._drift = Means(), Means(), Means(), Means()
 
@@ -73,6 +76,9 @@ class Tally:
         """
         model, names, count = self.model, self.names, truth.sizes[TRAJECTORY]
         self._drift.add(conserved_drift(self.reference, truth, forecast), count)
+        errors = forecast_errors(model, truth[names], forecast)
+        if errors is not None:
+            self._errors.append(errors)
         later = (each.isel({TIME: slice(1, None)}) for each in (truth[names], forecast))
         fields, ahead = later
         mean = part(ahead, names, "")
@@ -99,6 +105,8 @@ class Tally:
             sums: From `sums`.
         """
         runs, times = sums["wrong"].shape[1:]
+        errors = np.concatenate(self._errors, 1) if self._errors else None
+        trust = horizon_scores(self.model, errors, self._whole_time)
         return {
             **error_scores(sums),
             **certainty_scores(sums, float(self.time[-1]) - self.start),
@@ -106,6 +114,7 @@ class Tally:
             "calibration": self.model.calibration.statement(LEVEL, SHARE),
             "bands": band_scores(self.model, self._held.mean, times, runs),
             "conserved": conserved_scores(self._drift.mean),
+            **({"trust": trust} if trust else {}),
         }
 
     def series(self, sums: Sums) -> xr.Dataset:
