@@ -130,11 +130,10 @@ for fifth, (share, error) in enumerate(
 # ## How long to trust it
 #
 # A tolerance in units of the field's standard deviation over the training data gives a *trust horizon*: the first lead time
-# at which a forecast says of itself that it may be further off than that. It is calibrated, so that at most one run in ten
+# at which a forecast says of itself that it may be further off than that. Training has calibrated it, so that at most one run in ten
 # exceeds the tolerance before its horizon. `inf` means that the forecast ends first.
 
 # %%
-scores = romvae.calibrate_trust(rom, parts.calibration)
 for tolerance in (0.2, 0.4, 0.8):
     horizon = romvae.trust_horizon(rom, forecast, tolerance=tolerance)
     print(f"tolerance {tolerance:.0%}:", np.sort(horizon.values).round(2))

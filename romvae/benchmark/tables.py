@@ -78,27 +78,40 @@ def remarks(groups: Sequence[Group]) -> str:
 
 def calibration_table(groups: Sequence[Group]) -> str:
     """Coverage, bands and sharpness."""
-    head = ["problem", "calibration / test runs", "coverage", "worst fifth", "risk band held", "spread / error"]
+    head = ["problem", "calibration / test runs", "coverage", "worst fifth", "risk band held"]
+    head += ["trusted (0.1): held", "spread / error"]
     rows = []
     for problem, results in groups:
         parts = value_at(results[0].content, "metrics.data.split") or {}
         fifths = [value_at(r.content, "metrics.rom.coverage_90_fifths") or [] for r in results]
         worst = [max((v for v in each if v is not None), key=lambda c: abs(c - 0.9), default=None) for each in fifths]
         band = "metrics.rom.bands.risk_band."
-        low, high = (value_at(results[0].content, band + end) for end in ("expected_low", "expected_high"))
-        expected = f"; {_percent(low)} to {_percent(high)}" if low is not None and high is not None else ""
         rows.append(
             [
                 problem.name,
                 f"{parts.get('calibration', '-')} / {parts.get('test', '-')}",
                 _over(results, "metrics.rom.coverage_90", _percent),
                 spread(worst, _percent),
-                _over(results, band + "runs_held", _percent) + (f" [{expected[2:]}]" if expected else ""),
+                _over(results, band + "runs_held", _percent) + _expected(value_at(results[0].content, band[:-1])),
+                _trusted(results),
                 _over(results, "metrics.rom.spread_skill", _plain) + _test_runs(results, "spread_skill"),
                 *(_over(results, f"metrics.rom.{name}", _plain) for name in ("crps_over_mae", "spearman_trajectories")),
             ]
         )
     return markdown([*head, "CRPS / MAE", "rank correlation"], rows)
+
+
+def _expected(scores: Any) -> str:
+    """In square brackets what chance allows of a share of runs that hold; empty where it is unknown."""
+    low, high = (value_at(scores or {}, end) for end in ("expected_low", "expected_high"))
+    return "" if low is None or high is None else f" [{_percent(low)} to {_percent(high)}]"
+
+
+def _trusted(results: Sequence[Result], tolerance: float = 0.1) -> str:
+    """Share of the test runs whose error stayed below the tolerance until their trust horizon."""
+    lists = [value_at(r.content, "metrics.rom.trust.tolerances") or [] for r in results]
+    found = [each for some in lists for each in some if each["tolerance"] == tolerance]
+    return spread((each["kept"] for each in found), _percent) + (_expected(found[0]) if found else "")
 
 
 def _test_runs(results: Sequence[Result], name: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Self
 
 import matplotlib
@@ -29,18 +29,22 @@ __all__ = [
     "map_panel",
     "plane",
     "quantities",
+    "spread_parts",
 ]
 
 # Width and height in inches of a panel: small, so that its text stays readable two in a row on a phone.
 PANEL = (2.3, 2.6)
 _STEPS = [1, 2, 5, 10]  # of ticks: 0, 0.2, 0.4, never 0, 0.3, 0.6
 
-Quantity = Literal["truth", "mean", "error", "std"]
+Quantity = Literal["truth", "mean", "error", "std", "std_decoder", "std_posterior", "std_ensemble"]
 TITLES: dict[Quantity, str] = {
     "truth": "Truth",
     "mean": "Forecast mean",
     "error": "Error (forecast − truth)",
     "std": "Predicted std",
+    "std_decoder": "Decoder: code too small",
+    "std_posterior": "Posterior: initial field unsure",
+    "std_ensemble": "Ensemble: networks disagree",
 }
 
 
@@ -72,6 +76,15 @@ class FieldScale:
         limit = float(np.quantile(finite, 0.998)) if finite.size else 1.0
         return cls(low, high, limit if limit > 0 else 1.0)
 
+    @classmethod
+    def of_spread(cls, example: xr.Dataset, field: str) -> Self:
+        """The same with the largest predicted standard deviation, over all times, as the limit of the deviation."""
+        scale = cls.of(example, field)
+        std = example[f"std_{field}"].values
+        finite = std[np.isfinite(std)]
+        limit = float(np.quantile(finite, 0.998)) if finite.size else 1.0
+        return replace(scale, deviation=limit if limit > 0 else 1.0)
+
     @property
     def signed(self) -> bool:
         """Whether zero is the middle of the field's scale."""
@@ -81,7 +94,7 @@ class FieldScale:
         """Name of the perceptually uniform or diverging colour map of a quantity, and its limits."""
         if quantity == "error":
             return "PuOr_r", Normalize(-self.deviation, self.deviation)
-        if quantity == "std":
+        if quantity.startswith("std"):
             return "magma", Normalize(0.0, self.deviation)
         return ("RdBu_r" if self.signed else "viridis"), Normalize(self.low, self.high)
 
@@ -170,6 +183,15 @@ def quantities(example: xr.Dataset, field: str) -> dict[Quantity, xr.DataArray]:
     std = example[f"std_{field}"]
     found: dict[Quantity, xr.DataArray] = {"truth": truth, "mean": mean, "error": mean - truth, "std": std}
     return {name: values.assign_attrs(truth.attrs) for name, values in found.items()}
+
+
+def spread_parts(example: xr.Dataset, field: str) -> dict[Quantity, xr.DataArray]:
+    """The three parts of the standard deviation and the total, in squares their sum; empty where a part is missing."""
+    kinds: tuple[Quantity, ...] = ("std_decoder", "std_posterior", "std_ensemble", "std")
+    if not all(f"{kind}_{field}" in example for kind in kinds):
+        return {}
+    attrs = example[f"truth_{field}"].attrs
+    return {kind: example[f"{kind}_{field}"].assign_attrs(attrs) for kind in kinds}
 
 
 def plane(values: xr.DataArray, step: int = -1) -> xr.DataArray:

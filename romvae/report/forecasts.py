@@ -9,7 +9,7 @@ import xarray as xr
 
 from romvae import plot
 from romvae.canonical import N_STEPS
-from romvae.plot.fields import TITLES, FieldScale, plane, quantities
+from romvae.plot.fields import TITLES, FieldScale, plane, quantities, spread_parts
 from romvae.plot.style import plain, units_text
 from romvae.report.animation import animate, frame_steps
 from romvae.report.picture import Maps, Picture, as_picture, data_address
@@ -20,7 +20,7 @@ __all__ = ["Block", "Player", "example_blocks", "field_names"]
 
 _MOST_FIELDS = 3
 _NO_PARAMETER = (TRAJECTORY, TIME, N_STEPS, "source_index")
-# Frames of all players together (four pictures each), and the bytes they may take: the page stays under 5 MB.
+# Frames of all players together (four pictures each), and the bytes they may take: the page stays under 8 MB.
 _FRAMES = 60
 _FRAME_BYTES = 1_700_000
 
@@ -60,6 +60,7 @@ class Block:
     maps: tuple[Maps, ...]
     lines: Maps
     player: Player | None
+    parts: tuple[Maps, ...] = ()
 
 
 def field_names(examples: xr.Dataset) -> list[str]:
@@ -106,7 +107,35 @@ def _block(examples: xr.Dataset, field: str, index: int, players: int) -> Block:
         _player(example, field, titles[typical], index, players, _not_shown(shown, typical, truth))
         if has_interval
         else None,
+        _spread_maps(example, field, titles[typical], steps),
     )
+
+
+def _spread_maps(example: xr.Dataset, field: str, title: str, steps: list[int]) -> tuple[Maps, ...]:
+    """What the predicted spread is made of; nothing where the examples do not tell, as those of a baseline."""
+    found = spread_parts(example, field)
+    if not found:
+        return ()
+    scale, one_dimensional = FieldScale.of_spread(example, field), example[f"truth_{field}"].ndim == 2
+    text = (
+        "Where the predicted standard deviation comes from, on one colour scale; the squares of the three parts add up "
+        "to that of the total. Decoder: what so few latents cannot represent. Posterior: what the initial field leaves "
+        "open. Ensemble: where networks that were trained alike disagree."
+    )
+    maps: list[Maps] = []
+    for step in steps[-1:] if one_dimensional else (steps[0], steps[-1]):
+        when = "" if one_dimensional else f", {_time_label(example, step)}"
+        kind = "Space-time map" if one_dimensional else "Map"
+        pictures = []
+        for quantity, values in found.items():
+            name = "Total" if quantity == "std" else TITLES[quantity]
+            what = "in all" if quantity == "std" else f"part of {name.partition(':')[0].lower()}"
+            alt = f"{kind} of the predicted standard deviation of {plain(field)}, {what}{when}."
+            panel = plot.map_panel(plane(values, step), quantity, scale)
+            pictures.append(as_picture(panel, name, "", alt, as_map=True))
+        caption = "" if maps else text
+        maps.append(Maps(f"{plain(field)}{when}: parts of the spread, {title}", tuple(pictures), caption))
+    return tuple(maps)
 
 
 def _maps(example: xr.Dataset, field: str, title: str, step: int, *, caption: bool) -> Maps:

@@ -24,6 +24,7 @@ from romvae.report.promises import uncertainty_rows
 from romvae.report.reading import lookup, number, percent
 from romvae.report.speed import slower
 from romvae.report.tables import data_card, interval_rows, rows, scores, tiles
+from romvae.report.trust import trust_table
 from romvae.report.verdict import best_baseline, verdict
 
 __all__ = ["Compared", "render", "write_metrics", "write_report"]
@@ -35,12 +36,12 @@ class Compared(Protocol):
     """What a report is made of; `romvae.compare` returns one.
 
     `metrics`: the numbers, see `write_metrics`. `series`: scores over lead time. `examples`: a few
-    held-out trajectories with `truth_`, `mean_`, `std_`, `std_decoder_`, `std_dynamics_`, `lower_` and
-    `upper_<field>`. `info`: `title`, `source` (name of the data, shown where they are of no case), `case` (what was
-    solved, in a sentence), `verdict` (sentences), `configuration`, `model` (as it was built), `environment`,
-    `latent_size` (what `latent: auto` found) and `history` (per training stage `step` and `loss`). A Dataset `latent`,
-    from `romvae.latent.latent_summary`, is shown
-    where there is one. What is missing is left out of the page.
+    held-out trajectories with `truth_`, `mean_`, `std_`, `std_decoder_`, `std_dynamics_`, `std_posterior_`,
+    `std_ensemble_`, `lower_` and `upper_<field>`. `info`: `title`, `source` (name of the data, shown where they are of
+    no case), `case` (what was solved, in a sentence), `verdict` (sentences), `configuration`, `model` (as it was
+    built), `environment`, `latent_size` (what `latent: auto` found) and `history` (per training stage `step` and
+    `loss`). A Dataset `latent`, from `romvae.latent.latent_summary`, is shown where there is one. What is missing is
+    left out of the page.
     """
 
     @property
@@ -146,6 +147,7 @@ def render(comparison: Compared) -> str:
                 number(metrics, "rom", "confidence") if "confidence" in lookup(metrics, "rom") else 0.95
             ),
             rom_rows=_rom_rows(metrics),
+            trust=trust_table(metrics),
             tried=tried_rows(metrics),
             left_out=left_out_rows(metrics),
             blocks=example_blocks(comparison.examples),

@@ -10,6 +10,7 @@ from romvae.plot.style import plain, units_text
 from romvae.report.chosen import choice, closed_form, in_words, is_baseline, possessive, subject
 from romvae.report.reading import interval_text, lookup, number, percent, ratio, rounded_up, seconds_text
 from romvae.report.speed import costs, slower
+from romvae.report.trust import trust_sentence
 
 __all__ = ["best_baseline", "verdict"]
 
@@ -34,7 +35,7 @@ def verdict(metrics: Mapping[str, Any]) -> list[str]:
     Arguments:
         metrics: As in `metrics.json`: `rom.relative_l2`, `rom.worst_nrmse`,
             `rom.compression_relative_l2`, `rom.coverage_90`, `rom.coverage_90_se`, `rom.coverage_90_fifths`,
-            `kept` (what was decided against closed forms, see `romvae.report.chosen`),
+            `rom.trust`, `kept` (what was decided against closed forms, see `romvae.report.chosen`),
             `baselines.<name>.relative_l2`, `model` and `ranking` (see `romvae.report.chosen`), `seconds.rollout` and
             `seconds.solver` (both per trajectory), and in `data`: `parameters` (name to `low`, `high`, `units`),
             `horizon`, `time_units`, `split` (part to number of trajectories).
@@ -45,7 +46,8 @@ def verdict(metrics: Mapping[str, Any]) -> list[str]:
     if slower(metrics):  # belongs into the first lines
         wrong, cost = (wrong[0], cost[0], *wrong[1:]), cost[1:]
     first = (against, *wrong) if _loses(metrics) else (*wrong, against)
-    sentences = (first[0], choice(metrics), closed_form(metrics), *first[1:], _sure(metrics), *cost, _not_for(metrics))
+    sentences = (first[0], choice(metrics), closed_form(metrics), *first[1:], _sure(metrics))
+    sentences += (trust_sentence(metrics), *cost, _not_for(metrics))
     return [sentence for sentence in sentences if sentence]
 
 

@@ -130,9 +130,7 @@ def calibrate(
     report("calibration", len(x), len(x))
 
 
-def calibrate_horizon(
-    rom: ROM, data: xr.Dataset, seed: int, report: Callable[..., None], ranks: Ranks = ALONE
-) -> None:
+def calibrate_horizon(rom: ROM, data: xr.Dataset, seed: int, report: Callable[..., None], ranks: Ranks = ALONE) -> None:
     """Fits `rom.trust` on up to 64 of the calibration trajectories, evenly chosen; after `calibrate`.
 
     It costs as much as rolling these out with 32 members: every time is decoded, where `calibrate` decodes a few of

@@ -101,10 +101,22 @@ def test_what_the_test_runs_leave_open_shrinks_with_the_seeds(folder):
         write_result(main, seed, content(0.01, {}, **scores))
     write_result(more, 0, content(0.01, {}, **scores))
     text = calibration_table(groups(folder))
-    assert row(text, "heat_1d/more")[6] == "1.2 [1 to 1.6]"
-    assert row(text, "heat_1d")[6] == "1.2 [1.1 to 1.4]"
+    assert row(text, "heat_1d/more")[7] == "1.2 [1 to 1.6]"
+    assert row(text, "heat_1d")[7] == "1.2 [1.1 to 1.4]"
     write_result(main, 1, content(0.01, {}, spread_skill=1.2))  # an earlier result, without intervals
-    assert row(calibration_table(groups(folder)), "heat_1d")[6] == "1.2"
+    assert row(calibration_table(groups(folder)), "heat_1d")[7] == "1.2"
+
+
+def test_trust_horizons_are_shown_where_they_were_measured(folder):
+    main, _ = find_problems(folder, which="all").values()
+    shares = {"expected_low": 0.8, "expected_high": 0.97}
+    for seed, kept in enumerate((0.88, 0.92)):
+        found = [{"tolerance": 0.05, "kept": 0.5, **shares}, {"tolerance": 0.1, "kept": kept, **shares}]
+        write_result(main, seed, content(0.01, {}, trust={"tolerances": found}))
+    text = calibration_table(groups(folder))
+    place = row(text, "problem").index("trusted (0.1): held")
+    assert row(text, "heat_1d")[place] == "90 % (88 % to 92 %) [80 % to 97 %]"
+    assert row(text, "heat_1d/more")[place] == "-"
 
 
 def test_the_page_holds_every_part_and_one_picture(folder, tmp_path):

@@ -65,6 +65,8 @@ def fake_comparison(
             f"std_{name}": (dims, spread),
             f"std_decoder_{name}": (dims, decoder),
             f"std_dynamics_{name}": (dims, np.sqrt(np.maximum(spread**2 - decoder**2, 0))),
+            f"std_posterior_{name}": (dims, np.sqrt(0.7 * np.maximum(spread**2 - decoder**2, 0))),
+            f"std_ensemble_{name}": (dims, np.sqrt(0.3 * np.maximum(spread**2 - decoder**2, 0))),
             f"lower_{name}": (dims, mean - _NORMAL_90 * spread),
             f"upper_{name}": (dims, mean + _NORMAL_90 * spread),
         }
@@ -150,6 +152,26 @@ def _metrics(shape: tuple[int, ...], names: tuple[str, ...], loses: bool) -> dic
             "crps": 0.0071,
             "compression_relative_l2": 0.0061,
             "coverage_90_se": 0.012,
+            "trust": {
+                "level": 0.9,
+                "calibration_runs": 32,
+                "tolerances": [
+                    {
+                        "tolerance": tolerance,
+                        "kept": kept,
+                        "expected_low": 0.78,
+                        "expected_high": 1.0,
+                        "trusted_to_the_end": end,
+                        "median_horizon": median,
+                        "median_possible": possible,
+                    }
+                    for tolerance, kept, end, median, possible in (
+                        (0.05, 0.91, 0.0, 0.21, 0.33),
+                        (0.1, 0.94, 0.25, 0.62, 0.8),
+                        (0.2, 0.97, 0.8, 1.0, 1.0),
+                    )
+                ],
+            },
             "coverage_90_fifths_se": [0.009, 0.011, 0.013, 0.016, 0.02],
         },
         "baselines": baselines,

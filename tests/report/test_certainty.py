@@ -13,6 +13,7 @@ from romvae.report.cost import cost_charts, cost_rows
 from romvae.report.ranking import ranking_verdict, render_ranking
 from romvae.report.speed import costs, run_text, slower
 from romvae.report.tables import interval_rows, scores, tiles
+from romvae.report.trust import trust_sentence, trust_table
 
 from .conftest import EVIL
 from .fake import fake_comparison, fake_ranking
@@ -77,6 +78,32 @@ def test_a_target_that_no_run_reaches_is_no_speed_up() -> None:
     metrics["cost"]["rom"]["mean"] |= {"solver": None, "speed_up": None, "solver_batch": None, "speed_up_batch": None}
     assert "No run of the solver that was tried comes as close" in " ".join(costs(metrics))
     assert not slower(metrics)
+
+
+def test_the_table_of_trust_horizons_says_what_held_and_what_could_be() -> None:
+    table = trust_table(_metrics())
+    assert table is not None
+    assert table.columns[1] == "Held"
+    first, last = table.lines[0], table.lines[-1]
+    assert first == (("5.0 %", ""), ("91 %", "78 % to 100 %"), ("0 %", ""), ("0.21 s", ""), ("0.33 s", ""))
+    assert [text for text, _ in last[3:]] == ["the end", "the end"]
+    assert "90 % or more are promised" in table.caption
+    assert "with 32 calibration runs. Forecasts end at 1 s." in table.caption
+    assert trust_table({"rom": {"trust": {"not_measured": "too few"}}}) is None
+
+
+def test_the_verdict_has_a_sentence_on_trust() -> None:
+    metrics = _metrics()
+    assert (
+        "Half of its forecasts are trusted for 0.62 s or longer to stay below an error of 10 % of the field's standard "
+        "deviation, and 94 % of the runs stayed below it for as long as that was said of them."
+    ) in " ".join(verdict(metrics))
+    usual = metrics["rom"]["trust"]["tolerances"][1]
+    usual["median_horizon"] = 1.0
+    assert "are trusted to the end to stay below" in trust_sentence(metrics)
+    usual["median_horizon"] = 0.0
+    assert "Fewer than half of its forecasts are trusted" in trust_sentence(metrics)
+    assert trust_sentence({}) == ""
 
 
 def test_intervals_stand_below_their_scores() -> None:

@@ -209,11 +209,21 @@ def test_missing_parts_are_left_out() -> None:
 
 def test_examples_without_an_interval_or_its_parts_are_still_shown() -> None:
     comparison = fake_comparison(shape=(12,), times=3, examples=1)
-    names = ["lower_u", "upper_u", "std_decoder_u", "std_dynamics_u"]
+    names = ["lower_u", "upper_u", *(f"std_{part}_u" for part in ("decoder", "dynamics", "posterior", "ensemble"))]
     fewer = FakeComparison(comparison.metrics, xr.Dataset(), comparison.examples.drop_vars(names))
     page = render(fewer)
     assert "Predicted std" in page
+    assert "parts of the spread" not in page
     assert "data-player" not in page.split("<body>")[1].split("<script>")[0]
+
+
+@pytest.mark.parametrize(("name", "rows"), [("1-D", 1), ("2-D, losing", 2)])
+def test_parts_of_the_spread_are_mapped_beside_the_total(reports: dict[str, Path], name: str, rows: int) -> None:
+    """One row over all times where a map holds them, two lead times else; each picture says what it is."""
+    alts = [attributes.get("alt") or "" for attributes in _Tags(reports[name].read_text(encoding="utf-8")).named("img")]
+    for part in ("part of decoder", "part of posterior", "part of ensemble", "in all"):
+        found = [alt for alt in alts if f"predicted standard deviation of u, {part}" in alt]
+        assert len(found) == len(set(found)) == rows
 
 
 # The frames
