@@ -66,29 +66,55 @@ class DMD(PODStepper):
         varying = bool((self._high > self._low).any())
         for kind in get_args(Kind):
             if kind == "optimised":
-                if rank <= MOST_FREQUENCIES:
-                    yield from ({"kind": kind, "stable": stable} for stable in (True, False))
+                yield from ({"kind": kind, "stable": stable} for stable in (True, False))
             elif varying or kind == "shared":
-                yield from ({"kind": kind, "tolerance": tolerance} for tolerance in TOLERANCES)
+                yield {"kind": kind}
+
+    def _family(self, settings: dict[str, Any]) -> str:
+        return str(settings["kind"])
+
+    def _usual(self, family: str) -> float:
+        return MOST_FREQUENCIES if family == "optimised" else super()._usual(family)
+
+    def _operations(self, family: str, rank: int, known: Paths, held: Paths) -> float:
+        if family == "optimised":
+            return np.inf  # an optimisation, of which nobody knows how long it takes
+        (count, times, _), parameters, bilinear = held.z.shape, known.c.shape[1], family == "bilinear"
+        features = 1 + rank + (parameters if family != "shared" else 0) + (parameters * rank if bilinear else 0)
+        operators = count if bilinear else 1
+        least_squares = 10 * known.count * (features + rank) ** 2
+        # For each tolerance three singular value decompositions, eigenvalues, and two forecasts.
+        decompositions = 30 * features**3 + 100 * operators * rank**3
+        return least_squares + len(TOLERANCES) * (decompositions + (16 if bilinear else 4) * count * times * rank**2)
 
     def _variants(self, settings: dict[str, Any], paths: Paths) -> Iterator[tuple[dict[str, Any], StepModel]]:
         if settings["kind"] == "optimised":
             yield from super()._variants(settings, paths)
             return
-        for more, model in super()._variants(settings, paths):
+        pairs = self._pairs(settings, paths)
+        for tolerance in TOLERANCES:
+            try:
+                model = self._mapped({**settings, "tolerance": tolerance}, paths, pairs)
+            except (np.linalg.LinAlgError, FloatingPointError):
+                continue  # a candidate that cannot be computed is none
             for stable in (False, True):
-                yield {**more, "stable": stable}, _with_stability(model, stable)
+                yield {**settings, "tolerance": tolerance, "stable": stable}, _with_stability(model, stable)
 
     def _learn(self, settings: dict[str, Any], paths: Paths) -> AffineMap:
-        c = self._scaled(paths.c)
-        if settings["kind"] == "optimised":
-            fitted = _optimised(paths, self.dt, bool(settings["stable"]))
-        elif settings["kind"] == "shared":
-            fitted = _shared(paths, settings["tolerance"])
-        else:
-            fitted = _controlled(paths, c, settings["kind"] == "bilinear", settings["tolerance"])
-        linear, offset = fitted
+        return self._mapped(settings, paths, None if settings["kind"] == "optimised" else self._pairs(settings, paths))
+
+    def _pairs(self, settings: dict[str, Any], paths: Paths) -> _Pairs:
+        kind = settings["kind"]
+        return _with_constant(paths) if kind == "shared" else _inputs(paths, self._scaled(paths.c), kind == "bilinear")
+
+    def _mapped(self, settings: dict[str, Any], paths: Paths, pairs: _Pairs | None) -> AffineMap:
         rank, parameters = paths.z.shape[-1], paths.c.shape[1]
+        if pairs is None:
+            linear, offset = _optimised(paths, self.dt, bool(settings["stable"]))
+        elif settings["kind"] == "shared":
+            linear, offset = _shared(pairs, rank, settings["tolerance"])
+        else:
+            linear, offset = _controlled(pairs, rank, parameters, settings["tolerance"])
         A, b = np.zeros((1 + parameters, rank, rank)), np.zeros((1 + parameters, rank))
         A[: len(linear)], b[: len(offset)] = linear, offset
         if not (np.isfinite(A).all() and np.isfinite(b).all()):
@@ -120,7 +146,7 @@ class AffineMap:
         """Coefficients `(trajectory, steps + 1, mode)`."""
         width = np.where(self.high > self.low, self.high - self.low, 1.0)
         scaled = (c - (self.low + self.high) / 2) / width
-        A = self.A[0] + np.einsum("np,pij->nij", scaled, self.A[1:])
+        A = self.A[:1] + np.einsum("np,pij->nij", scaled, self.A[1:]) if self.A[1:].any() else self.A[:1]
         b = self.b[0] + scaled @ self.b[1:]
         if self.stable:
             A = _inside_unit_circle(A)
@@ -128,7 +154,8 @@ class AffineMap:
         path[:, 0] = z0
         with np.errstate(over="ignore", invalid="ignore"):
             for k in range(steps):
-                path[:, k + 1] = (A @ path[:, k, :, None])[..., 0] + b
+                now = path[:, k]
+                path[:, k + 1] = (now @ A[0].T if len(A) == 1 else (A @ now[..., None])[..., 0]) + b
         return path
 
     def state(self) -> State:
@@ -151,41 +178,60 @@ def _inside_unit_circle(A: Array) -> Array:
     return np.linalg.solve(vectors.swapaxes(-1, -2), (vectors * values[:, None]).swapaxes(-1, -2)).swapaxes(-1, -2).real
 
 
-def _shared(paths: Paths, tolerance: float) -> tuple[Array, Array]:
-    """Exact DMD of (z, constant): the operator and the offset, each with one entry."""
+@dataclass(frozen=True)
+class _Pairs:
+    """Features and targets of a least squares problem with pairs as columns, and the size that constants are given."""
+
+    features: Array
+    targets: Array
+    size: float
+
+
+def _with_constant(paths: Paths) -> _Pairs:
+    """Coefficients and a constant, now and one step later."""
     now, then, _ = paths.pairs()
-    rank, size = now.shape[1], _size(now)
+    size = _size(now)
     constant = np.full((len(now), 1), size)
-    X, Y = _compressed(np.concatenate([now, constant], 1), np.concatenate([then, constant], 1))
+    return _Pairs(*_compressed(np.concatenate([now, constant], 1), np.concatenate([then, constant], 1)), size)
+
+
+def _inputs(paths: Paths, c: Array, bilinear: bool) -> _Pairs:
+    """Coefficients with their inputs: a constant, the parameters and, where bilinear, their products with z."""
+    now, then, _ = paths.pairs()
+    size = _size(now)
+    trajectory, _ = paths.kept[:, 1:].nonzero()
+    beside = c[trajectory]
+    constant = np.full((len(now), 1), size)
+    products = [beside[:, i : i + 1] * now for i in range(c.shape[1])] if bilinear else []
+    return _Pairs(*_compressed(np.concatenate([now, constant, size * beside, *products], axis=1), then), size)
+
+
+def _shared(pairs: _Pairs, rank: int, tolerance: float) -> tuple[Array, Array]:
+    """Exact DMD of (z, constant): the operator and the offset, each with one entry."""
+    X = pairs.features
     model = _library().DMD(svd_rank=_kept(X, tolerance))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns of condition numbers, which held-out trajectories judge
-        model.fit(X, Y)
+        model.fit(X, pairs.targets)
     reduced = model.operator.as_numpy_array
     basis = np.linalg.svd(X, full_matrices=False)[0][:, : len(reduced)]
     whole = basis @ reduced.real @ basis.T
-    return whole[None, :rank, :rank], whole[None, :rank, rank] * size
+    return whole[None, :rank, :rank], whole[None, :rank, rank] * pairs.size
 
 
-def _controlled(paths: Paths, c: Array, bilinear: bool, tolerance: float) -> tuple[Array, Array]:
-    """DMD with control; inputs are a constant, the parameters and, where bilinear, their products with z."""
-    now, then, _ = paths.pairs()
-    rank, parameters = now.shape[1], c.shape[1]
-    trajectory, _ = paths.kept[:, 1:].nonzero()
-    beside, size = c[trajectory], _size(now)
-    constant = np.full((len(now), 1), size)
-    products = [beside[:, i : i + 1] * now for i in range(parameters)] if bilinear else []
-    both, Y = _compressed(np.concatenate([now, constant, size * beside, *products], axis=1), then)
+def _controlled(pairs: _Pairs, rank: int, parameters: int, tolerance: float) -> tuple[Array, Array]:
+    """DMD with control; the operator has an entry for each parameter too where it is bilinear."""
+    both = pairs.features
     # With this lag the first half of the columns is the state and the second half the next one: pairs from many
     # trajectories, which `fit` takes no other way.
     model = _library().DMDc(svd_rank=-1, svd_rank_omega=_kept(both, tolerance), lag=both.shape[1])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model.fit(np.hstack([both[:rank], Y]), both[rank:])
+        model.fit(np.hstack([both[:rank], pairs.targets]), both[rank:])
     linear = model.basis @ model.operator.as_numpy_array.real @ model.basis.T
     B = np.asarray(model.B).real
-    offset = size * B[:, : 1 + parameters].T
-    if not bilinear:
+    offset = pairs.size * B[:, : 1 + parameters].T
+    if len(both) == rank + 1 + parameters:
         return linear[None], offset
     slopes = B[:, 1 + parameters :].reshape(rank, parameters, rank).swapaxes(0, 1)
     return np.concatenate([linear[None], slopes]), offset

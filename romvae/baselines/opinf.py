@@ -28,6 +28,8 @@ REGULARISERS = (1e-10, 1e-8, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 MOST_ROWS = 12_000
 """Snapshots beyond this are thinned out evenly: the regression has a few hundred unknowns per mode."""
 QUADRATIC_UP_TO = 24
+"""Modes up to which a quadratic term is tried however long it takes."""
+QUADRATIC, PARAMETRIC = "quadratic ", "parametric"
 DIVERGED = 1e3
 """A coefficient of this size, in units of the largest in the training data, ends a forecast."""
 
@@ -40,10 +42,11 @@ class OperatorInference(PODStepper):
     next (`discrete`) or gives the time derivative (`continuous`: differences of sixth order, forecasts by Runge-Kutta
     of fourth order with two steps to a stored one). Number of modes, scheme, whether there is a quadratic term, whether
     operators depend on the parameters, and Tikhonov's weight are chosen together by a grid search on the rollout error
-    of held-out trajectories; what diverges there is out.
+    of held-out trajectories; what diverges there is out. With a quadratic term and without, and with operators that
+    depend on the parameters and without, more modes are tried where each is best with the most that it was tried with.
 
     Arguments:
-        rank: Number of modes; None chooses among `ranks`.
+        rank: Number of modes; None chooses.
 
     References:
         Peherstorfer and Willcox (2016), Data-driven operator inference for nonintrusive projection-based model
@@ -55,7 +58,7 @@ class OperatorInference(PODStepper):
     """
 
     name = "opinf"
-    ranks = (4, 8, 12, 20, 32)
+    ranks = (4, 8, 12, 16, 20, 24, 32)
 
     def _prepare(self, c: Array) -> None:
         _library()
@@ -63,9 +66,23 @@ class OperatorInference(PODStepper):
 
     def _settings(self, rank: int) -> Iterator[dict[str, Any]]:
         schemes: tuple[Scheme, ...] = ("discrete", "continuous")
-        degrees = (1, 2) if rank <= QUADRATIC_UP_TO else (1,)
-        for degree, parametric, scheme in product(degrees, (True, False) if self._range.count else (False,), schemes):
+        for degree, parametric, scheme in product((1, 2), (True, False) if self._range.count else (False,), schemes):
             yield {"degree": degree, "parametric": parametric, "scheme": scheme}
+
+    def _family(self, settings: dict[str, Any]) -> str:
+        return QUADRATIC * (settings["degree"] == 2) + PARAMETRIC * settings["parametric"]
+
+    def _usual(self, family: str) -> float:
+        return QUADRATIC_UP_TO if QUADRATIC in family else super()._usual(family)
+
+    def _operations(self, family: str, rank: int, known: Paths, held: Paths) -> float:
+        settings = {"degree": 2 if QUADRATIC in family else 1, "parametric": PARAMETRIC in family}
+        unknowns, rows = _unknowns(rank, settings, self._range.count), min(known.count, 2 * MOST_ROWS)
+        if unknowns > min(known.count, MOST_ROWS):
+            return np.inf
+        # Both schemes: a singular value decomposition, and forecasts with a step and with eight of its stages.
+        forecasts = 9 * 2 * held.z.shape[0] * held.z.shape[1] * rank * unknowns
+        return 2 * (8 * rows * unknowns**2 + 40 * unknowns**3) + len(REGULARISERS) * forecasts
 
     def _variants(self, settings: dict[str, Any], paths: Paths) -> Iterator[tuple[dict[str, Any], StepModel]]:
         if settings["scheme"] == "continuous" and min(paths.lengths) < 8:
@@ -162,16 +179,16 @@ class PolynomialMap:
 
     def path(self, z0: Array, c: Array, steps: int) -> Array:
         """Coefficients `(trajectory, steps + 1, mode)`; NaN from where one exceeds what was seen a thousandfold."""
-        theta = _theta(self.range(c), len(self.constant) > 1)
-        operators = [np.einsum("nt,t...->n...", theta, each) for each in (self.constant, self.linear, self.quadratic)]
-        rank = z0.shape[1]
+        theta, terms, rank = _theta(self.range(c), len(self.constant) > 1), len(self.constant), z0.shape[1]
         rows, columns = np.tril_indices(rank)
+        # The terms side by side, so that a step of all trajectories is one product of matrices.
+        operators = np.concatenate([self.linear, self.quadratic], axis=-1).reshape(terms * rank, -1).T
+        constant = theta @ self.constant
 
         def change(q: Array) -> Array:
-            total = operators[0] + (operators[1] @ q[..., None])[..., 0]
-            if operators[2].shape[-1]:
-                total = total + (operators[2] @ (q[:, rows] * q[:, columns])[..., None])[..., 0]
-            return total
+            products = [q[:, rows] * q[:, columns]] if self.quadratic.shape[-1] else []
+            found = (np.concatenate([q, *products], axis=1) @ operators).reshape(len(q), terms, rank)
+            return constant + (found[:, 0] if terms == 1 else np.einsum("nt,ntr->nr", theta, found))
 
         path = np.full((len(z0), steps + 1, rank), np.nan)
         path[:, 0] = q = z0 / self.scale

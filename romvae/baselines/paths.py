@@ -64,18 +64,36 @@ class Snapshots:
         """Their coefficients."""
         return Paths(pod.project(self.u), self.c, self.kept)
 
+    def judged(self, pod: POD) -> Paths:
+        """Their coefficients, and what the modes do not hold of them: errors with other modes can be compared."""
+        z = pod.project(self.u)
+        return Paths(z, self.c, self.kept, np.maximum(pod.sizes(self.u) - np.square(z).sum(-1), 0.0))
+
 
 @dataclass(frozen=True)
 class Paths:
-    """Coefficients `z` `(trajectory, time, mode)` of trajectories; `c` and `kept` as in `Snapshots`."""
+    """Coefficients of trajectories.
+
+    Attributes:
+        z: Coefficients `(trajectory, time, mode)`.
+        c: As in `Snapshots`.
+        kept: As in `Snapshots`.
+        beyond: Squared size of what the modes do not hold, `(trajectory, time)`; None where it does not count.
+    """
 
     z: Array
     c: Array
     kept: NDArray[np.bool_]
+    beyond: Array | None = None
 
     def first(self, rank: int) -> Paths:
         """The first modes only."""
         return Paths(np.ascontiguousarray(self.z[..., :rank]), self.c, self.kept)
+
+    @property
+    def count(self) -> int:
+        """Snapshots that there are."""
+        return int(self.kept.sum())
 
     @property
     def lengths(self) -> list[int]:
@@ -91,14 +109,15 @@ class Paths:
     def error(self, forecast: Array) -> float:
         """Relative error of forecasts `(trajectory, time, mode)`, modes that they do not have counted as zero.
 
-        The first time counts: what the modes cannot represent is an error from the start.
+        So does what lies beyond all modes, where it is known. The first time counts: what the modes cannot represent is an error from the start.
         """
         rank = forecast.shape[-1]
+        beyond = 0.0 if self.beyond is None else self.beyond
         if not np.isfinite(forecast).all():
             return np.inf
         with np.errstate(over="ignore"):
-            squares = np.square(forecast - self.z[..., :rank]).sum(-1) + np.square(self.z[..., rank:]).sum(-1)
-            size = np.square(self.z[self.kept]).sum()
+            squares = np.square(forecast - self.z[..., :rank]).sum(-1) + np.square(self.z[..., rank:]).sum(-1) + beyond
+            size = (np.square(self.z).sum(-1) + beyond)[self.kept].sum()
             error = float(np.sqrt(squares[self.kept].sum() / size)) if size > 0 else 0.0
         return error if np.isfinite(error) else np.inf
 

@@ -19,6 +19,8 @@ Array = NDArray[np.float64]
 
 EXACT_COST = 4e9
 """Largest (samples x size x smaller of both) for a full SVD: some seconds on one core."""
+ITERATIONS = 4
+"""Power iterations of the randomised SVD."""
 
 
 class POD:
@@ -81,6 +83,13 @@ class POD:
         self.energies: Array = values**2 / total if total > 0 else np.zeros_like(values)
         return self
 
+    @staticmethod
+    def operations(count: int, size: int, rank: int) -> float:
+        """About how many additions and multiplications a fit to so many samples of a size takes."""
+        if count * size * min(count, size) <= EXACT_COST:
+            return 10.0 * count * size * min(count, size)
+        return 2.0 * (2 * ITERATIONS + 3) * count * size * _width(rank, count, size)
+
     def truncate(self, rank: int) -> Self:
         """Keeps the first `rank` modes only; returns itself."""
         self.rank = max(1, min(rank, self.rank))
@@ -131,6 +140,26 @@ class POD:
         scaled = (coefficients @ self.modes).reshape(*coefficients.shape[:-1], *self.mean.shape)
         return self.mean + self.std * scaled
 
+    def sizes(self, samples: NDArray[np.floating]) -> Array:
+        """Squared norms of samples `(*leading, ..., field, point)`, centred and scaled, shape `(*leading,)`.
+
+        What they exceed the squared norm of the coefficients by is what the modes do not hold.
+        """
+        leading = samples.shape[: samples.ndim - self.mean.ndim]
+        rows = samples.reshape(-1, *self.mean.shape)
+        return np.concatenate([np.square(block).sum(1) for block in self._blocks(rows)]).reshape(leading)
+
+    def resolved(self, samples: NDArray[np.floating]) -> int:
+        """Modes with more energy than the rounding of these samples, which it was fitted to, can have.
+
+        Rounding spreads over all directions nearly alike: of a matrix of independent errors of one size, none holds more
+        than four times its share; sixteen times leaves room for those of large values, which are larger.
+        """
+        relative = float(np.finfo(samples.dtype).eps) / math.sqrt(12)
+        scaled = self.mean.reshape(-1, *self.std.shape[:1], samples.shape[-1]) / self.std
+        noise = relative**2 * (1 + float(np.square(scaled).mean()))
+        return int((self.energies > 16 * noise / min(len(samples), self.mean.size)).sum())
+
     def _field_std(self, samples: NDArray[np.floating]) -> Array:
         """Standard deviation of each field about the mean sample, 1 where the field never differs from it."""
         axes = tuple(i for i in range(samples.ndim) if i != samples.ndim - 2)
@@ -152,13 +181,11 @@ class POD:
         """Samples per block: about 64 MiB."""
         return max(1, 2**23 // self.mean.size)
 
-    def _randomised(
-        self, samples: NDArray[np.floating], rng: np.random.Generator, iterations: int = 4
-    ) -> tuple[Array, Array]:
+    def _randomised(self, samples: NDArray[np.floating], rng: np.random.Generator) -> tuple[Array, Array]:
         """Leading singular values and right singular vectors (Halko et al., algorithms 4.4 and 5.1)."""
-        width = min(self.rank + max(10, self.rank // 2), len(samples), self.mean.size)
+        width = _width(self.rank, len(samples), self.mean.size)
         test: Array = rng.standard_normal((len(samples), width))
-        for _ in range(iterations):
+        for _ in range(ITERATIONS):
             basis, _ = np.linalg.qr(self._transposed_product(samples, test))
             test, _ = np.linalg.qr(self._product(samples, basis))
         basis, _ = np.linalg.qr(self._transposed_product(samples, test))
@@ -175,3 +202,8 @@ class POD:
             product += block.T @ right[first : first + len(block)]
             first += len(block)
         return product
+
+
+def _width(rank: int, count: int, size: int) -> int:
+    """Columns of the randomised SVD: more than are asked for, which makes those exact."""
+    return min(rank + max(10, rank // 2), count, size)

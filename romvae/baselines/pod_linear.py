@@ -23,6 +23,7 @@ __all__ = ["PODLinear"]
 
 Array = NDArray[np.float64]
 
+PARAMETRIC = "parametric"
 RIDGES = (0.0, 1e-8, 1e-6, 1e-4, 1e-3, 1e-2, 1.0)
 
 
@@ -34,7 +35,7 @@ class PODLinear(PODStepper):
     are kept inside the unit circle are chosen by the rollout error on held-out trajectories.
 
     Arguments:
-        rank: Number of modes; None chooses among `ranks`.
+        rank: Number of modes; None chooses.
 
     Attributes:
         dynamics: The fitted `LinearDynamics`, float64.
@@ -68,6 +69,16 @@ class PODLinear(PODStepper):
     def _settings(self, rank: int) -> Iterator[dict[str, Any]]:
         for ridge, parametric in product(RIDGES, (False, True) if self._parameters else (False,)):
             yield {"ridge": ridge, "parametric": parametric}
+
+    def _family(self, settings: dict[str, Any]) -> str:
+        return PARAMETRIC if settings["parametric"] else ""
+
+    def _operations(self, family: str, rank: int, known: Paths, held: Paths) -> float:
+        (count, times, _), parameters = held.z.shape, self._parameters
+        features = parameters + rank * (1 + parameters if family == PARAMETRIC else 1)
+        # For each ridge an orthogonal and a singular value decomposition, a bound on the eigenvalues, two forecasts.
+        fit = 20 * known.count * features**2 + 20 * features**3
+        return len(RIDGES) * (fit + 40 * count * rank**3 + 16 * count * times * rank**2)
 
     def _variants(self, settings: dict[str, Any], paths: Paths) -> Iterator[tuple[dict[str, Any], StepModel]]:
         if settings["parametric"] and paths.z.shape[-1] * (1 + self._parameters) > sum(paths.lengths):

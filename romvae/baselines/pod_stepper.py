@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from romvae.baselines.base import Baseline, State, check_rank, check_times
 from romvae.baselines.paths import Paths, Snapshots, steps_of, time_step
 from romvae.baselines.pod import POD
+from romvae.baselines.rank_search import MOST_OPERATIONS, RankSearch, modes_of
 from romvae.baselines.stack import FieldStack
 from romvae.errors import NumericsError
 from romvae.progress import Progress, silent
@@ -41,11 +42,13 @@ class PODStepper(Baseline):
     """POD of snapshots, and a model that steps its coefficients.
 
     A subclass says which settings there are to try and how a model is learned with them. Rank and settings are chosen
-    by the rollout error on trajectories that nothing was fitted to; a candidate that diverges there is out.
-    Trajectories may differ in length: what lies beyond an end is neither fitted nor scored.
+    by the rollout error on trajectories that nothing was fitted to; a candidate that diverges there is out. Where that
+    error is least at the largest of `ranks`, larger ones are tried, as far as `RankSearch` says: up to a number of
+    operations, which bounds a fit to some tens of seconds beyond that with `ranks` (256 trajectories, 200 times, 4096
+    points, one core). Trajectories may differ in length: what lies beyond an end is neither fitted nor scored.
 
     Arguments:
-        rank: Number of modes; None tries those of `ranks`.
+        rank: Number of modes; None tries those of `ranks`, and larger ones where they promise to be better.
 
     Attributes:
         pod: The fitted `POD`.
@@ -77,16 +80,16 @@ class PODStepper(Baseline):
             NumericsError: All candidates diverge on the held-out trajectories.
         """
         self._require(train)
+        began = time.process_time()
         self.stack = FieldStack.of(train)
         self.dt = time_step(train[TIME].values, self.name)
         whole = Snapshots.of(train, self.stack)
         self._prepare(whole.c)
         known, held = whole.halves(seed) if validation is None else (whole, Snapshots.of(validation, self.stack))
-        most = self.rank or max(self.ranks)
-        pod = POD(most).fit(known.flat(), seed)
-        best = self._chosen(known.paths(pod), held.paths(pod), budget, progress or silent)
+        until = np.inf if budget is None else began + budget
+        best, pod = self._chosen(known, held, seed, until, progress or silent)
         if validation is None:
-            pod = POD(best["rank"]).fit(whole.flat(), seed)
+            pod = modes_of(whole, best["rank"], seed, max(self._grid))
         self.pod = pod.truncate(best["rank"])
         self.model = self._learn(best, whole.paths(self.pod))
         return self
@@ -111,32 +114,72 @@ class PODStepper(Baseline):
             )
         return self.stack.dataset(self.pod.reconstruct(path), start, times)
 
-    def _chosen(self, known: Paths, held: Paths, budget: float | None, progress: Progress) -> dict[str, Any]:
-        """Settings of the least error on the paths `held` of models learned from `known`."""
-        began = time.process_time()
-        ranks = [self.rank] if self.rank is not None else list(self.ranks)
-        possible = sorted({min(rank, known.z.shape[-1]) for rank in ranks})
-        best: dict[str, Any] | None = None
-        least = np.inf
-        for k, rank in enumerate(possible):
-            progress(self.name, k, len(possible), f"rank {rank}")
-            part = known.first(rank)
-            for settings in self._settings(rank):
-                if best is not None and budget is not None and time.process_time() - began > budget:
-                    break
-                for more, model in self._variants(settings, part):
-                    error = _rollout_error(model, held, rank)
-                    if error < least:
-                        best, least = {"rank": rank, **more}, error
-        progress(self.name, len(possible), len(possible))
-        if best is None:
+    @property
+    def _grid(self) -> list[int]:
+        return sorted(self.ranks) if self.rank is None else [self.rank]
+
+    def _chosen(
+        self, known: Snapshots, held: Snapshots, seed: int, until: float, progress: Progress
+    ) -> tuple[dict[str, Any], POD]:
+        """Settings of the least error on `held` of models learned from `known`, and the modes."""
+        usual = most = self._grid[-1]
+        pod = modes_of(known, most, seed, usual)
+        learned, judged = known.paths(pod), held.judged(pod)
+        search = RankSearch(self._grid, lambda family, rank: self._operations(family, rank, learned, judged))
+        todo = self._first(search, pod.rank)
+        while todo:
+            self._try(todo, learned, judged, search, until, progress)
+            todo = {} if self.rank is not None or time.process_time() > until else search.further()
+            wanted = max((max(ranks) for ranks in todo.values()), default=0)
+            if wanted > most == pod.rank:  # else the data have no more modes
+                most = wanted
+                pod = modes_of(known, most, seed, usual)
+                learned, judged = known.paths(pod), held.judged(pod)
+            todo = search.untried(todo, pod.rank)
+        if search.best is None:
             raise NumericsError(
-                f"{self.name}: every candidate diverges on held-out trajectories, up to {max(possible)} modes. Give "
+                f"{self.name}: every candidate diverges on held-out trajectories, up to {pod.rank} modes. Give "
                 "more trajectories, or a shorter time step."
             )
-        self.choice = {**best, "held_out_error": least}
+        self.choice = {**search.best, "held_out_error": search.least}
         logger.info("%s: %s", self.name, self.choice)
-        return best
+        return search.best, pod
+
+    def _first(self, search: RankSearch, most: int) -> dict[str, list[int]]:
+        """The numbers of modes of the grid by family; a number that was asked for, where it is not too much work."""
+        todo: dict[str, list[int]] = {}
+        for rank in sorted({min(rank, most) for rank in self._grid}):
+            for family in dict.fromkeys(self._family(settings) for settings in self._settings(rank)):
+                if rank <= self._usual(family) or (
+                    self.rank is not None and search.operations(family, rank) <= MOST_OPERATIONS
+                ):
+                    todo.setdefault(family, []).append(rank)
+        return todo
+
+    def _try(
+        self,
+        todo: dict[str, list[int]],
+        learned: Paths,
+        judged: Paths,
+        search: RankSearch,
+        until: float,
+        progress: Progress,
+    ) -> None:
+        """Fits and judges the candidates, the small ones first."""
+        ranks = sorted({rank for some in todo.values() for rank in some})
+        for k, rank in enumerate(ranks):
+            progress(self.name, k, len(ranks), f"rank {rank}")
+            part = learned.first(rank)
+            for settings in self._settings(rank):
+                family = self._family(settings)
+                if rank not in todo.get(family, ()):
+                    continue
+                if search.best is not None and time.process_time() > until:
+                    break
+                search.note(family, rank, np.inf, {})
+                for more, model in self._variants(settings, part):
+                    search.note(family, rank, _rollout_error(model, judged, rank), {"rank": rank, **more})
+        progress(self.name, len(ranks), len(ranks))
 
     def _prepare(self, c: Array) -> None:
         """Learns what does not depend on the settings, such as the range of the parameters `(trajectory, ...)`."""
@@ -144,6 +187,22 @@ class PODStepper(Baseline):
     @abstractmethod
     def _settings(self, rank: int) -> Iterator[dict[str, Any]]:
         """Settings to try with this many modes, the cheap and safe ones first."""
+
+    def _family(self, settings: dict[str, Any]) -> str:
+        """Which settings cost alike, and are tried with more modes or not by their own errors."""
+        return ""
+
+    def _usual(self, family: str) -> float:
+        """The largest number of modes with which a family is tried however long it takes."""
+        return np.inf if self.rank is not None else max(self.ranks)
+
+    @abstractmethod
+    def _operations(self, family: str, rank: int, known: Paths, held: Paths) -> float:
+        """About how many additions and multiplications all candidates of a family take with so many modes.
+
+        Those of a decomposition count ten times or more, since they take as much longer than a product of matrices.
+        Infinite where the data do not allow it.
+        """
 
     def _variants(self, settings: dict[str, Any], paths: Paths) -> Iterator[tuple[dict[str, Any], StepModel]]:
         """Fitted models and their full settings: one, where a fit does not serve for several."""

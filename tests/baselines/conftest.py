@@ -50,6 +50,24 @@ def linear_waves(ndim: int, trajectories: int = 10, seed: int = 0) -> xr.Dataset
     )
 
 
+def turning_states(states: int, trajectories: int = 30, seed: int = 0) -> xr.Dataset:
+    """Pairs of states that turn, each pair at its own frequency and with its own size: linear, and no rank is enough.
+
+    The last pair is a fifth of the first one.
+    """
+    rng = np.random.default_rng(seed)
+    pairs = states // 2
+    angle = np.linspace(0.2, 1.1, pairs) * np.arange(21)[:, None]
+    phase = rng.uniform(0, 2 * np.pi, (trajectories, 1, pairs))
+    size = np.linspace(1, 0.2, pairs) * rng.uniform(0.5, 1, (trajectories, 1, pairs))
+    s = np.concatenate([size * np.cos(angle + phase), size * np.sin(angle + phase)], axis=-1)
+    patterns, _ = np.linalg.qr(rng.normal(size=(40, states)))
+    x = np.arange(40) / 40
+    return snapshots(
+        {"u": s @ patterns.T}, {"x": x}, 0.1 * np.arange(21), {}, {"x": ("periodic", "periodic")}, dtype=np.float64
+    )
+
+
 @pytest.fixture(scope="session")
 def gaussians() -> xr.Dataset:
     """A 5 x 5 grid of parameters."""

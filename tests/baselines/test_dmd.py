@@ -37,10 +37,10 @@ def test_the_optimised_kind_finds_operator_and_offset_from_all_trajectories() ->
 
 def test_noise_biases_least_squares_but_not_the_optimised_kind() -> None:
     """Exact DMD takes noise in its features for damping; variable projection fits whole paths."""
-    from romvae.baselines.dmd import _shared
+    from romvae.baselines.dmd import _shared, _with_constant
 
     noisy = _paths(0.05)
-    found = {"optimised": _optimised(noisy, 0.1, stable=True), "shared": _shared(noisy, 1e-12)}
+    found = {"optimised": _optimised(noisy, 0.1, stable=True), "shared": _shared(_with_constant(noisy), 3, 1e-12)}
     wrong = {kind: np.abs(np.linalg.eigvals(linear[0])).max() for kind, (linear, _) in found.items()}
     truth = np.abs(np.linalg.eigvals(A)).max()
     assert abs(wrong["optimised"] - truth) < 0.5 * abs(wrong["shared"] - truth)
@@ -83,5 +83,5 @@ def test_a_validation_part_is_what_decides(gaussians: xr.Dataset, new_gaussians:
     model = DMD(8).fit(gaussians, validation=new_gaussians)
     forecast = model.rollout(new_gaussians.isel(time=0), new_gaussians.time)
     error = float(relative_l2(new_gaussians, forecast).u)
-    # In units of the mode's coefficients, which are centred; the field's own size is a little larger.
-    assert error <= model.choice["held_out_error"] < 2 * error
+    # In units of the centred fields; the field's own size is a little more than twice as large.
+    assert error <= model.choice["held_out_error"] < 3 * error

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from romvae.baselines import PODLinear
+from romvae.baselines import PODLinear, pod_stepper
 from romvae.errors import SchemaError
 from romvae.metrics import relative_l2, worst_relative_l2
 
-from .conftest import linear_waves
+from .conftest import linear_waves, turning_states
 
 
 def test_a_large_constant_does_no_harm() -> None:
@@ -81,3 +81,37 @@ def test_times_in_single_precision_are_uniform() -> None:
     forecast = model.rollout(single.isel(time=0), single.time.values)
     expected = PODLinear(3).fit(exact).rollout(exact.isel(time=0), exact.time.values)
     np.testing.assert_allclose(forecast.u, expected.u, rtol=1e-4, atol=1e-4)  # the step differs by 1e-6 of itself
+
+
+def test_more_modes_are_tried_where_the_largest_number_of_the_grid_is_best() -> None:
+    """Eighteen states that turn at frequencies of their own: each two modes fewer lose one of them."""
+    ds = turning_states(18)
+    train, test = ds.isel(trajectory=slice(0, 24)), ds.isel(trajectory=slice(24, 30))
+    model, fixed = PODLinear(), PODLinear(12)
+    model.ranks = (4, 8, 12)
+    model.fit(train)
+    assert model.choice["rank"] == 18  # all that there are, and no mode of rounding
+    error = [
+        float(relative_l2(test, each.rollout(test.isel(time=0), test.time)).u) for each in (model, fixed.fit(train))
+    ]
+    assert error[0] < 1e-6 < 0.1 < error[1]  # to rounding, and a tenth and more is lost
+
+
+def test_the_choice_of_the_number_of_modes_does_not_depend_on_the_clock(monkeypatch) -> None:
+    """A machine ten thousand times slower, within the budget, gives the same model; so does one without any budget."""
+    ds = turning_states(18)
+    quick = PODLinear().fit(ds, budget=1e9)
+    clock = iter(range(0, 10**9, 10_000))
+    monkeypatch.setattr(pod_stepper.time, "process_time", lambda: float(next(clock)))
+    slow = PODLinear().fit(ds, budget=1e9)
+    assert slow.choice == quick.choice == PODLinear().fit(ds).choice
+
+
+def test_errors_of_different_numbers_of_modes_can_be_compared(gaussians: xr.Dataset, new_gaussians: xr.Dataset) -> None:
+    """What the modes cannot represent is part of the held-out error, also where there are few of them."""
+    model = PODLinear(2).fit(gaussians, validation=new_gaussians)
+    x = model.stack.array(new_gaussians)
+    lost = model.pod.sizes(x) - np.square(model.pod.project(x)).sum(-1)
+    truncation = np.sqrt(lost.sum() / model.pod.sizes(x).sum())
+    assert truncation > 0.1
+    assert model.choice["held_out_error"] > truncation
