@@ -16,7 +16,7 @@ from romvae.atomic import atomic_file
 if TYPE_CHECKING:
     from romvae.rom import ROM
 
-__all__ = ["LEAST", "Affordable", "Costs", "affordable", "fit_within"]
+__all__ = ["LEAST", "Affordable", "Costs", "affordable", "fit_within", "quietly"]
 
 LEAST = 0.01
 """The smallest share of the wanted steps that is a training at all."""
@@ -104,7 +104,7 @@ def affordable(
         copy.load_state_dict(rom.state_dict())
         steps = {stage: max(1, round(share * count)) for stage, count in wanted.items()}
         began = time.process_time()
-        with _silent(logging.getLogger("romvae.training")):  # what so short a training decides is no news
+        with quietly(logging.getLogger("romvae.training")):  # what so short a training decides is no news
             fit(copy, parts, seed=seed, **{**(training or {}), **steps})
         seconds.append(time.process_time() - began)
     return _fitting(seconds, budget)
@@ -155,7 +155,8 @@ def fit_within(rom: ROM, parts: Any, costs: Costs, progress: Callable[..., None]
 
 
 @contextmanager
-def _silent(logger: logging.Logger) -> Iterator[None]:
+def quietly(logger: logging.Logger) -> Iterator[None]:
+    """Without the messages of a logger."""
     before, logger.disabled = logger.disabled, True
     try:
         yield

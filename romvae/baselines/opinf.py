@@ -77,12 +77,12 @@ class OperatorInference(PODStepper):
 
     def _operations(self, family: str, rank: int, known: Paths, held: Paths) -> float:
         settings = {"degree": 2 if QUADRATIC in family else 1, "parametric": PARAMETRIC in family}
-        unknowns, rows = _unknowns(rank, settings, self._range.count), min(known.count, 2 * MOST_ROWS)
+        unknowns, rows = _unknowns(rank, settings, self._range.count), known.count // _every(known)
         if unknowns > min(known.count, MOST_ROWS):
             return np.inf
         # Both schemes: a singular value decomposition, and forecasts with a step and with eight of its stages.
         forecasts = 9 * 2 * held.z.shape[0] * held.z.shape[1] * rank * unknowns
-        return 2 * (8 * rows * unknowns**2 + 40 * unknowns**3) + len(REGULARISERS) * forecasts
+        return 2 * (6 * rows * unknowns**2 + 40 * unknowns**3) + len(REGULARISERS) * forecasts
 
     def _variants(self, settings: dict[str, Any], paths: Paths) -> Iterator[tuple[dict[str, Any], StepModel]]:
         if settings["scheme"] == "continuous" and min(paths.lengths) < 8:
@@ -111,7 +111,7 @@ class OperatorInference(PODStepper):
         if settings["degree"] == 2:
             kinds.append(opinf.operators.AffineQuadraticOperator)
         operators = [kind(terms) for kind in kinds]
-        every = max(1, sum(paths.lengths) // MOST_ROWS)
+        every = _every(paths)
         states, targets = [], []
         for z, length in zip(paths.z / scale, paths.lengths, strict=True):
             q = z[:length].T
@@ -223,6 +223,11 @@ def _theta(c: Array, parametric: bool) -> Array:
     """Coefficients of the affine terms, `(trajectory, term)`: one, and the parameters in [-1/2, 1/2]."""
     one = np.ones((len(c), 1))
     return np.concatenate([one, c - 0.5], axis=1) if parametric else one
+
+
+def _every(paths: Paths) -> int:
+    """How many snapshots there are to each one that is fitted to."""
+    return max(1, paths.count // MOST_ROWS)
 
 
 def _unknowns(rank: int, settings: dict[str, Any], parameters: int) -> int:

@@ -109,7 +109,8 @@ class Paths:
     def error(self, forecast: Array) -> float:
         """Relative error of forecasts `(trajectory, time, mode)`, modes that they do not have counted as zero.
 
-        So does what lies beyond all modes, where it is known. The first time counts: what the modes cannot represent is an error from the start.
+        So does what lies beyond all modes, where it is known. The first time counts: what the modes cannot represent
+        is an error from the start.
         """
         rank = forecast.shape[-1]
         beyond = 0.0 if self.beyond is None else self.beyond

@@ -152,8 +152,8 @@ class POD:
     def resolved(self, samples: NDArray[np.floating]) -> int:
         """Modes with more energy than the rounding of these samples, which it was fitted to, can have.
 
-        Rounding spreads over all directions nearly alike: of a matrix of independent errors of one size, none holds more
-        than four times its share; sixteen times leaves room for those of large values, which are larger.
+        Rounding spreads over all directions nearly alike: of a matrix of independent errors of one size, none holds
+        more than four times its share; sixteen times leaves room for those of large values, which are larger.
         """
         relative = float(np.finfo(samples.dtype).eps) / math.sqrt(12)
         scaled = self.mean.reshape(-1, *self.std.shape[:1], samples.shape[-1]) / self.std

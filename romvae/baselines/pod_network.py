@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import warnings
-from typing import Self
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -14,24 +16,43 @@ from numpy.typing import ArrayLike
 from romvae.baselines.base import Baseline, State, check_rank, check_times, register
 from romvae.baselines.paths import steps_of, time_step
 from romvae.baselines.stack import FieldStack
-from romvae.budget import LEAST, affordable
+from romvae.budget import LEAST, quietly
 from romvae.errors import OutOfRangeWarning
 from romvae.progress import Progress
 from romvae.propagation import network_paths
 from romvae.schema import LATENT, TIME, TRAJECTORY
 
+if TYPE_CHECKING:
+    from romvae.data import Parts
+
 __all__ = ["PODNetwork"]
 
 DEFAULT_STEPS = 2500
+MOST_STEPS = 4
+"""In units of the usual number of steps: more do not make the dynamics of a few latents better."""
+TRIAL = (24, 60, 40)
+"""Steps of the trial that measures the time of one: at least, at most, and their share (1/40) of the usual number."""
+_DYNAMICS = ("dynamics", "stride", "hidden", "depth", "members", "transition", "history", "ode_solver")
+_NOT_HERE = ("vae_steps", "variance_steps", "dynamics_steps", "fallback", "devices", "nodes", "budget")
 
 
 @register
 class PODNetwork(Baseline):
     """The ROM with `compression="pod"`: POD in place of the autoencoder, all else the same.
 
+    With a budget it is trained for as many steps as fit into it, up to four times the usual number: what the ROM spends
+    on its autoencoder goes into the dynamics. A trial of 24 to 60 steps, which counts, measures what a step takes; the
+    number of steps, which the learning rate depends on, is fixed then. More than four times the usual number are not
+    needed, however large the budget is.
+
     Arguments:
         latent: Number of modes; None chooses as `ROM.for_data` does.
-        steps: Steps of the dynamics' training; None takes those of `romvae.fit`, or what the budget allows.
+        steps: Steps of the dynamics' training; None takes the usual number, or what the budget allows.
+        model: Arguments of `ROM.for_data`, such as `dynamics`, `stride` and `hidden`; what is not about the dynamics is
+            passed over. None leaves all to the data.
+        training: Arguments of `romvae.fit`, such as `horizon` and `batch_size`. Its `dynamics_steps`, or those of
+            `romvae.fit`, are the usual number. Those of the autoencoder's stages are passed over, and so is `fallback`:
+            this baseline keeps its network.
 
     Attributes:
         rom: The fitted ROM.
@@ -39,9 +60,19 @@ class PODNetwork(Baseline):
 
     name = "pod_network"
 
-    def __init__(self, latent: int | None = None, steps: int | None = None) -> None:
+    def __init__(
+        self,
+        latent: int | None = None,
+        steps: int | None = None,
+        *,
+        model: Mapping[str, Any] | None = None,
+        training: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__()
         self.latent, self.steps = check_rank(self.name, latent), steps
+        self.usual = int((training or {}).get("dynamics_steps") or DEFAULT_STEPS)
+        self.model = {name: value for name, value in (model or {}).items() if name in _DYNAMICS}
+        self.training = {name: value for name, value in (training or {}).items() if name not in _NOT_HERE}
 
     @classmethod
     def reason_against(cls, train: xr.Dataset) -> str:
@@ -64,6 +95,7 @@ class PODNetwork(Baseline):
         from romvae.training import fit
 
         self._require(train)
+        began = time.process_time()
         self.stack = FieldStack.of(train)
         self.dt = time_step(train[TIME].values, self.name)
         if validation is None:
@@ -71,17 +103,42 @@ class PODNetwork(Baseline):
             fifth = max(1, round(len(order) / 5))
             validation, train = train.isel({TRAJECTORY: order[:fifth]}), train.isel({TRAJECTORY: order[fifth:]})
         parts = Parts(train, validation, validation, validation, train)
-        self.rom = ROM.for_data(train, latent=self.latent, seed=seed, compression="pod", variance="global")
-        steps = self.steps
-        if steps is None and budget is not None:
-            wanted = {"vae_steps": 1, "variance_steps": 1, "dynamics_steps": DEFAULT_STEPS}
-            share = affordable(self.rom, parts, wanted, budget, seed, {"fallback": "never"}).share
-            steps = round(DEFAULT_STEPS * max(LEAST, share))
-        began = time.process_time()
-        fit(self.rom, parts, seed=seed, dynamics_steps=steps, progress=progress, fallback="never")
-        taken = steps or DEFAULT_STEPS
-        self.choice = {"latent": self.rom.vae.latent, "steps": taken, "seconds": time.process_time() - began}
+        self.rom = ROM.for_data(
+            train, latent=self.latent, seed=seed, compression="pod", variance="global", **self.model
+        )
+        steps = self.steps or self.usual
+        if self.steps is None and budget is not None:
+            steps = self._affordable(parts, seed, began + budget)
+        asked = self.training | {"dynamics_steps": steps, "fallback": "never"}
+        history = fit(self.rom, parts, seed=seed, progress=progress, **asked)
+        dynamics = self.rom.dynamics
+        self.choice = {
+            "latent": self.rom.vae.latent,
+            "dynamics": self.rom.choices["dynamics"],
+            "stride": dynamics.stride,
+            "hidden": dynamics.hidden,
+            "steps": len(history.curves.get("dynamics", {}).get("loss", ())),
+            "seconds": time.process_time() - began,
+        }
         return self
+
+    def _affordable(self, parts: Parts, seed: int, until: float) -> int:
+        """Steps that end at `until` in process time, as a trial with a copy of the ROM says."""
+        from romvae.rom import ROM
+        from romvae.training import fit
+        from romvae.training.pace import Pace
+
+        copy = ROM.from_description(self.rom.description())
+        copy.load_state_dict(self.rom.state_dict())
+        least, most, share = TRIAL
+        left, pace = until - time.process_time(), Pace("dynamics", time.process_time)
+        asked = self.training | {"dynamics_steps": min(most, max(least, self.usual // share)), "fallback": "never"}
+        with quietly(logging.getLogger("romvae.training")):  # what so short a training decides is no news
+            fit(copy, parts, seed=seed, watch=pace, **asked)
+        found = pace.affordable(left)
+        if found is None:
+            return self.usual
+        return min(MOST_STEPS * self.usual, max(found, 1, round(LEAST * self.usual)))
 
     def rollout(self, start: xr.Dataset, times: ArrayLike) -> xr.Dataset:
         """Mean over the networks of the ensemble, each followed from the mean code; see `Baseline.rollout`."""

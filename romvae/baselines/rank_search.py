@@ -12,8 +12,8 @@ from romvae.baselines.pod import POD
 
 __all__ = ["MOST_OPERATIONS", "RankSearch", "modes_of"]
 
-MOST_OPERATIONS = 1e11
-"""Of all candidates of a family at a number of modes beyond the usual ones: some ten seconds on one slow core."""
+MOST_OPERATIONS = 1.5e11
+"""Of all candidates of a family at a number of modes beyond the usual ones: some fifteen seconds on one slow core."""
 MOST_FOR_MODES = 2e11
 """Of a randomised POD of more modes than the usual ones; snapshots are thinned out evenly until it is met."""
 GAIN = 1e-3

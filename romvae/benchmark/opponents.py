@@ -20,8 +20,6 @@ from romvae.progress import Progress
 
 __all__ = ["Fitted", "Opponents", "fit_opponents"]
 
-_SAME_SIZE = (PODLinear, PODNetwork)
-
 
 class Fitted(Baseline):
     """A baseline that was fitted before: `fit` gives it as it is.
@@ -73,11 +71,15 @@ def fit_opponents(
     folder: Path,
     progress: Progress,
     without: Sequence[str] = (),
+    *,
+    model: Mapping[str, Any] | None = None,
+    training: Mapping[str, Any] | None = None,
 ) -> Opponents:
     """Fits baselines, or takes those that were fitted before.
 
-    POD with linear and with network dynamics get the latent size of the ROM, the others choose theirs. Settings are
-    chosen on the trajectories that the ROM learns its variance from; none sees those of calibration and test.
+    POD with linear and with network dynamics get the latent size of the ROM, the others choose theirs. The network
+    dynamics has the ROM's settings too, and as many steps as the budget allows. Settings are chosen on the trajectories
+    that the ROM learns its variance from; none sees those of calibration and test.
 
     Arguments:
         names: Of baselines; None takes all.
@@ -88,6 +90,8 @@ def fit_opponents(
         folder: Where fitted baselines are kept.
         progress: Called as `progress(stage, done, total, note)`.
         without: Names of those that are left out for now, and listed as such.
+        model: Settings of the ROM, arguments of `ROM.for_data`.
+        training: Settings of its training, arguments of `romvae.fit`.
 
     Raises:
         ConfigError: A name is unknown.
@@ -109,7 +113,10 @@ def fit_opponents(
                 baseline = Baseline.load(kept)
                 seconds = float(baseline.choice["process_seconds"])
             else:
-                baseline = kind(latent) if issubclass(kind, _SAME_SIZE) else kind()
+                if issubclass(kind, PODNetwork):
+                    baseline = kind(latent, model=model, training=training)
+                else:
+                    baseline = kind(latent) if issubclass(kind, PODLinear) else kind()
                 begin = time.process_time()
                 baseline.fit(parts.train, validation=parts.variance, seed=seed, budget=budget, progress=progress)
                 seconds = time.process_time() - begin

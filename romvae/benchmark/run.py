@@ -20,7 +20,7 @@ from romvae.atomic import atomic_file
 from romvae.benchmark.ensemble import changed_case, data_path, ensemble, parts_of
 from romvae.benchmark.measures import as_published, long_run
 from romvae.benchmark.opponents import fit_opponents
-from romvae.benchmark.recipe import Problem
+from romvae.benchmark.recipe import Problem, Recipe
 from romvae.benchmark.result import is_done, machine, value_at, write_result
 from romvae.comparison import compare
 from romvae.data import PARTS, Parts
@@ -132,7 +132,18 @@ def run_problem(
         rom, trained = _trained(problem, parts, seed, work, progress)
         budget, kept = trained["process_seconds"], work / "baselines"
         with clock.of("baselines"):
-            against = fit_opponents(recipe.opponents, parts, rom.vae.latent, budget, seed, kept, progress, without)
+            against = fit_opponents(
+                recipe.opponents,
+                parts,
+                rom.vae.latent,
+                budget,
+                seed,
+                kept,
+                progress,
+                without,
+                model=_dynamics_as_trained(recipe, trained),
+                training=recipe.training.chosen(),
+            )
         clock.keep("baselines", work / "baselines.cost.json")
         with clock.of("compare"):
             comparison = compare(
@@ -203,6 +214,14 @@ def _trained(problem: Problem, parts: Parts, seed: int, work: Path, progress: Pr
         for left in work.glob(f"{state.name}*"):
             left.unlink()
     return ROM.load(model), json.loads(record.read_text(encoding="utf-8"))
+
+
+def _dynamics_as_trained(recipe: Recipe, trained: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe's settings of the networks; the kind of dynamics is the one that was chosen, where the data chose."""
+    model = recipe.model.chosen()
+    if model.get("dynamics") == "auto":
+        model["dynamics"] = trained["history"]["notes"]["dynamics"]["kind"]
+    return model
 
 
 def _further(problem: Problem, rom: ROM, snapshots: xr.Dataset, parts: Parts, seed: int) -> dict[str, Any]:

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from romvae.data import Parts
     from romvae.rom import ROM
     from romvae.training.callbacks import Watch
+    from romvae.training.pace import Pace
 
 __all__ = ["fit"]
 
@@ -80,7 +81,7 @@ def fit(
     memory_budget: float | None = None,
     checkpoint: str | Path | None = None,
     checkpoint_every: float = 30.0,
-    watch: Watch | None = None,
+    watch: Watch | Pace | None = None,
     **loss: Unpack[LossChoices],
 ) -> History:
     """Trains a ROM on the parts of a data set; the ROM is changed in place and is on the CPU afterwards.

@@ -8,7 +8,7 @@ import signal
 import numpy as np
 import pytest
 
-from romvae.baselines import PODLinear
+from romvae.baselines import PODLinear, PODNetwork
 from romvae.benchmark import find_problems, read_results, run, run_problem, run_problems
 from romvae.benchmark.ensemble import ensemble, parts_of
 from romvae.benchmark.opponents import fit_opponents
@@ -98,6 +98,28 @@ def test_after_an_interruption_nothing_is_half_there_and_the_training_is_not_rep
     content = json.loads(problem.result(5).read_text())
     assert content["baselines"]["left_out"]["pod_linear"] == "left out by --without"
     assert content["command"].endswith("--without pod_linear")
+
+
+def test_pod_network_has_the_dynamics_of_the_recipe(ran, tmp_path, monkeypatch):
+    """All else the same: the settings of the networks and of the training that the ROM had, and its budget."""
+    text = RECIPE.replace("pod_rbf]", "pod_rbf, pod_network]").replace(
+        "hidden: 8", "hidden: 8, stride: 2, dynamics: ode"
+    )
+    problem = find_problems(make_folder(tmp_path, text.replace("batch_size: 16", "batch_size: 16, horizon: 4")))[
+        "heat_1d"
+    ]
+    seen = {}
+
+    def fitted(self, train, *, budget, **options):
+        seen.update(latent=self.latent, model=self.model, training=self.training, usual=self.usual, budget=budget)
+        raise NumericsError("enough")
+
+    monkeypatch.setattr(PODNetwork, "fit", fitted)
+    run_problem(problem, 0, tmp_path / "data", silent)
+    model = {"dynamics": "ode", "hidden": 8, "stride": 2, "members": 2}
+    assert {name: seen["model"][name] for name in model} == model
+    assert (seen["training"]["horizon"], seen["training"]["batch_size"], seen["usual"], seen["latent"]) == (4, 16, 3, 3)
+    assert seen["budget"] == json.loads(problem.result(0).read_text())["cost"]["process_seconds"]["train"]
 
 
 def test_an_unknown_baseline_is_refused_before_the_first_fit(tmp_path):
