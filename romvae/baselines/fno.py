@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from romvae.baselines.base import Baseline, State, check_times, register
 from romvae.baselines.fourier_network import FourierStep, Sizes, tensors
+from romvae.baselines.fourier_training import BATCH, Pairs, Training
 from romvae.baselines.keeping import expect_shape
 from romvae.baselines.paths import Snapshots, steps_of, time_step
 from romvae.baselines.stack import FieldStack
@@ -29,7 +30,13 @@ TRIED = ((16, 8, 2e-3), (32, 12, 2e-3), (32, 16, 5e-4))
 """Width, modes per axis and learning rate of the candidates."""
 TRIAL = 0.12
 """Share of the budget that each candidate is tried for."""
-BATCH, HELD_OUT = 16, 16
+ENOUGH = 0.5
+"""Share of the budget that has to be left for another candidate to be tried."""
+PLANNED = 0.97
+"""Share of what is left that is planned for; the rest is for what a measurement cannot know."""
+PARTS, LOOKS = 6, 0.3
+"""Rollouts of held-out trajectories after the trials, and the largest share of the time that they may take."""
+HELD_OUT = 16
 DIVERGED = 1e3
 
 
@@ -42,8 +49,10 @@ class FourierNeuralOperator(Baseline):
     accumulate over more compositions); where the domain has a mask, it is a channel too. Axes that are not periodic
     are padded by a quarter on both sides, and the grid's coordinates are channels where any axis is such. It is
     trained on single steps first and on two steps in a row afterwards. Width, modes and learning rate are chosen by
-    short trainings, and the weights kept are those of the best rollouts of held-out trajectories, all within the
-    budget.
+    short trainings, and the weights kept are those of the best rollouts of held-out trajectories. All of it, with the
+    preparation of the data, is within the budget: what a step and a rollout take is measured, and after each sixth of
+    the training, the steps that are left are counted anew and the learning rate falls to zero within them. It trains on
+    a GPU where there is one, as a ROM does, and forecasts on the CPU.
 
     Arguments:
         width: Channels; None chooses.
@@ -99,6 +108,7 @@ class FourierNeuralOperator(Baseline):
             NumericsError: All candidates diverge on the held-out trajectories.
         """
         optional_import("neuralop.models", "fno", "the baseline fno")
+        began = time.process_time()
         self._require(train)
         self.stack, schema = FieldStack.of(train), Schema.of(train)
         self.dt = time_step(train[TIME].values, self.name)
@@ -112,9 +122,9 @@ class FourierNeuralOperator(Baseline):
         lengths = torch.from_numpy(known.kept.sum(1))
         shortest = int(lengths.min())
         self.stride = max(1, min(largest_step(x[:, :shortest]), shortest // 2))
-        data = _Data(x, self._scaled(known.c), lengths, self.stride)
+        data = Pairs(x, self._scaled(known.c), lengths, self.stride)
         held = held.take(np.arange(min(HELD_OUT, len(held.u))))
-        self._train(data, held, seed, BUDGET if budget is None else budget, progress or silent)
+        self._train(data, held, seed, began, BUDGET if budget is None else budget, progress or silent)
         return self
 
     def rollout(self, start: xr.Dataset, times: ArrayLike) -> xr.Dataset:
@@ -141,25 +151,19 @@ class FourierNeuralOperator(Baseline):
 
     # -- training
 
-    def _train(self, data: _Data, held: Snapshots, seed: int, budget: float, progress: Progress) -> None:
-        began = time.process_time()
-        tried: list[tuple[float, int, _Training]] = []
-        for k, sizes in enumerate(self._candidates(seed)):
-            progress(self.name, k, len(TRIED) + 1, f"width {sizes.width}, {sizes.modes[0]} modes")
-            training = _Training(sizes, data, self._inside(), seed)
-            trial = max(2, self.steps // 10) if self.steps else None
-            training.run(trial, TRIAL * budget, two_steps=False)
-            tried.append((self._held_out(training.network, held), k, training))
-        error, _, best = min(tried, key=lambda item: item[:2])
+    def _train(self, data: Pairs, held: Snapshots, seed: int, began: float, budget: float, progress: Progress) -> None:
+        until = np.inf if self.steps else began + budget
+        best, error, look = self._tried(data, held, seed, began, budget, progress)
         kept, least = best.weights(), error
-        rest = None if self.steps is None else max(1, self.steps - max(2, self.steps // 10))
-        left = max(0.1 * budget, budget - (time.process_time() - began))
-        parts = 6
-        total = rest or best.affordable(left / 1.3)  # two steps in a row, and rollouts of held-out trajectories
-        best.schedule(total)
+        left = until - time.process_time()
+        parts = PARTS if self.steps else max(1, min(PARTS, int(LOOKS * left / max(look, 1e-9))))
         for part in range(parts):
             progress(self.name, len(TRIED), len(TRIED) + 1, f"part {part + 1} of {parts}")
-            best.run(max(1, total // parts), np.inf, two_steps=part >= parts // 2)
+            steps = self._steps(best, part, parts, until - look * (parts - part) - time.process_time())
+            if steps < 1:
+                break
+            best.schedule(steps * (parts - part))
+            best.run(steps, until - look, two_steps=part >= parts // 2)
             error = self._held_out(best.network, held)
             if error < least:
                 kept, least = best.weights(), error
@@ -167,9 +171,38 @@ class FourierNeuralOperator(Baseline):
         if not np.isfinite(least):
             raise NumericsError("fno: every rollout of held-out trajectories diverges. Train longer: raise the budget.")
         best.network.load_state_dict(kept)
-        self.network = best.network.eval()
+        self.network = best.network.cpu().eval()
         self.sizes = best.sizes
         self.choice = {**best.sizes.to_dict(), "stride": self.stride, "steps": best.taken, "held_out_error": least}
+
+    def _tried(
+        self, data: Pairs, held: Snapshots, seed: int, began: float, budget: float, progress: Progress
+    ) -> tuple[Training, float, float]:
+        """The candidate that is best after a short training, its error, and the seconds of its held-out rollouts."""
+        tried: list[tuple[float, int, Training, float]] = []
+        for k, sizes in enumerate(self._candidates(seed)):
+            before = time.process_time()
+            if tried and not self.steps and began + budget - before < ENOUGH * budget:
+                break
+            progress(self.name, k, len(TRIED) + 1, f"width {sizes.width}, {sizes.modes[0]} modes")
+            training = Training(sizes, data, self._inside(), seed, _device())
+            training.run(self._trial, np.inf if self.steps else before + TRIAL * budget, two_steps=False)
+            after = time.process_time()
+            error = self._held_out(training.network, held)
+            tried.append((error, k, training, time.process_time() - after))
+        error, _, best, look = min(tried, key=lambda item: item[:2])
+        return best, error, look
+
+    @property
+    def _trial(self) -> int | None:
+        return max(2, self.steps // 10) if self.steps else None
+
+    def _steps(self, training: Training, part: int, parts: int, seconds: float) -> int:
+        """Steps of this part, if all that are left get as many and take so many seconds together."""
+        if self.steps is not None:
+            return max(1, (self.steps - max(2, self.steps // 10)) // parts)
+        each = sum(training.per_step(later >= parts // 2) for later in range(part, parts))
+        return int(PLANNED * seconds / max(each, 1e-6))
 
     def _candidates(self, seed: int) -> list[Sizes]:
         points = self.stack.shape
@@ -202,17 +235,19 @@ class FourierNeuralOperator(Baseline):
     def _path(self, network: nn.Module, x0: Tensor, c: Tensor, steps: int) -> Tensor:
         """Normalised fields `(trajectory, steps + 1, field, *space)`; NaN once diverged."""
         network.eval()
-        path = torch.full((len(x0), steps + 1, *x0.shape[1:]), torch.nan)
+        device = next(network.parameters()).device
+        x0, c = x0.to(device), c.to(device)
+        path = torch.full((len(x0), steps + 1, *x0.shape[1:]), torch.nan, device=device)
         path[:, 0] = anchor = x0
         for first in range(0, steps, self.stride):
             leads = min(self.stride, steps - first)
             for lead in range(1, leads + 1):
-                path[:, first + lead] = network(anchor, c, torch.full((len(x0),), lead / self.stride))
+                path[:, first + lead] = network(anchor, c, x0.new_full((len(x0),), lead / self.stride))
             anchor = path[:, first + leads]
             if not bool((anchor.abs() < DIVERGED).all()):
                 path[:, first + 1 :] = torch.nan
                 break
-        return path
+        return path.cpu()
 
     def _normalised(self, u: NDArray[np.floating]) -> Tensor:
         x = (u - self.mean[:, None]) / self.std[:, None]
@@ -256,76 +291,8 @@ class FourierNeuralOperator(Baseline):
         self.network.eval()
 
 
-class _Data:
-    """Training pairs as a pure function of the step: `(seed, step)` says which.
+def _device() -> torch.device:
+    """Where a ROM would train."""
+    from romvae.training.given import accelerator_of
 
-    Arguments:
-        x: Normalised trajectories `(trajectory, time, field, *space)`.
-        c: Scaled parameters `(trajectory, parameter)`.
-        lengths: Times of each trajectory.
-        stride: Stored steps in a large step.
-    """
-
-    def __init__(self, x: Tensor, c: Tensor, lengths: Tensor, stride: int) -> None:
-        self.x, self.c, self.lengths, self.stride = x, c, lengths, stride
-
-    def batch(self, seed: int, step: int, two_steps: bool) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
-        """Start, parameters, lead, field at the lead, and for two steps the one a large step before it."""
-        rng = np.random.default_rng((seed, step))
-        before = self.stride if two_steps else 0
-        rows = rng.integers(len(self.x), size=BATCH)
-        room = self.lengths.numpy()[rows] - 1 - before
-        leads = np.minimum(rng.integers(1, self.stride + 1, size=BATCH), np.maximum(room, 1))
-        first = (rng.random(BATCH) * np.maximum(room - leads + 1, 1)).astype(int)
-        now, then = self.x[rows, first], self.x[rows, first + before + leads]
-        between = self.x[rows, first + before] if two_steps else None
-        return now, self.c[rows], torch.from_numpy(leads / self.stride).float(), then, between
-
-
-class _Training:
-    """A network, its optimiser, and the steps that it has taken."""
-
-    def __init__(self, sizes: Sizes, data: _Data, inside: Tensor | None, seed: int) -> None:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.network = FourierStep(sizes, inside)
-        self.sizes, self.data, self.seed, self.taken = sizes, data, seed, 0
-        self.optimiser = torch.optim.AdamW(self.network.parameters(), lr=sizes.learning_rate, weight_decay=1e-5)
-        self.total, self.since, self.seconds = 0, 0, 0.0
-
-    def affordable(self, seconds: float) -> int:
-        """Steps that fit into so many seconds, at the cost of those taken."""
-        return max(6, int(seconds / max(self.seconds / max(self.taken, 1), 1e-6)))
-
-    def schedule(self, steps: int) -> None:
-        """Lets the learning rate fall to zero within so many further steps."""
-        self.total, self.since = steps, self.taken
-
-    def weights(self) -> dict[str, Tensor]:
-        """A copy of the weights."""
-        return {name: value.clone() for name, value in tensors(self.network).items()}
-
-    def run(self, steps: int | None, seconds: float, two_steps: bool) -> None:
-        """Takes so many steps, or as many as fit into the seconds, at least two."""
-        began, first = time.process_time(), self.taken
-        self.network.train()
-        while self.taken - first < (steps or 10**9):
-            now, c, lead, then, between = self.data.batch(self.seed, self.taken, two_steps)
-            loss = torch.zeros(())
-            if between is not None:
-                now = self.network(now, c, torch.ones_like(lead))
-                loss = (now - between).square().mean()
-            loss = loss + (self.network(now, c, lead) - then).square().mean()
-            if not bool(loss.isfinite()):
-                break  # the weights of before are kept, if any were better
-            share = min(1.0, (self.taken - self.since) / self.total) if self.total else 0.0
-            for group in self.optimiser.param_groups:
-                group["lr"] = self.sizes.learning_rate * 0.5 * (1 + np.cos(np.pi * share))
-            self.optimiser.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-            self.optimiser.step()
-            self.taken += 1
-            if self.taken - first >= 2 and time.process_time() - began > seconds:
-                break
-        self.seconds += time.process_time() - began
+    return torch.device("cuda" if accelerator_of("auto") == "gpu" else "cpu")
