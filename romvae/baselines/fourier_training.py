@@ -97,12 +97,12 @@ class Training:
             longest = self.per_step(two_steps)
 
     def _step(self, two_steps: bool) -> bool:
-        batch = self.data.batch(self.seed, self.taken, two_steps)
-        now, c, lead, then, between = (each if each is None else each.to(self.device) for each in batch)
+        *batch, between = self.data.batch(self.seed, self.taken, two_steps)
+        now, c, lead, then = (each.to(self.device) for each in batch)
         loss = now.new_zeros(())
         if between is not None:
             now = self.network(now, c, torch.ones_like(lead))
-            loss = (now - between).square().mean()
+            loss = (now - between.to(self.device)).square().mean()
         loss = loss + (self.network(now, c, lead) - then).square().mean()
         if not bool(loss.isfinite()):
             return False
