@@ -64,8 +64,10 @@ def cost_at_equal_accuracy(
     Returns:
         JSON types. `speed_up` and `speed_up_batch` are those of `mean`; `rom.<kind>` has error, seconds per trajectory,
         `over_decoder` (a rollout's cost over that of decoding as many codes) and the run of the solver that it was
-        compared with; `solver.sweep` all runs that were tried; `pay_off` what came before the first rollout, and after
-        how many it is earned back. `unknown` says why there is no comparison with a solver.
+        compared with; `solver.sweep` all runs that were tried, and `solver.batched` whether the solver can compute many
+        trajectories at once (where it cannot, a batch of the ROM stands against runs one by one); `pay_off` what came
+        before the first rollout, and after how many it is earned back. `unknown` says why there is no comparison with a
+        solver.
     """
     note = progress or (lambda text: None)
     result: dict[str, Any] = {
@@ -92,6 +94,7 @@ def cost_at_equal_accuracy(
     found = sweep(work, errors, result["batch"], cap, lambda run: note(f"solver, error {run.error:.2g}"))
     result["solver"] = {
         "complete": found.complete,
+        "batched": work.solvers[0].batched,
         "reproduces_data_to": found.runs[0].error,
         "sweep": [run.to_dict() for run in found.runs],
     }

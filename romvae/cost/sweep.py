@@ -5,52 +5,25 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
-from romvae.cost.clock import process_seconds
-from romvae.cost.coarser import coarser_settings, longer_step
+from romvae.cost.clock import Clock
+from romvae.cost.coarser import Family, Knobs, longer_step, nearest
+from romvae.cost.runs import Run, measured, measured_in_batch
 from romvae.cost.workload import Workload
-from romvae.errors import NumericsError
 from romvae.solvers.base import Solver
 
-__all__ = ["Run", "Sweep", "cheapest", "sweep"]
+__all__ = ["SHARES", "Run", "Sweep", "cheapest", "sweep"]
 
 SHARES = (1 / 32, 1 / 16, 1 / 12, 1 / 8, 1 / 6, 1 / 4, 1 / 3, 1 / 2, 2 / 3, 5 / 6, 1.0)
 """Points per axis that are tried, as shares of the solver's own: from the cheapest to the most accurate."""
 _STEPS = 6  # doublings of the step that are tried
 _BATCH_SHARE = 0.3  # of the time cap that may go into timing batches
-
-
-@dataclass(frozen=True)
-class Run:
-    """One way to run the solver.
-
-    Arguments:
-        settings: What differs from the reference's own settings.
-        every: The solver is asked for every so many stored times, and a spline gives those in between.
-        linear: Whether its values were brought to the grid of the data linearly.
-        error: Relative L2 error against the held-out truth; infinite where the computation failed.
-        seconds: Process time per trajectory, one by one, delivered on the grid and at the times of the data.
-        seconds_batch: The same in one batch; equal where the solver has no way to compute many at once.
-        failed: Why it failed.
-    """
-
-    settings: Mapping[str, Any]
-    every: int
-    linear: bool
-    error: float
-    seconds: float
-    seconds_batch: float
-    failed: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON types; what is not finite is None."""
-        settings = {name: list(v) if isinstance(v, tuple) else v for name, v in self.settings.items()}
-        numbers = {name: getattr(self, name) for name in ("error", "seconds", "seconds_batch")}
-        finite = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
-        return {**vars(self), "settings": settings, **finite}
+_HALVINGS = 2  # of the gap between the last share that failed and the first that is accurate enough
+_CLEARLY = 1.25  # times the target: what a finer run misses by more, a coarser one will not reach
+_UNSTABLE = 1.0  # an error as large as the field itself may come from too long a step, which a coarser run may stand
+_DEARER = 2.0  # times the cheapest: a kind of settings that costs as much and still fails is given up
 
 
 @dataclass(frozen=True)
@@ -73,12 +46,17 @@ def sweep(
     batch: int = 64,
     cap: float = 60.0,
     tried: Callable[[Run], None] | None = None,
+    clock: Clock = time.process_time,
 ) -> Sweep:
     """Runs the solver coarser and with longer steps, from the coarsest up to what reaches the targets.
 
-    Errors fall with the resolution and with the step, so the search goes up from the coarsest grid: the first that is
-    accurate enough is made cheaper by doubling the step until it no longer is; the next finer grid is tried with the
-    longest of those steps and beyond, since it may stand a longer one; and there the search ends.
+    Errors fall with the resolution and with the step. All kinds of settings that a solver has (`Knobs.families`) are
+    followed side by side from the coarsest share of the points up, so that cheap runs come first. The first share of a
+    kind that is accurate enough is made cheaper by doubling the step until it no longer is; the next finer one has to
+    stand a longer step than that to be cheaper, and where it does not, this kind ends. Then the gap between the last
+    share that failed and the first that did not is halved twice, and the cheapest run is tried with half a doubling of
+    the step more. A run that cannot be cheaper than one that is accurate enough, or that is coarser than one that
+    clearly fails, is left out. Sizes that a solver refuses are replaced by the nearest that it accepts.
 
     Arguments:
         work: Trajectories, and the solver.
@@ -86,114 +64,202 @@ def sweep(
         batch: Size of the batch that is timed, where the solver can compute many at once.
         cap: Process seconds after which no other run is begun.
         tried: Called with every run.
+        clock: What all is timed by.
     """
-    search = _Search(work, batch, cap, tried or (lambda run: None))
+    search = _Search(work, batch, cap, tried or (lambda run: None), clock, min(targets, default=0.0))
     search.own()
     for target in sorted(set(targets), reverse=True):
         search.upwards(target)
-    return Sweep(tuple(search.runs), not search.over)
+    return Sweep(tuple(each.run for each in search.runs), not search.over)
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """A run, the settings that it has beside a longer step, their sizes, and how often the step was doubled."""
+
+    run: Run
+    base: Mapping[str, Any]
+    sizes: tuple[float, ...]
+    doublings: float
+
+    def is_within(self, sizes: tuple[float, ...]) -> bool:
+        """Whether it is nowhere finer."""
+        return all(own <= other for own, other in zip(self.sizes, sizes, strict=True))
+
+    def holds(self, sizes: tuple[float, ...]) -> bool:
+        """Whether it is nowhere coarser."""
+        return all(own >= other for own, other in zip(self.sizes, sizes, strict=True))
+
+
+@dataclass
+class _Chain:
+    """One kind of settings on its way up: what failed, what was first accurate enough, and the cheapest so far."""
+
+    family: Family
+    failed: float | None = None
+    first: float | None = None
+    best: Run | None = None
+    ended: bool = False
+
+    def takes(self, share: float, run: Run) -> None:
+        """Notes a run that is accurate enough; the kind ends with one that is no cheaper than those before."""
+        if self.best is not None and run.seconds >= self.best.seconds and run.seconds_batch >= self.best.seconds_batch:
+            self.ended = True
+            return
+        self.first = share if self.first is None else self.first
+        self.best = run if self.best is None or run.seconds < self.best.seconds else self.best
 
 
 class _Search:
     """The state of one sweep."""
 
-    def __init__(self, work: Workload, batch: int, cap: float, tried: Callable[[Run], None]) -> None:
-        self.work, self.batch, self.cap, self.tried = work, batch, cap, tried
-        self.target = float("inf")
-        self.begin = time.process_time()
-        self.runs: list[Run] = []
-        self.seen: set[str] = set()
+    def __init__(
+        self, work: Workload, batch: int, cap: float, tried: Callable[[Run], None], clock: Clock, strictest: float
+    ) -> None:
+        self.work, self.batch, self.cap, self.tried, self.clock = work, batch, cap, tried, clock
+        self.target, self.strictest = float("inf"), strictest
+        self.begin = clock()
+        self.runs: list[_Tried] = []
+        self.seen: dict[str, _Tried] = {}
+        maker, own = work.maker, work.solvers[0]
+        self.knobs = None if maker is None else Knobs.of(maker, own)
+        self.has_step = maker is not None and bool(longer_step(maker, own, 2.0))
 
     @property
     def over(self) -> bool:
         """Whether the time is used up."""
-        return time.process_time() - self.begin > self.cap
+        return self.clock() - self.begin > self.cap
+
+    @property
+    def best(self) -> _Tried | None:
+        """The cheapest run for one trajectory that reaches the target."""
+        return min((each for each in self.runs if self._good(each)), key=lambda each: each.run.seconds, default=None)
 
     def own(self) -> None:
         """The reference as it is, on one trajectory: that it repeats the data was paid for when they were made."""
-        self._try({}, 1, rows=[0])
+        self._try(self.work.solvers, {}, {}, 1, 0.0, rows=[0])
 
     def upwards(self, target: float) -> None:
-        """From the coarsest grid to the one after the first that reaches the target."""
+        """All kinds of settings from the coarsest share up, then between shares, then between doublings."""
         self.target = target
-        found_at: int | None = None
-        longest = 0
+        if self.knobs is None:
+            return
+        chains = [_Chain(family) for family in self.knobs.families]
+        around = (0.0, *SHARES, 2.0)
         for k, share in enumerate(SHARES):
-            if self.over or (found_at is not None and k > found_at + 1):
+            for chain in chains:
+                if not chain.ended and not self.over:
+                    self._climb(self.knobs, chain, share, (around[k], around[k + 2]))
+        for chain in chains:
+            self._between(self.knobs, chain)
+        best = self.best
+        if best is not None and self.has_step and (solvers := self.work.made(best.base)) is not None:
+            self._stepped(self.knobs, solvers, best.base, best.doublings + 0.5)
+
+    def _climb(self, knobs: Knobs, chain: _Chain, share: float, between: tuple[float, float]) -> None:
+        """The next share of a kind of settings; the kind ends where finer cannot be cheaper."""
+        found = nearest(knobs, chain.family, share, between, self.work.made)
+        if found is None:
+            return
+        last, best = self._longest(knobs, *found), self.best
+        if last is not None and self._good(last):
+            chain.takes(share, last.run)
+            return
+        dear = last is not None and best is not None and _DEARER * best.run.seconds < last.run.seconds < math.inf
+        chain.ended = dear or chain.first is not None
+        chain.failed = share if chain.first is None else chain.failed
+
+    def _between(self, knobs: Knobs, chain: _Chain) -> None:
+        """Shares between the last that failed and the first that did not, where the best can be found among them."""
+        low, high, best = chain.failed or 0.0, chain.first, self.best
+        if not 0 < low < (high or 0.0) or high is None or best is None or chain.best is None:
+            return
+        fall = (high / low) ** (self.work.grid.ndim + 2)  # of cost over the gap; the most has an explicit step
+        if chain.best.seconds > fall * best.run.seconds and chain.best.seconds_batch > fall * best.run.seconds_batch:
+            return
+        for _ in range(_HALVINGS):
+            share = math.sqrt(low * high)
+            found = None if self.over else nearest(knobs, chain.family, share, (low, high), self.work.made)
+            if found is None:
                 return
-            reached = self.at(share, longest)
-            if reached is not None:
-                longest = reached
-                found_at = k if found_at is None else found_at
+            last = self._longest(knobs, *found)
+            low, high = (low, share) if last is not None and self._good(last) else (share, high)
 
-    def at(self, share: float, doublings: int) -> int | None:
-        """The most doublings of the step at which this share of the points is accurate enough; None if at none."""
-        for settings in self._settings(share):
-            steps = doublings
-            while (run := self._stepped(settings, steps)) is not None and run.error > self.target and steps > 0:
-                steps -= 1
-            if run is None or run.error > self.target:
-                continue
-            while steps < _STEPS and (run := self._stepped(settings, steps + 1)) and run.error <= self.target:
-                steps += 1
-            return steps
-        return None
+    def _longest(self, knobs: Knobs, base: Mapping[str, Any], solvers: Sequence[Solver]) -> _Tried | None:
+        """The longest step that is accurate enough; else the last that is not, or None where it was left out.
 
-    def _settings(self, share: float) -> list[dict[str, Any]]:
-        maker = self.work.maker
-        if maker is None:
-            return []
-        return [{}] if share == 1 else list(coarser_settings(maker, self.work.solvers[0], share))
+        It begins with that of the cheapest run so far: a shorter one has to pay.
+        """
+        least, best = self._least_doublings(knobs.sizes(base)), self.best
+        steps = max(least, 0 if best is None else math.floor(best.doublings))
+        last = self._stepped(knobs, solvers, base, steps)
+        while last is not None and not self._good(last) and steps > least and self._shorter_pays(last.run):
+            steps -= 1
+            last = self._stepped(knobs, solvers, base, steps)
+        while last is not None and self._good(last) and steps < _STEPS:
+            longer = self._stepped(knobs, solvers, base, steps + 1)
+            if longer is None or not self._good(longer):
+                break
+            last, steps = longer, steps + 1
+        return last
 
-    def _stepped(self, settings: Mapping[str, Any], doublings: int) -> Run | None:
+    def _least_doublings(self, sizes: tuple[float, ...]) -> int:
+        """Doublings with which these sizes can be cheaper than coarser ones that are accurate enough already."""
+        good = [each for each in self.runs if self._good(each) and each.sizes != sizes and each.is_within(sizes)]
+        return max((math.floor(each.doublings) + 1 for each in good), default=0)
+
+    def _shorter_pays(self, failed: Run) -> bool:
+        """Whether the next shorter step could still be cheaper than the best; of an unstable run that is not known."""
+        best, factor = self.best, 2.0 if self.has_step else 1.0
+        return best is None or not failed.error < _UNSTABLE or factor * failed.seconds < best.run.seconds
+
+    def _hopeless(self, sizes: tuple[float, ...], doublings: float) -> bool:
+        """Whether a run that is nowhere coarser, with no longer step, fails clearly; the first is of one trajectory."""
+        failed = [each for each in self.runs[1:] if _CLEARLY * self.target < each.run.error < _UNSTABLE]
+        return any(each.doublings <= doublings and each.holds(sizes) for each in failed)
+
+    def _good(self, tried: _Tried) -> bool:
+        return tried.run.error <= self.target
+
+    def _stepped(
+        self, knobs: Knobs, solvers: Sequence[Solver], base: Mapping[str, Any], doublings: float
+    ) -> _Tried | None:
         """The run with the step doubled so often; where the solver sets its own, fewer times are asked for instead."""
         maker, own, times = self.work.maker, self.work.solvers[0], self.work.times
-        if maker is None or self.over:
+        if maker is None or self.over or self._hopeless(knobs.sizes(base), doublings):
             return None
         longer = longer_step(maker, own, 2.0**doublings) if doublings else {}
         stored = float((times[1:] - times[:-1]).min())
         step = longer.get("step")
-        every = 1 if doublings == 0 else max(1, int(step / stored * (1 + 1e-9))) if step else 2**doublings
-        return self._try({**settings, **longer}, min(every, max(1, (times.size - 1) // 3)))
+        every = 1 if doublings == 0 else max(1, int(step / stored * (1 + 1e-9))) if step else int(2**doublings)
+        settings = {**base, **longer}
+        made = self.work.made(settings) if longer else solvers
+        return None if made is None else self._try(made, settings, base, min(every, self._most_apart), doublings)
 
-    def _try(self, settings: Mapping[str, Any], every: int, rows: list[int] | None = None) -> Run | None:
+    @property
+    def _most_apart(self) -> int:
+        """Stored times that a spline may leave out."""
+        return max(1, (self.work.times.size - 1) // 3)
+
+    def _try(
+        self,
+        solvers: Sequence[Solver],
+        settings: Mapping[str, Any],
+        base: Mapping[str, Any],
+        every: int,
+        doublings: float,
+        rows: Sequence[int] = (),
+    ) -> _Tried:
         key = repr((sorted(settings.items(), key=str), every))
         if key in self.seen:
-            return next((run for run in self.runs if _key(run) == key), None)
-        solvers = self.work.made(settings)
-        if solvers is None:
-            return None
-        self.seen.add(key)
-        run = self._measured(solvers, settings, every, rows or list(range(self.work.trajectories)))
-        self.runs.append(run)
+            return self.seen[key]
+        which, targets = rows or range(self.work.trajectories), (self.target, self.strictest)
+        run = measured(self.work, solvers, settings, every, which, targets, self.clock)
+        if solvers[0].batched and run.error <= self.target and not self.over:
+            at_most = max(1, int(_BATCH_SHARE * self.cap / max(run.seconds, 1e-6)))
+            run = measured_in_batch(self.work, solvers, run, min(self.batch, at_most), self.clock)
+        tried = _Tried(run, dict(base), () if self.knobs is None else self.knobs.sizes(base), doublings)
+        self.seen[key] = tried
+        self.runs.append(tried)
         self.tried(run)
-        return run
-
-    def _measured(self, solvers: list[Solver], settings: Mapping[str, Any], every: int, rows: list[int]) -> Run:
-        work, infinite = self.work, float("inf")
-        other_grid = solvers[0].grid != work.grid
-        best = Run(settings, every, False, infinite, infinite, infinite)
-        try:
-            for linear in (False, True) if other_grid else (False,):
-                seconds, u = process_seconds(partial(work.delivered, solvers, rows, every, linear, False))
-                error = work.error(u, rows)
-                if error < best.error:
-                    best = Run(settings, every, linear, error, seconds / len(rows), seconds / len(rows))
-        except NumericsError as failure:
-            return replace(best, failed=str(failure)) if best.error == infinite else best
-        if solvers[0].batched and best.error <= self.target and not self.over:
-            many = [i % work.trajectories for i in range(self._batch_size(best.seconds))]
-            try:
-                taken, _ = process_seconds(lambda: work.delivered(solvers, many, every, best.linear, True))
-            except NumericsError:
-                return best
-            best = replace(best, seconds_batch=min(best.seconds, taken / len(many)))
-        return best
-
-    def _batch_size(self, seconds: float) -> int:
-        """Not more than a share of the time cap would take one by one."""
-        return max(1, min(self.batch, int(_BATCH_SHARE * self.cap / max(seconds, 1e-6))))
-
-
-def _key(run: Run) -> str:
-    return repr((sorted(run.settings.items(), key=str), run.every))
+        return tried

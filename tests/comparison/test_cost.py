@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,11 +12,11 @@ import xarray as xr
 from romvae.boundary import Boundary
 from romvae.comparison.measure import timed
 from romvae.cost import Run, Workload, cheapest, regrid, sweep
-from romvae.cost.coarser import buildable, coarser_settings, longer_step, maker_of
+from romvae.cost.coarser import Knobs, longer_step, maker_of
 from romvae.cost.sweep import Sweep
 from romvae.grid import Axis, Grid
 from romvae.schema import Schema
-from romvae.solvers import CASES, Burgers1d, FunctionSolver, Heat, ShallowWater2d, get_case
+from romvae.solvers import Burgers1d, FunctionSolver, Heat, ShallowWater2d, get_case
 
 from .small_case import SMALL
 
@@ -67,16 +68,6 @@ def test_several_axes_are_brought_over_one_after_the_other():
     np.testing.assert_allclose(regrid(u, Grid((_walls(9), _periodic(12))), fine), expected, atol=1e-13)
 
 
-@pytest.mark.parametrize("name", list(CASES))
-def test_every_case_can_be_made_coarser(name):
-    """No solver may keep its cost out of the comparison: each has settings with half the points that it accepts."""
-    case = get_case(name)
-    middle = {r.name: r.at(0.5) for r in case.ranges if not r.of_initial}
-    own = case.solver(**middle)
-    made = [buildable(case.solver, middle, settings) for settings in coarser_settings(case.solver, own, 0.5)]
-    assert any(solver is not None for solver in made)
-
-
 def test_a_step_is_lengthened_and_a_tolerance_loosened():
     make = partial(Burgers1d, step=1e-3)
     assert longer_step(make, make(), 4.0) == {"step": 4e-3}
@@ -93,11 +84,24 @@ def test_a_solver_is_made_again_from_its_own_attributes():
     assert maker_of(FunctionSolver(lambda u0, p, t: np.repeat(u0[None], len(t), 0), ["u"], Grid((_walls(8),)))) is None
 
 
-def test_an_internal_grid_of_several_cells_per_point_is_given_up_first():
-    own = ShallowWater2d(points=16, refinement=3)
-    first, second = coarser_settings(ShallowWater2d, own, 1 / 3), coarser_settings(ShallowWater2d, own, 1 / 6)
-    assert list(first) == [{"refinement": 1}]
-    assert list(second) == [{"refinement": 1}, {"refinement": 1, "points": 8}]
+def test_a_solver_that_is_no_case_has_the_same_settings():
+    own = Burgers1d(viscosity=0.03, points=48, resolution=96, step=1e-2)
+    make = maker_of(own)
+    assert make is not None
+    assert Knobs.of(make, own) == Knobs.of(Burgers1d, own)
+    assert {"resolution": 48} in [family(1 / 2) for family in Knobs.of(make, own).families]
+    assert longer_step(make, own, 2.0) == {"step": 2e-2}
+
+
+def test_internal_cells_and_stored_points_are_given_up_in_all_ways_that_leave_as_many_internal_cells():
+    own = ShallowWater2d(points=32, refinement=3)
+
+    def ways(share: float) -> list[dict[str, Any]]:
+        return [way for each in Knobs.of(ShallowWater2d, own).families if (way := each(share)) is not None]
+
+    assert ways(1 / 2) == [{"points": 16}, {"refinement": 2, "points": 24}, {"refinement": 1}]
+    assert ways(1 / 6) == [{"points": 8}, {"refinement": 2, "points": 8}, {"refinement": 1, "points": 16}]
+    assert ways(1.0) == [{}, {}, {"refinement": 2}, {"refinement": 1}]
 
 
 @pytest.fixture(scope="module")
