@@ -16,7 +16,9 @@ def skill(metrics: Mapping[str, Any]) -> str:
     own = metrics.get("model", {}).get("name", "rom")  # a baseline stands there under its name
     rows = [(own, rom), *metrics.get("baselines", {}).items()]
     lines = ["relative L2 error on held-out trajectories"]
-    lines += [f"  {name:<20} {_percent(row.get('relative_l2'))}" for name, row in rows]
+    lines += [
+        f"  {name:<20} {'diverged' if row.get('diverged') else _percent(row.get('relative_l2'))}" for name, row in rows
+    ]
     coverage, error = rom.get("coverage_90"), rom.get("coverage_90_se")
     if coverage is not None:
         margin = f" (standard error over trajectories {_percent(error).strip()})" if error is not None else ""

@@ -18,12 +18,13 @@ from romvae.comparison.significance import CONFIDENCE, confidence_intervals
 from romvae.comparison.structure import powers, spectra_at, spectrum_times
 from romvae.comparison.sums import Sums, error_sums, joined
 from romvae.comparison.tally import Means
+from romvae.errors import NumericsError
 from romvae.schema import TIME, TRAJECTORY
 
 if TYPE_CHECKING:
     from romvae.baselines.model import Model
 
-__all__ = ["Contender", "contend"]
+__all__ = ["Contender", "Diverged", "contend"]
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,31 @@ class Contender:
     wall_seconds: float
 
 
-def contend(baseline: Baseline, train: xr.Dataset, test: xr.Dataset, rom: Model, seed: int) -> Contender:
+@dataclass(frozen=True)
+class Diverged:
+    """A baseline whose forecast broke down: it has no error on all trajectories, and any on fewer would flatter it.
+
+    Arguments:
+        reason: In words.
+        fit_seconds: Process seconds of the fit.
+        wall_seconds: Of the fit, and of the rollouts up to there.
+    """
+
+    reason: str
+    fit_seconds: float
+    wall_seconds: float
+
+    @property
+    def scores(self) -> dict[str, Any]:
+        """For `metrics.json`: no error, and why."""
+        return {"relative_l2": None, "diverged": self.reason, "fit_seconds": self.fit_seconds}
+
+
+def contend(baseline: Baseline, train: xr.Dataset, test: xr.Dataset, rom: Model, seed: int) -> Contender | Diverged:
     """Fits a baseline and scores its forecasts of the test trajectories, some of them at a time.
+
+    A forecast that fails with a `NumericsError`, or that is not finite inside the domain, ends that: the baseline is
+    listed as diverged.
 
     Arguments:
         baseline: Not fitted yet.
@@ -63,13 +87,21 @@ def contend(baseline: Baseline, train: xr.Dataset, test: xr.Dataset, rom: Model,
     for rows in portions(test, names):
         some = test.isel({TRAJECTORY: rows})
         since, begin = time.perf_counter(), time.process_time()
-        guess = fitted.rollout(some.isel({TIME: 0}), some[TIME].values)
+        try:
+            guess = fitted.rollout(some.isel({TIME: 0}), some[TIME].values)
+        except NumericsError as error:
+            return Diverged(str(error), fit_seconds, wall + time.perf_counter() - since)
         seconds, wall = seconds + time.process_time() - begin, wall + time.perf_counter() - since
         guess = guess[names].assign_coords({TIME: some[TIME]})
         truth, guess = (each.isel({TIME: slice(1, None)}) for each in (some[names].load(), guess))
+        part = error_sums(*(score.in_domain(each, rom.mask) for each in (truth, guess)))
+        broken = ~np.isfinite(part["wrong"]).all((0, 1))
+        if broken.any():
+            when = f"{float(truth[TIME].values[broken.argmax()]):.4g}"
+            return Diverged(f"{baseline.name}: a forecast is not finite at time {when}.", fit_seconds, wall)
         kept = guess.isel({TIME: spectrum_times(guess.sizes[TIME])})
         power.add(powers(rom, kept, "baseline"), some.sizes[TRAJECTORY])
-        parts.append(error_sums(*(score.in_domain(each, rom.mask) for each in (truth, guess))))
+        parts.append(part)
     sums = joined(parts)
     scores = {
         **error_scores(sums),

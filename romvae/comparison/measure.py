@@ -15,7 +15,7 @@ from romvae import metrics as score
 from romvae.baselines import Baseline
 from romvae.comparison.bands import quantity_scores
 from romvae.comparison.card import data_card, data_fingerprint, doubtful_digits, examples
-from romvae.comparison.contenders import Contender, contend
+from romvae.comparison.contenders import Contender, Diverged, contend
 from romvae.comparison.passing import Forecasts
 from romvae.comparison.result import Comparison
 from romvae.comparison.significance import CONFIDENCE, best_of, confidence_intervals, paired_difference
@@ -62,7 +62,8 @@ def compare(
     All scores leave out the initial time: it is input, not forecast. Relative errors of several fields are combined
     by their root mean square, coverages by their mean. Scores have 95 % confidence intervals over trajectories
     (`intervals`), the difference to the best baseline has a paired test (`significance`), and `cost` compares ROM and
-    solver at equal accuracy.
+    solver at equal accuracy. A baseline whose forecast of the test trajectories diverges has no error: `relative_l2` is
+    None, `diverged` says why, and the others are compared without it.
 
     Trajectories are forecast, scored and let go some at a time, so that memory holds a block of them however many there
     are; numbers do not depend on the block. What ranks points (`ause`, `spearman_points`, the sparsification curve) is
@@ -213,12 +214,16 @@ class _Measurement:
         if left_out:
             result["baselines_left_out"] = left_out
         found: dict[str, Contender] = {}
+        diverged: list[str] = []
         for k, baseline in enumerate(chosen):
             self.report("baselines", k, len(chosen), baseline.name)
             each = contend(baseline, train, self.test, self.rom, self.seed)
-            found[baseline.name] = each
             result["baselines"][baseline.name] = each.scores
             result["seconds"][f"baseline_{baseline.name}"] = each.wall_seconds
+            if isinstance(each, Diverged):
+                diverged.append(baseline.name)
+                continue
+            found[baseline.name] = each
             series[f"baseline_{baseline.name}_relative_l2"] = (TIME, each.curve)
             series = series.merge(_band(f"baseline_{baseline.name}_relative_l2_ci", each.sums, series))
             series = series.assign(_kept(f"baseline_{baseline.name}", each.sums, self.names).data_vars)
@@ -226,7 +231,10 @@ class _Measurement:
         best = best_of({name: each.scores["relative_l2"] for name, each in found.items()})
         if best is not None:
             words = (called(self.rom), f"the best baseline, {best},")
-            result["significance"] = {"best": best, **paired_difference(sums, found[best].sums, words, self.seed)}
+            tested = paired_difference(sums, found[best].sums, words, self.seed)
+            if diverged:
+                tested["words"] += f" Not tested, because forecasts diverged: {', '.join(diverged)}."
+            result["significance"] = {"best": best, **tested}
             series = series.merge(found[best].spectra)
             series.attrs["best_baseline"] = best
         return series

@@ -131,7 +131,7 @@ def _best_baseline(comparisons: Mapping[str, Comparison]) -> dict[str, Any] | No
         (float(scores["relative_l2"]), baseline)
         for each in comparisons.values()
         for baseline, scores in each.metrics.get("baselines", {}).items()
-        if np.isfinite(scores["relative_l2"])
+        if scores["relative_l2"] is not None and np.isfinite(scores["relative_l2"])
     ]
     return None if not found else {"name": min(found)[1], "relative_l2": min(found)[0]}
 

@@ -136,6 +136,9 @@ def tried_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
 def left_out_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Which baselines and which measurements are missing, each with its reason."""
     rows = [(baseline_title(str(n)), str(why)) for n, why in lookup(metrics, "baselines_left_out").items()]
+    for name, scores in lookup(metrics, "baselines").items():
+        if isinstance(scores, Mapping) and scores.get("diverged"):
+            rows.append((f"{baseline_title(str(name))}, its errors", str(scores["diverged"])))
     return rows + [(str(n), str(why)) for n, why in lookup(lookup(metrics, "model"), "not_measured").items()]
 
 

@@ -75,6 +75,9 @@ def cost_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
             ("solver as the data were made with", f"{seconds_text(number(runs[0], 'seconds'))} per trajectory")
         )
         lines.append(("settings of the solver that were tried", str(len(runs))))
+    batched = lookup(cost, "solver").get("batched")
+    if batched is not None:
+        lines.append(("the solver in a batch", "all at once" if batched else "one by one: it has no batched mode"))
     paid = lookup(cost, "pay_off")
     if math.isfinite(number(paid, "training_seconds")):
         text = f"{seconds_text(number(paid, 'training_seconds'))} of training"

@@ -25,7 +25,7 @@ from romvae.report.reading import lookup, number, percent
 from romvae.report.speed import slower
 from romvae.report.tables import data_card, interval_rows, rows, scores, tiles
 from romvae.report.trust import trust_table
-from romvae.report.verdict import best_baseline, verdict
+from romvae.report.verdict import loses, verdict
 
 __all__ = ["Compared", "render", "write_metrics", "write_report"]
 
@@ -94,7 +94,8 @@ def write_metrics(comparison: Measured, out: Path, *, overwrite: bool = False) -
             `coverage_90` with `coverage_90_se`,
             its standard error over trajectories; `coverage_90_fifths` and `coverage_90_fifths_se` over the
             horizon),
-            `baselines.<name>` (`relative_l2`, `worst_relative_l2`, `worst_nrmse`, `vrmse`, `intervals`),
+            `baselines.<name>` (`relative_l2`, `worst_relative_l2`, `worst_nrmse`, `vrmse`, `intervals`; of one whose
+            forecast diverged `relative_l2` is null and `diverged` says why),
             `baselines_left_out` (reason by name), `model` (which baseline stands in the ROM's place and what
             is `not_measured` of it), `ranking` (the models that `--model auto` tried),
             `significance` (of the difference to the best baseline), `cost` (see
@@ -126,7 +127,7 @@ def render(comparison: Compared) -> str:
     fields = field_names(comparison.examples)
     latent = getattr(comparison, "latent", None)  # comparisons of earlier versions have none
     drawn = ["kl_per_dimension"] if latent is not None and "kl" in latent else []
-    best, error = best_baseline(metrics), number(metrics, "rom", "relative_l2")
+    error = number(metrics, "rom", "relative_l2")
     return (
         jinja()
         .from_string(template)
@@ -140,7 +141,7 @@ def render(comparison: Compared) -> str:
             is_baseline=is_baseline(metrics),
             case=str(info.get("case") or ""),
             verdict=[str(each) for each in info.get("verdict") or verdict(metrics)],
-            loses=not math.isfinite(error) or (best is not None and error > best[1]) or slower(metrics),
+            loses=not math.isfinite(error) or loses(metrics) or slower(metrics),
             tiles=tiles(metrics),
             scores=scores(metrics),
             confidence=percent(

@@ -38,7 +38,12 @@ def costs(metrics: Mapping[str, Any]) -> list[str]:
             f"No run of the solver that was tried comes as close to these data as {subject(metrics)} (as it is, it "
             f"is {found} off): nothing can be said about a speed-up."
         ]
-    sentences = [_headline(rom, metrics), _with_uncertainty(lookup(lookup(cost, "rom"), "ensemble")), _pays_off(cost)]
+    sentences = [
+        _headline(rom, metrics),
+        _one_by_one(cost),
+        _with_uncertainty(lookup(lookup(cost, "rom"), "ensemble")),
+        _pays_off(cost),
+    ]
     if not lookup(cost, "solver").get("complete", True):
         sentences.append(
             "The search for a cheaper run of the solver was ended by its time cap: the solver may be cheaper than that."
@@ -86,6 +91,13 @@ def _headline(rom: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
         f"{who} is slower than the solver at equal accuracy {slow} ({ratio(1 / down)}), and faster {fast} "
         f"({ratio(up)}), against {against}."
     )
+
+
+def _one_by_one(cost: Mapping[str, Any]) -> str:
+    """That a batch of the model stands against single runs, where the solver can compute no more at once."""
+    if lookup(cost, "solver").get("batched") is not False:
+        return ""
+    return "The solver has no batched mode: batches are compared with its runs one by one."
 
 
 def _with_uncertainty(rom: Mapping[str, Any]) -> str:

@@ -114,7 +114,9 @@ def scores(metrics: Mapping[str, Any]) -> list[Score]:
         Score(
             name,
             row == 0,
-            tuple(_score(column, value) for column, value in zip(_COLUMNS, table[row], strict=True)),
+            ("diverged", *["–"] * (len(_COLUMNS) - 1))
+            if line.get("diverged")
+            else tuple(_score(column, value) for column, value in zip(_COLUMNS, table[row], strict=True)),
             tuple(bool(each) for each in best[row]),
             tuple(_spread(line, column) for column in _COLUMNS),
         )

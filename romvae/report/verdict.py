@@ -8,15 +8,12 @@ from typing import Any, Final
 
 from romvae.plot.style import plain, units_text
 from romvae.report.chosen import choice, closed_form, in_words, is_baseline, possessive, subject
+from romvae.report.coverage import coverage_in_words
 from romvae.report.reading import interval_text, lookup, number, percent, ratio, rounded_up, seconds_text
 from romvae.report.speed import costs, slower
 from romvae.report.trust import trust_sentence
 
-__all__ = ["best_baseline", "verdict"]
-
-_NOMINAL: Final = 0.9
-# Coverage further than this from what was meant is worth a warning, however small its standard error.
-_TOLERANCE: Final = 0.04
+__all__ = ["best_baseline", "loses", "verdict"]
 
 # Relative errors above this can be seen at a glance.
 _LARGE: Final = 0.2
@@ -29,26 +26,32 @@ _SURE: Final = 0.05
 def verdict(metrics: Mapping[str, Any]) -> list[str]:
     """Sentences that a newcomer can act on, the most important first.
 
-    A ROM that loses to a baseline says so in the first sentence and recommends the baseline; the second says why this
-    model was chosen, where there was a choice. What was not measured gets no sentence.
+    A ROM that loses to a baseline says so in the first sentence and recommends the baseline; one that is slower than
+    the solver at equal accuracy says so in the second, whatever else there is to say. Then comes why this model was
+    chosen, where there was a choice. What was not measured gets no sentence.
 
     Arguments:
         metrics: As in `metrics.json`: `rom.relative_l2`, `rom.worst_nrmse`,
             `rom.compression_relative_l2`, `rom.coverage_90`, `rom.coverage_90_se`, `rom.coverage_90_fifths`,
-            `rom.trust`, `kept` (what was decided against closed forms, see `romvae.report.chosen`),
+            `rom.coverage_90_fifths_se`, `rom.trust`,
+            `kept` (what was decided against closed forms, see `romvae.report.chosen`),
             `baselines.<name>.relative_l2`, `model` and `ranking` (see `romvae.report.chosen`), `seconds.rollout` and
             `seconds.solver` (both per trajectory), and in `data`: `parameters` (name to `low`, `high`, `units`),
             `horizon`, `time_units`, `split` (part to number of trajectories).
     """
-    against = _against(metrics)
-    wrong: tuple[str, ...] = (_wrong(metrics), _resolvable(metrics), _rough(metrics), _compression(metrics))
+    against, bad = _against(metrics), loses(metrics)
+    wrong = (_wrong(metrics), _resolvable(metrics), _rough(metrics), _compression(metrics))
     cost = costs(metrics) or [_fast(metrics)]
-    if slower(metrics):  # belongs into the first lines
-        wrong, cost = (wrong[0], cost[0], *wrong[1:]), cost[1:]
-    first = (against, *wrong) if _loses(metrics) else (*wrong, against)
-    sentences = (first[0], choice(metrics), closed_form(metrics), *first[1:], _sure(metrics))
-    sentences += (trust_sentence(metrics), *cost, _not_for(metrics))
-    return [sentence for sentence in sentences if sentence]
+    slow = cost[:1] if slower(metrics) else []  # belongs into the first lines
+    why = (choice(metrics), closed_form(metrics))
+    if bad:
+        first = [against, *slow, *why, *wrong]
+    elif _tied(metrics):
+        first = [wrong[0], *slow, against, *why, *wrong[1:]]
+    else:
+        first = [wrong[0], *slow, *why, *wrong[1:], against]
+    rest = (_diverged(metrics), _sure(metrics), trust_sentence(metrics), *cost[len(slow) :], _not_for(metrics))
+    return [sentence for sentence in (*first, *rest) if sentence]
 
 
 def best_baseline(metrics: Mapping[str, Any]) -> tuple[str, float] | None:
@@ -61,9 +64,15 @@ def best_baseline(metrics: Mapping[str, Any]) -> tuple[str, float] | None:
     return name, finite[name]
 
 
-def _loses(metrics: Mapping[str, Any]) -> bool:
+def loses(metrics: Mapping[str, Any]) -> bool:
+    """Whether the best baseline has a smaller error, by more than chance where that was tested."""
     best, rom = best_baseline(metrics), number(metrics, "rom", "relative_l2")
-    return best is not None and not rom <= best[1]
+    return best is not None and not rom <= best[1] and not _tied(metrics)
+
+
+def _tied(metrics: Mapping[str, Any]) -> bool:
+    """Whether chance explains the difference to the best baseline."""
+    return math.isfinite(number(metrics, "rom", "relative_l2")) and number(metrics, "significance", "p_value") >= _SURE
 
 
 def _against(metrics: Mapping[str, Any]) -> str:
@@ -74,6 +83,11 @@ def _against(metrics: Mapping[str, Any]) -> str:
     who, whose = subject(metrics, first=True), possessive(metrics)
     if not math.isfinite(rom):
         return f"{who} loses here, use {name} instead: its error is {percent(error)}, {whose} is not finite."
+    if _tied(metrics):
+        return (
+            f"{who} and {name}, the best simple method tried, cannot be told apart: they are {percent(rom)} and "
+            f"{percent(error)} off{_chance(metrics)}. Consider the simpler method."
+        )
     if rom > error:
         factor = rom / error if error > 0 else math.inf
         return (
@@ -114,7 +128,7 @@ def _rough(metrics: Mapping[str, Any]) -> str:
 
 
 def _chance(metrics: Mapping[str, Any]) -> str:
-    """Whether chance explains the difference to the best baseline: on how many trajectories, and the p-value."""
+    """On how many trajectories the better one is better, and the p-value of the difference."""
     test = lookup(metrics, "significance")
     p, better, count = (number(test, name) for name in ("p_value", "better_on", "trajectories"))
     if not math.isfinite(p):
@@ -123,7 +137,16 @@ def _chance(metrics: Mapping[str, Any]) -> str:
     chance = "p < 0.001" if p < 1e-3 else f"p = {p:.2g}"
     if p < _SURE:
         return f", on {wins:.0f} of {count:.0f} trajectories, which is more than chance ({chance})"
-    return f", but on {wins:.0f} of {count:.0f} trajectories only, which may be chance ({chance})"
+    return f", and the one with the smaller error has it on {wins:.0f} of {count:.0f} trajectories ({chance})"
+
+
+def _diverged(metrics: Mapping[str, Any]) -> str:
+    """Which baselines have no error, because their forecasts of the held-out trajectories broke down."""
+    baselines = lookup(metrics, "baselines")
+    names = [in_words(name) for name in baselines if lookup(baselines, name).get("diverged")]
+    if not names:
+        return ""
+    return f"Forecasts of the held-out trajectories diverged, so that there is no error to compare: {', '.join(names)}."
 
 
 def _resolvable(metrics: Mapping[str, Any]) -> str:
@@ -155,13 +178,7 @@ def _sure(metrics: Mapping[str, Any]) -> str:
     over_time = ""
     if fifths and all(math.isfinite(each) for each in fifths):
         over_time = f" (from {100 * min(fifths):.0f} to {100 * max(fifths):.0f} % in the fifths of the horizon)"
-    if coverage < _NOMINAL - _TOLERANCE:
-        meaning = f"they are too narrow, so treat {subject(metrics)} as overconfident"
-    elif coverage > _NOMINAL + _TOLERANCE:
-        meaning = f"they are too wide, so {subject(metrics)} knows more than it claims"
-    else:
-        meaning = "they can be taken at their word"
-    return f"Its 90 % intervals hold the truth {found} of the time{over_time}: {meaning}."
+    return f"Its 90 % intervals hold the truth {found} of the time{over_time}: {coverage_in_words(metrics)}."
 
 
 def _fast(metrics: Mapping[str, Any]) -> str:

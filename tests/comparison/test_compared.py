@@ -8,9 +8,11 @@ from copy import deepcopy
 import numpy as np
 import pytest
 
+from romvae.baselines import Climatology, Persistence
 from romvae.comparison import Comparison, compare, rank
-from romvae.errors import DataError
+from romvae.errors import DataError, NumericsError
 from romvae.report import verdict
+from romvae.report.page import render
 
 from .small_case import SMALL
 
@@ -39,6 +41,7 @@ def test_the_cost_at_equal_accuracy_is_a_ratio_of_what_was_measured(compared):
             assert rom[f"speed_up{suffix}"] == pytest.approx(run[f"seconds{suffix}"] / rom[f"seconds{suffix}"])
         assert rom["over_decoder"] == pytest.approx(rom["seconds_batch"] / rom["decoder_seconds_batch"])
     assert cost["solver"]["reproduces_data_to"] < 1e-6
+    assert cost["solver"]["batched"] is True
     assert cost["pay_off"]["training_seconds"] == 1.0 * cost["threads"]
     assert compared.metrics["seconds"]["solver"] == cost["solver"]["sweep"][0]["seconds"]
 
@@ -50,6 +53,52 @@ def test_a_rom_that_loses_in_error_or_time_is_told_so_in_the_first_lines(compare
     first = " ".join(verdict(metrics)[:3])
     assert "loses here" in first  # it has learned nothing
     assert ("slower than the solver at equal accuracy" in first) == (min(alone, batch) < 1)
+
+
+class Breaking(Persistence):
+    """Persistence that breaks down on one trajectory, the fourth of those that it is given."""
+
+    def __init__(self, name: str, value: float | None) -> None:
+        super().__init__()
+        self.name, self.value = name, value  # type: ignore[misc]
+
+    def rollout(self, start, times):
+        if self.value is None:
+            raise NumericsError(f"{self.name}: the forecast of trajectory 3 diverged before time 0.2.")
+        found = super().rollout(start, times).copy(deep=True)
+        found["u"][{"trajectory": 3, "time": slice(4, None)}] = self.value
+        return found
+
+
+def test_a_baseline_that_diverges_is_listed_as_such_and_the_others_are_compared(rom, parts, tmp_path):
+    baselines = [
+        Breaking("raises", None),
+        Climatology(),
+        Breaking("gives_nan", np.nan),
+        Breaking("overflows", 1e200),
+    ]
+    found = compare(rom, parts.test, train=parts.train, baselines=baselines, members=8, cost_cap=0.0)
+    each = found.metrics["baselines"]
+    assert list(each) == ["raises", "climatology", "gives_nan", "overflows"]
+    broken = ("raises", "gives_nan", "overflows")
+    assert all(each[name]["relative_l2"] is None for name in broken)
+    assert each["raises"]["diverged"] == "raises: the forecast of trajectory 3 diverged before time 0.2."
+    assert each["gives_nan"]["diverged"] == "gives_nan: a forecast is not finite at time 0.2."
+    assert "diverged" not in each["climatology"]
+    test = found.metrics["significance"]
+    assert test["best"] == "climatology"
+    assert test["words"].endswith("Not tested, because forecasts diverged: raises, gives_nan, overflows.")
+    assert "diverged, so that there is no error to compare: raises, gives nan" in " ".join(verdict(found.metrics))
+    found.save(tmp_path / "c")
+    again = Comparison.load(tmp_path / "c")
+    assert rank({"a": found, "b": again}).metrics["baseline"]["name"] == "climatology"
+    assert "raises: the forecast of trajectory 3 diverged before time 0.2." in render(again)
+
+
+def test_where_all_baselines_diverge_nothing_is_tested(rom, parts):
+    found = compare(rom, parts.test, train=parts.train, baselines=[Breaking("raises", None)], members=8, cost_cap=0.0)
+    assert "significance" not in found.metrics
+    assert "diverged" in " ".join(verdict(found.metrics))
 
 
 def test_without_a_solver_the_report_says_what_it_cannot_know(rom, parts):

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import copy
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from romvae.commands.text import skill
 from romvae.report import verdict
 from romvae.report.cost import cost_charts, cost_rows
+from romvae.report.page import render
 from romvae.report.ranking import ranking_verdict, render_ranking
+from romvae.report.reading import percent
 from romvae.report.speed import costs, run_text, slower
 from romvae.report.tables import interval_rows, scores, tiles
 from romvae.report.trust import trust_sentence, trust_table
+from romvae.report.verdict import loses
 
 from .conftest import EVIL
 from .fake import fake_comparison, fake_ranking
@@ -36,10 +41,96 @@ def test_the_verdict_gives_interval_p_value_and_equal_accuracy() -> None:
     assert "Training took 3 min 0 s and the simulations for it 54 s, which is earned back after about 8400" in text
 
 
-def test_a_difference_that_may_be_chance_is_called_so() -> None:
+@pytest.mark.parametrize(("own", "best"), [(0.05, 0.049), (0.049, 0.05)])
+def test_where_chance_explains_the_difference_nobody_wins_or_loses(own: float, best: float) -> None:
     metrics = _metrics()
-    metrics["significance"] |= {"p_value": 0.21, "better_on": 18}
-    assert "but on 18 of 32 trajectories only, which may be chance (p = 0.21)" in " ".join(verdict(metrics))
+    metrics["rom"]["relative_l2"] = own
+    metrics["baselines"] = {"pod_linear": {"relative_l2": best}}
+    metrics["significance"] |= {"p_value": 0.6, "difference": best - own, "better_on": 18 if own < best else 14}
+    sentences = verdict(metrics)
+    assert sentences[1] == (
+        f"The ROM and POD with linear dynamics, the best simple method tried, cannot be told apart: they are "
+        f"{percent(own)} and {percent(best)} off, and the one with the smaller error has it on 18 of 32 trajectories "
+        "(p = 0.6). Consider the simpler method."
+    )
+    assert "loses" not in " ".join(sentences)
+    assert "smaller than" not in " ".join(sentences)
+    assert not loses(metrics)
+
+
+@pytest.mark.parametrize("baseline", [None, "dmd"])
+@pytest.mark.parametrize("bad", [False, True])
+def test_losing_and_being_slow_are_in_the_first_sentences_after_a_choice_among_models_too(bad, baseline) -> None:
+    """The command line prints the first three of the list; here even those of the text."""
+    metrics = _metrics(loses=bad)
+    metrics["cost"]["rom"]["mean"] |= {"speed_up": 0.2, "speed_up_batch": 0.5}
+    entries = [{"name": "vae", "relative_l2": 0.03}, {"name": "dmd", "relative_l2": 0.04}]
+    metrics |= {"ranking": {"entries": entries, "trajectories": 9}, "model": {"name": baseline}}
+    metrics["kept"] = {
+        "compression": {"kept": "pod", "error": 0.08, "pod_error": 0.03, "pod_forecast": 0.1, "forecast": 0.2},
+        "dynamics": {"kept": "linear", "scores": {"gru": {"crps": 0.2}, "linear": {"crps": 0.1}}},
+    }
+    metrics["rom"] |= {"not_resolvable": True, "reference_error": 0.05}
+    first = re.split(r"(?<=[.]) (?=[A-Z])", " ".join(verdict(metrics)))[:3]
+    assert any("is slower than the solver at equal accuracy" in each for each in first)
+    assert ("loses here, use POD with interpolation instead" in first[0]) == bad
+
+
+def test_a_solver_without_a_batched_mode_is_named_where_batches_are_compared() -> None:
+    metrics = _metrics()
+    said = "The solver has no batched mode: batches are compared with its runs one by one."
+    assert said not in costs(metrics)  # a comparison of an earlier version does not tell
+    for batched in (True, False):
+        metrics["cost"]["solver"]["batched"] = batched
+        assert (said in costs(metrics)) == (not batched)
+        assert ("no batched mode" in dict(cost_rows(metrics))["the solver in a batch"]) == (not batched)
+
+
+@pytest.mark.parametrize(
+    ("whole", "fifths", "count", "words"),
+    [
+        (0.9, [0.9] * 5, 200, "they can be taken at their word"),
+        (0.9, [0.86, 0.88, 0.9, 0.92, 0.94], 200, "they can be taken at their word"),
+        (
+            0.9,
+            [0.55, 0.95, 1.0, 1.0, 1.0],
+            200,
+            "that is right on average only, for they are too narrow in the 1st (55 %) fifth and too wide in the 3rd "
+            "(100 %), 4th (100 %) and 5th (100 %) fifth of the horizon",
+        ),
+        (0.93, [0.93] * 5, 200, "they are too wide, so treat the ROM as knowing more than it claims"),
+        (0.87, [0.87] * 5, 200, "they are too narrow, so treat the ROM as overconfident"),
+        (0.87, [0.87] * 5, 199, "they can be taken at their word"),
+        (
+            0.83,
+            [0.8] * 5,
+            199,
+            "they are too narrow, so treat the ROM as overconfident; by lead time they are too narrow in",
+        ),
+        (0.9, [0.83, 0.9, 0.9, 0.9, 0.97], 199, "they can be taken at their word"),
+        (0.9, [None, 0.9, 0.9, 0.9, 0.9], 200, "they can be taken at their word"),
+        (0.9, [], 200, "that is right on average, but how they do early and late was not measured"),
+    ],
+)
+def test_intervals_are_taken_at_their_word_where_all_fifths_hold_too(whole, fifths, count, words) -> None:
+    """Standard errors of 0.02 and 0.03 widen the limits where there are fewer than 200 trajectories."""
+    rom = {"coverage_90": whole, "coverage_90_se": 0.02, "coverage_90_fifths": fifths}
+    rom |= {"coverage_90_fifths_se": [0.03] * len(fifths), "relative_l2": 0.05}
+    said = verdict({"rom": rom, "data": {"split": {"test": count}}})
+    assert words in next(each for each in said if "90 % intervals" in each)
+
+
+def test_a_baseline_that_diverged_has_no_error_and_the_page_says_why() -> None:
+    comparison = fake_comparison(shape=(8,), times=3, examples=1)
+    comparison.metrics["baselines"]["dmd"] = {
+        "relative_l2": None,
+        "diverged": "dmd: a forecast is not finite at time 2.",
+    }
+    said = "Forecasts of the held-out trajectories diverged, so that there is no error to compare: dynamic mode"
+    assert said in " ".join(verdict(comparison.metrics))
+    assert scores(comparison.metrics)[-1].values == ("diverged", "–", "–")
+    assert "dmd: not finite at time 2." in render(comparison)
+    assert "dmd                  diverged" in skill(comparison.metrics)
 
 
 def test_a_rom_slower_than_an_equally_accurate_solver_says_so_in_the_first_lines() -> None:
