@@ -9,6 +9,7 @@ from pathlib import Path
 from types import FrameType, ModuleType
 
 __all__ = [
+    "NOT_INSTALLED",
     "AssumptionWarning",
     "CheckpointError",
     "ConfigError",
@@ -25,8 +26,11 @@ __all__ = [
     "SchemaError",
     "TrainingStoppedError",
     "caller_level",
+    "missing_library",
     "optional_import",
 ]
+
+NOT_INSTALLED = "is not installed"
 
 
 class RomvaeError(Exception):
@@ -118,6 +122,11 @@ class TrainingStoppedError(RomvaeError):
         super().__init__(f"training stopped by {signal.Signals(signum).name}; {kept}.")
 
 
+def missing_library(module: str, extra: str, what: str) -> str:
+    """What is said where a library is missing; arguments as for `optional_import`."""
+    return f"{what} needs {module}, which {NOT_INSTALLED}. Run pip install 'romvae[{extra}]'"
+
+
 def optional_import(module: str, extra: str, what: str) -> ModuleType:
     """Imports a library that an extra of romvae brings.
 
@@ -134,7 +143,7 @@ def optional_import(module: str, extra: str, what: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] != module.split(".")[0]:
             raise
-        raise ConfigError(f"{what} needs {module}, which is not installed. Run pip install 'romvae[{extra}]'") from None
+        raise ConfigError(missing_library(module, extra, what)) from None
 
 
 def caller_level() -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -12,7 +13,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from romvae.errors import ConfigError, DataError
+from romvae.errors import ConfigError, DataError, missing_library
 
 if TYPE_CHECKING:
     from romvae.baselines.stack import FieldStack
@@ -47,10 +48,12 @@ class Baseline(ABC):
     fitted to, and noted in `choice`: an untuned baseline says nothing about a ROM.
 
     Attributes:
+        library: Module that it needs and the extra of romvae that brings it; None where the plain install will do.
         choice: What was chosen and the error that it was chosen by, JSON types only.
     """
 
     name: ClassVar[str]
+    library: ClassVar[tuple[str, str] | None] = None
     stack: FieldStack
 
     def __init__(self) -> None:
@@ -60,6 +63,13 @@ class Baseline(ABC):
     def reason_against(cls, train: xr.Dataset) -> str:
         """Why this baseline cannot be fitted to these trajectories, in words; empty where it can."""
         return ""
+
+    @classmethod
+    def reason_not_installed(cls) -> str:
+        """Which library is missing and how to install it, in words; empty where nothing is. Nothing is imported."""
+        if cls.library is None or find_spec(cls.library[0].split(".")[0]) is not None:
+            return ""
+        return missing_library(*cls.library, f"the baseline {cls.name}")
 
     @classmethod
     def applies(cls, train: xr.Dataset) -> bool:

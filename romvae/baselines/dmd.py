@@ -53,6 +53,7 @@ class DMD(PODStepper):
     """
 
     name = "dmd"
+    library = ("pydmd", "dmd")
 
     def _prepare(self, c: Array) -> None:
         _library()

@@ -67,6 +67,7 @@ class FourierNeuralOperator(Baseline):
     """
 
     name = "fno"
+    library = ("neuralop", "fno")
 
     def __init__(
         self,

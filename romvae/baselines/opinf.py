@@ -58,6 +58,7 @@ class OperatorInference(PODStepper):
     """
 
     name = "opinf"
+    library = ("opinf", "opinf")
     ranks = (4, 8, 12, 16, 20, 24, 32)
 
     def _prepare(self, c: Array) -> None:

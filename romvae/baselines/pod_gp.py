@@ -41,6 +41,7 @@ class PODGaussianProcess(PODInterpolation):
     """
 
     name = "pod_gp"
+    library = ("sklearn.gaussian_process", "gp")
 
     def _learn(self, c: Array, a: Array, seed: int, budget: float | None) -> Array:
         _library()

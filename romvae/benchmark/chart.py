@@ -11,8 +11,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from romvae.benchmark.ahead import OWN
 from romvae.benchmark.result import Result, value_at
-from romvae.benchmark.tables import OWN
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,11 +29,16 @@ _MORE = (("#000000", "X"), ("#999999", "<"), ("#8c6d31", ">"), ("#5e3c99", "*"),
 
 
 def points_of(results: Sequence[Result]) -> dict[str, tuple[float, float]]:
-    """Process seconds of a rollout per trajectory and its relative L2 error by method, geometric means over seeds."""
+    """Process seconds of a rollout per trajectory and its relative L2 error by method, geometric means over seeds.
+
+    All errors are over all test trajectories. That of romvae is of the mean over members, so that its seconds are
+    those of all of them, where they were measured.
+    """
     found: dict[str, list[tuple[float, float]]] = {}
     for result in results:
-        own = value_at(result.content, "metrics.cost.rom.mean") or {}
-        pairs = {OWN: (own.get("seconds_batch"), own.get("relative_l2"))}
+        timed = value_at(result.content, "metrics.cost.rom") or {}
+        own = timed.get("ensemble") or timed.get("mean") or {}
+        pairs = {OWN: (own.get("seconds_batch"), value_at(result.content, "metrics.rom.relative_l2"))}
         for name, each in result.content["metrics"]["baselines"].items():
             pairs[name] = (each.get("rollout_seconds"), each.get("relative_l2"))
         for name, (seconds, error) in pairs.items():

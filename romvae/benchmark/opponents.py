@@ -13,12 +13,14 @@ from numpy.typing import ArrayLike
 
 from romvae.baselines import Baseline, PODLinear, PODNetwork, registered
 from romvae.baselines.base import State
+from romvae.benchmark.recipe import Recipe
+from romvae.benchmark.result import WITHOUT
 from romvae.canonical import did_you_mean
 from romvae.data import Parts
 from romvae.errors import ConfigError, RomvaeError, TrainingStoppedError
 from romvae.progress import Progress
 
-__all__ = ["Fitted", "Opponents", "fit_opponents"]
+__all__ = ["Fitted", "Opponents", "dynamics_as_trained", "fit_opponents"]
 
 
 class Fitted(Baseline):
@@ -60,6 +62,19 @@ class Opponents:
     fitted: list[Fitted] = field(default_factory=list)
     fits: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
+
+
+def dynamics_as_trained(recipe: Recipe, trained: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe's settings of the networks; the kind of dynamics is the one that was chosen, where the data chose.
+
+    Arguments:
+        recipe: What was run.
+        trained: The record of its training.
+    """
+    model = recipe.model.chosen()
+    if model.get("dynamics") == "auto":
+        model["dynamics"] = trained["history"]["notes"]["dynamics"]["kind"]
+    return model
 
 
 def fit_opponents(
@@ -104,7 +119,7 @@ def fit_opponents(
     for k, name in enumerate(chosen):
         progress("opponents", k, len(chosen), name)
         kind, kept = known[name], folder / name
-        reason = "left out by --without" if name in without else kind.reason_against(parts.train)
+        reason = WITHOUT if name in without else kind.reason_against(parts.train)
         if reason:
             result.left_out[name] = reason
             continue

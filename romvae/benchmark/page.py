@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from romvae.atomic import atomic_file
+from romvae.benchmark.ahead import absences, remarks
 from romvae.benchmark.chart import accuracy_cost
 from romvae.benchmark.recipe import FILE, Problem, read_problems
 from romvae.benchmark.result import Result, read_results
@@ -17,7 +18,6 @@ from romvae.benchmark.tables import (
     cost_table,
     machines_table,
     published_table,
-    remarks,
 )
 from romvae.errors import DataError
 
@@ -40,7 +40,10 @@ _PARTS = {
 Relative L2 error of the mean forecast, over all held-out trajectories, points and times; fields combined by their root
 mean square. All methods have the same training trajectories and at most the process time of romvae's training; POD with
 linear and with network dynamics has the latent size of romvae, the other baselines choose their own.
-*Ahead* is the method with the smallest mean, and by how much.
+*Ahead* is the method with the smallest mean, and how many times larger the error of the next one is. "Not told apart"
+says that a paired test over the held-out trajectories (romvae against the best baseline) leaves the difference to
+chance on every seed; two baselines are not tested against each other. A † marks an error below that of the reference
+solution itself, which these data cannot resolve.
 """,
     "calibration": """## Uncertainty
 
@@ -67,11 +70,18 @@ ratio to it says little.
 """,
     "published": """## Problems of published papers
 
-Figures of others are as published, those of romvae were run here. The set-ups differ in what the last column says.
+Figures of romvae were run here, on the problem as the recipe has it. Those of others are *as published* where their
+authors say so; *measured by this project* with the code or the method that is named; or *recalled, not verified*. The
+set-ups differ in what the last column says.
 """,
     "machines": """## Machines and commands
 """,
 }
+
+_PICTURE = """The picture sets errors over all held-out trajectories against process time per trajectory in a batch. The
+error of romvae is that of the mean over its members, and its time is that of all of them; the table above has the time
+of a rollout of the mean alone. Errors of settings of the solver are over the trajectories that it was timed on.
+"""
 
 
 def write_page(folder: Path, page: Path) -> Path:
@@ -94,9 +104,9 @@ def write_page(folder: Path, page: Path) -> Path:
         accuracy_cost(main or groups, target)
     link = os.path.relpath(picture.absolute(), page.absolute().parent).replace(os.sep, "/")
     tables = {
-        "accuracy": [accuracy_table(main), remarks(groups), _variants(groups)],
+        "accuracy": [accuracy_table(main), absences(main), remarks(groups), _variants(groups)],
         "calibration": [calibration_table(groups)],
-        "cost": [cost_table(groups), f"![Error against cost of each method, one panel per problem]({link})"],
+        "cost": [cost_table(groups), _PICTURE, f"![Error against cost of each method, one panel per problem]({link})"],
         "bars": [bars_table(groups)],
         "published": [published_table(groups)],
         "machines": [machines_table(groups), _left_out(stale)],

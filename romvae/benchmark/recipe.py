@@ -55,10 +55,15 @@ class Bar(Settings):
 
 
 class Published(Settings):
-    """A figure that others have published for this problem."""
+    """A figure of another method for this problem, and who says so."""
 
     who: str = Field(min_length=1, description="method and source")
-    value: str = Field(min_length=1, description="the figure as it was published")
+    value: str = Field(min_length=1, description="the figure, in the words of its source")
+    origin: Literal["published", "measured", "recalled"] = Field(
+        "published",
+        description="read in what its authors published; measured by this project with their code or method; or "
+        "recalled, with no source that was read again",
+    )
     metric: str = Field("", description="path in the result of the figure that stands beside it")
     what: str = Field("", description="what was measured")
     note: str = Field("", description="how the two set-ups differ, or how far the figure can be trusted")

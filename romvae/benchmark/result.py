@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,26 @@ import numpy as np
 from romvae.atomic import atomic_file
 from romvae.benchmark.recipe import FILE, Problem
 from romvae.environment import show_versions
-from romvae.errors import DataError
+from romvae.errors import NOT_INSTALLED, DataError
 from romvae.version import __version__
 
-__all__ = ["Result", "is_done", "machine", "read_results", "small", "value_at", "write_result"]
+__all__ = [
+    "WITHOUT",
+    "Result",
+    "is_done",
+    "is_made",
+    "machine",
+    "missing_baselines",
+    "read_result",
+    "read_results",
+    "small",
+    "value_at",
+    "write_result",
+]
 
 LONGEST_LIST, LONGEST_TEXT, DIGITS = 40, 600, 5
+WITHOUT = "left out by --without"
+"""Reason of a baseline that somebody did not want to wait for."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +59,47 @@ class Result:
         return int(self.content["seed"])
 
 
-def is_done(problem: Problem, seed: int) -> bool:
-    """Whether the result is there and was made by this recipe and this version."""
+def is_done(problem: Problem, seed: int, without: Sequence[str] = ()) -> bool:
+    """Whether the result is there, was made by this recipe and this version, and lacks no baseline.
+
+    Arguments:
+        problem: What was run.
+        seed: Of the result.
+        without: Names of baselines that are not asked for; a result that has them is done all the same.
+    """
+    return is_made(problem, seed) and not missing_baselines(problem, seed, without)
+
+
+def missing_baselines(problem: Problem, seed: int, without: Sequence[str] = ()) -> list[str]:
+    """Names of baselines that are asked for and that a result says nothing of.
+
+    What it notes as diverged or as not applicable is not missing. What was left out by `--without` is; so is what was
+    not installed then and is installed now.
+    """
+    from romvae.baselines import registered
+
+    content, known = read_result(problem.result(seed)).content, registered()
+    found = content["metrics"].get("baselines", {})
+    left_out = content.get("baselines", {}).get("left_out", {})
+
+    def is_settled(name: str) -> bool:
+        reason = left_out.get(name)
+        if name in found or reason is None:
+            return name in found
+        if NOT_INSTALLED in reason:
+            return name in known and bool(known[name].reason_not_installed())
+        return bool(reason != WITHOUT)
+
+    asked = known if problem.recipe.opponents is None else problem.recipe.opponents
+    return [name for name in asked if name not in without and not is_settled(name)]
+
+
+def is_made(problem: Problem, seed: int) -> bool:
+    """Whether the result is there and was made by this recipe and this version, whichever baselines it has."""
     path = problem.result(seed)
     if not path.is_file():
         return False
-    content = _read(path).content
+    content = read_result(path).content
     return content["recipe"] == problem.recipe.digest and content["versions"]["romvae"] == __version__
 
 
@@ -65,13 +114,32 @@ def write_result(problem: Problem, seed: int, content: Mapping[str, Any]) -> Pat
     return path
 
 
+def read_result(path: Path) -> Result:
+    """The result in a file.
+
+    Raises:
+        DataError: It cannot be read or is no result.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: no readable result ({error}). Remove it, or run the benchmark with --redo.") from None
+    missing = list(_missing(content))
+    if missing:
+        raise DataError(
+            f"{path}: is no result of romvae benchmark, it has no {', '.join(missing)}. Move it out of the folder "
+            f"results, which holds what {FILE} of the case gives."
+        )
+    return Result(path, content)
+
+
 def read_results(folder: Path) -> list[Result]:
     """All results below `folder`, by case, name and seed.
 
     Raises:
         DataError: A file cannot be read or is no result.
     """
-    found = [_read(path) for path in sorted(folder.glob("*/results/*.json"))]
+    found = [read_result(path) for path in sorted(folder.glob("*/results/*.json"))]
     return sorted(found, key=lambda result: (result.name, result.seed))
 
 
@@ -127,20 +195,6 @@ def small(content: Any) -> Any:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (float, np.floating))
-
-
-def _read(path: Path) -> Result:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: no readable result ({error}). Remove it, or run the benchmark with --redo.") from None
-    missing = list(_missing(content))
-    if missing:
-        raise DataError(
-            f"{path}: is no result of romvae benchmark, it has no {', '.join(missing)}. Move it out of the folder "
-            f"results, which holds what {FILE} of the case gives."
-        )
-    return Result(path, content)
 
 
 def _missing(content: Any) -> Iterator[str]:

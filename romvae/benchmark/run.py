@@ -18,10 +18,11 @@ import xarray as xr
 
 from romvae.atomic import atomic_file
 from romvae.benchmark.ensemble import changed_case, data_path, ensemble, parts_of
+from romvae.benchmark.filling import fill_in
 from romvae.benchmark.measures import as_published, long_run
-from romvae.benchmark.opponents import fit_opponents
-from romvae.benchmark.recipe import Problem, Recipe
-from romvae.benchmark.result import is_done, machine, value_at, write_result
+from romvae.benchmark.opponents import dynamics_as_trained, fit_opponents
+from romvae.benchmark.recipe import Problem
+from romvae.benchmark.result import is_made, machine, missing_baselines, value_at, write_result
 from romvae.comparison import compare
 from romvae.data import PARTS, Parts
 from romvae.errors import FewMembersWarning, OutOfRangeWarning, RomvaeError, TrainingStoppedError
@@ -58,7 +59,7 @@ def run_problems(
     redo: Redo | None = None,
     without: Sequence[str] = (),
 ) -> dict[str, str]:
-    """Runs what is missing, one seed of all problems after the other.
+    """Runs what is missing, one seed of all problems after the other; baselines that a result lacks are added to it.
 
     Arguments:
         problems: From `find_problems`.
@@ -68,7 +69,7 @@ def run_problems(
         threads: CPU threads; None leaves it to torch.
         redo: Makes results that are there again: `all` of each, or `comparison` with the model that was trained then,
             where it is still in `folder`.
-        without: Names of baselines that are left out; the results say so.
+        without: Names of baselines that are left out; new results say so, and earlier ones that lack them are done.
 
     Returns:
         What went wrong, by problem and seed; the others were run all the same.
@@ -81,13 +82,18 @@ def run_problems(
     for done, (problem, seed) in enumerate(jobs):
         label = f"{problem.name} seed {seed}"
         progress("benchmark", done, len(jobs), label)
-        if redo is None and is_done(problem, seed):
+        made = redo is None and is_made(problem, seed)
+        missing = missing_baselines(problem, seed, without) if made else []
+        if made and not missing:
             continue
-        if seeds is None and _takes_long(problem, seed):
+        if not made and seeds is None and _takes_long(problem, seed):
             logger.info("%s: left out, since a training of it takes over %.0f minutes.", label, LONG_TRAINING / 60)
             continue
         try:
-            run_problem(problem, seed, folder, progress, fresh=redo == "all", without=without)
+            if made:
+                fill_in(problem, seed, folder, _work(problem, seed, folder), missing, progress)
+            else:
+                run_problem(problem, seed, folder, progress, fresh=redo == "all", without=without)
         except TrainingStoppedError:  # whoever asked for a stop means all of it
             raise
         except RomvaeError as error:
@@ -141,7 +147,7 @@ def run_problem(
                 kept,
                 progress,
                 without,
-                model=_dynamics_as_trained(recipe, trained),
+                model=dynamics_as_trained(recipe, trained),
                 training=recipe.training.chosen(),
             )
         clock.keep("baselines", work / "baselines.cost.json")
@@ -216,14 +222,6 @@ def _trained(problem: Problem, parts: Parts, seed: int, work: Path, progress: Pr
     return ROM.load(model), json.loads(record.read_text(encoding="utf-8"))
 
 
-def _dynamics_as_trained(recipe: Recipe, trained: Mapping[str, Any]) -> dict[str, Any]:
-    """The recipe's settings of the networks; the kind of dynamics is the one that was chosen, where the data chose."""
-    model = recipe.model.chosen()
-    if model.get("dynamics") == "auto":
-        model["dynamics"] = trained["history"]["notes"]["dynamics"]["kind"]
-    return model
-
-
 def _further(problem: Problem, rom: ROM, snapshots: xr.Dataset, parts: Parts, seed: int) -> dict[str, Any]:
     recipe = problem.recipe
     found: dict[str, Any] = {}
@@ -240,7 +238,7 @@ def _takes_long(problem: Problem, seed: int) -> bool:
     """Whether another seed is done and its training took longer than twenty minutes."""
     for other in problem.recipe.seeds:
         path = problem.result(other)
-        if other != seed and is_done(problem, other):
+        if other != seed and is_made(problem, other):
             taken = value_at(json.loads(path.read_text(encoding="utf-8")), "cost.process_seconds.train")
             if taken is not None and taken > LONG_TRAINING:
                 return True

@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from romvae.benchmark.ahead import ahead, errors_of, is_resolvable
 from romvae.benchmark.result import Result, value_at
 
 if TYPE_CHECKING:
     from romvae.benchmark.page import Group
+    from romvae.benchmark.recipe import Published
 
 __all__ = [
+    "MARK",
     "accuracy_table",
     "bars_table",
     "calibration_table",
     "cost_table",
-    "errors_of",
     "machines_table",
     "markdown",
     "published_table",
-    "remarks",
     "spread",
 ]
 
-OWN = "romvae"
+MARK = " †"
+"""Behind an error below the reference solution's own."""
+_ORIGINS = {"published": "as published", "measured": "measured by this project", "recalled": "recalled, not verified"}
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -43,37 +46,27 @@ def spread(values: Iterable[Any], show: Callable[[float], str]) -> str:
     return mean if low == high else f"{mean} ({low} to {high})"
 
 
-def errors_of(results: Sequence[Result]) -> dict[str, list[float | None]]:
-    """Relative L2 errors by method, romvae first, each with a value per seed; None where a rollout diverged."""
-    found: dict[str, list[float | None]] = {OWN: [value_at(r.content, "metrics.rom.relative_l2") for r in results]}
-    for result in results:
-        for name, scores in result.content["metrics"].get("baselines", {}).items():
-            found.setdefault(name, []).append(scores.get("relative_l2"))
-    return found
-
-
 def accuracy_table(groups: Sequence[Group]) -> str:
-    """Errors of all methods on all problems."""
-    errors = [(problem, results, errors_of(results)) for problem, results in groups]
-    names = list(dict.fromkeys(name for _, _, each in errors for name in each))
+    """Errors of all methods on all problems; `MARK` stands behind those below the reference's own error."""
+    names = list(dict.fromkeys(name for _, results in groups for name in errors_of(results)))
     rows = []
-    for problem, results, each in errors:
-        latent = problem.recipe.model.latent
-        cells = [spread(each.get(name, ()), _percent) for name in names]
+    for problem, results in groups:
+        each = errors_of(results)
+        cells = [_error(each.get(name, {}), results) + ("" if is_resolvable(results, name) else MARK) for name in names]
         seeds = ", ".join(str(result.seed) for result in results)
-        rows.append([problem.name, _text(latent), seeds, *cells, _first(each)])
+        rows.append([problem.name, _text(problem.recipe.model.latent), seeds, *cells, ahead(results)])
     return markdown(["problem", "latents", "seeds", *(n.replace("_", " ") for n in names), "ahead"], rows)
 
 
-def remarks(groups: Sequence[Group]) -> str:
-    """In words why another method is ahead, where one is."""
-    lines = []
-    for problem, results in groups:
-        means = _means(errors_of(results))
-        if means and min(means, key=means.__getitem__) != OWN:
-            why = problem.recipe.remark or "the reason has not been looked into yet."
-            lines.append(f"* `{problem.name}`: {why}")
-    return "Where romvae is not ahead:\n\n" + "\n".join(lines) if lines else ""
+def _error(by_seed: Mapping[int, float | None], results: Sequence[Result]) -> str:
+    """The mean over seeds, with those that it was not run or diverged on."""
+    diverged = [seed for seed, error in by_seed.items() if error is None]
+    if by_seed and len(diverged) == len(by_seed):
+        return "diverged"
+    text = spread(by_seed.values(), _percent)
+    if by_seed and len(by_seed) < len(results):
+        text += f", seed {', '.join(map(str, by_seed))} only"
+    return text + (f", diverged on seed {', '.join(map(str, diverged))}" if diverged else "")
 
 
 def calibration_table(groups: Sequence[Group]) -> str:
@@ -166,55 +159,38 @@ def bars_table(groups: Sequence[Group]) -> str:
 
 
 def published_table(groups: Sequence[Group]) -> str:
-    """Figures of others beside ours."""
+    """Figures of others beside ours, in their form, with who says so."""
     rows = []
     for problem, results in groups:
-        by_metric: dict[str, list] = {}
+        by_metric: dict[str, list[Published]] = {}
         for one in problem.recipe.published:
             by_metric.setdefault(one.metric, []).append(one)
         for metric, others in by_metric.items():
+            show = _percent if any("%" in one.value for one in others) else _plain
             if metric:
                 what = others[0].what or metric
-                rows.append([problem.name, "romvae, run here", what, _over(results, metric, _plain), ""])
-            for one in others:
-                rows.append([problem.name, f"{one.who}, as published", one.what, one.value, one.note])
-    return markdown(["problem", "method", "measure", "figure", "note"], rows) if rows else ""
+                rows.append([problem.name, "romvae", "run here", what, _over(results, metric, show), ""])
+            rows += [[problem.name, one.who, _ORIGINS[one.origin], one.what, one.value, one.note] for one in others]
+    return markdown(["problem", "method", "source", "measure", "figure", "note"], rows) if rows else ""
 
 
 def machines_table(groups: Sequence[Group]) -> str:
     """Where, with what and by which commands the results were made."""
     found: dict[tuple[str, ...], list[str]] = {}
     for _, results in groups:
-        for r in results:
-            here, versions = r.content["machine"], r.content["versions"]
+        for seed, made in ((r.seed, made) for r in results for made in (r.content, *r.content.get("added", ()))):
+            here, versions = made["machine"], made["versions"]
             gpu = here.get("gpu") or "none"
             threads = "1 thread" if here.get("threads") == 1 else f"{here.get('threads')} threads"
             where = f"{here.get('processor')}, {here.get('cpus')} cores, {threads}, GPU: {gpu}"
             names = ("romvae", "python", "torch", "numpy", "scipy")
             what = ", ".join(f"{name} {versions[name]}" for name in names if name in versions)
-            command = f"`{r.content.get('command', '')}`".replace(f" --seeds {r.seed}", "")
+            command = f"`{made.get('command', '')}`".replace(f" --seeds {seed}", "")
             known = found.setdefault((where, what), [])
             if command not in known:
                 known.append(command)
     rows = [[where, what, ", ".join(commands)] for (where, what), commands in found.items()]
     return markdown(["machine", "versions", "commands"], rows)
-
-
-def _first(errors: dict[str, list[float | None]]) -> str:
-    means = _means(errors)
-    if not means:
-        return "-"
-    ranked = sorted(means, key=means.__getitem__)
-    if len(ranked) == 1:
-        return ranked[0].replace("_", " ")
-    factor = means[ranked[1]] / max(means[ranked[0]], 1e-300)
-    return f"{ranked[0].replace('_', ' ')}, {factor:.3g} times"
-
-
-def _means(errors: dict[str, list[float | None]]) -> dict[str, float]:
-    """Mean errors of the methods that have one for every seed."""
-    whole = {name: [v for v in each if v is not None] for name, each in errors.items() if None not in each}
-    return {name: sum(each) / len(each) for name, each in whole.items() if each}
 
 
 def _over(results: Sequence[Result], path: str, show: Callable[[float], str]) -> str:

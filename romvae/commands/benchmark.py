@@ -31,8 +31,9 @@ def benchmark(
 ) -> None:
     """Simulate, train and compare every case by its recipe; write one small JSON file per result.
 
-    What is there already, made by the same recipe and version, is not repeated. After an interruption the same command
-    goes on where it was, within a simulation and within a training too.
+    What is there already, made by the same recipe and version, is not repeated; baselines that it lacks are fitted and
+    added to it, without another training. After an interruption the same command goes on where it was, within a
+    simulation and within a training too.
 
     Arguments:
         cases: names, such as burgers_1d, burgers_1d/train_64 for a variant, burgers_1d/* for all of a case; by
@@ -86,12 +87,14 @@ def benchmark(
 
 
 def _print_list(problems: dict) -> None:
-    from romvae.benchmark.result import is_done
+    from romvae.benchmark.result import is_made, missing_baselines
 
     for problem in problems.values():
-        done = [seed for seed in problem.recipe.seeds if is_done(problem, seed)]
+        made = [seed for seed in problem.recipe.seeds if is_made(problem, seed)]
+        missing = dict.fromkeys(name for seed in made for name in missing_baselines(problem, seed))
+        lacks = f", without {', '.join(missing)}" if missing else ""
         about = f"  {problem.recipe.about}" if problem.recipe.about else ""
-        print(f"{problem.name:40} {len(done)} of {len(problem.recipe.seeds)} seeds{about}")
+        print(f"{problem.name:40} {len(made)} of {len(problem.recipe.seeds)} seeds{lacks}{about}")
 
 
 def _print_results(problems: dict) -> None:

@@ -18,13 +18,13 @@ from romvae.comparison.significance import CONFIDENCE, confidence_intervals
 from romvae.comparison.structure import powers, spectra_at, spectrum_times
 from romvae.comparison.sums import Sums, error_sums, joined
 from romvae.comparison.tally import Means
-from romvae.errors import NumericsError
+from romvae.errors import NumericsError, RomvaeError, TrainingStoppedError
 from romvae.schema import TIME, TRAJECTORY
 
 if TYPE_CHECKING:
     from romvae.baselines.model import Model
 
-__all__ = ["Contender", "Diverged", "contend"]
+__all__ = ["Contender", "Diverged", "contend", "contend_or_say"]
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,21 @@ class Diverged:
         return {"relative_l2": None, "diverged": self.reason, "fit_seconds": self.fit_seconds}
 
 
-def contend(baseline: Baseline, train: xr.Dataset, test: xr.Dataset, rom: Model, seed: int) -> Contender | Diverged:
+def contend_or_say(
+    baseline: Baseline, train: xr.Dataset, test: xr.Dataset, rom: Model, seed: int, budget: float | None = None
+) -> Contender | Diverged | str:
+    """What `contend` gives, or why the baseline could not be fitted: one that fails ends no comparison."""
+    try:
+        return contend(baseline, train, test, rom, seed, budget)
+    except TrainingStoppedError:  # whoever asked for a stop means all of it
+        raise
+    except RomvaeError as error:
+        return str(error)
+
+
+def contend(
+    baseline: Baseline, train: xr.Dataset, test: xr.Dataset, rom: Model, seed: int, budget: float | None = None
+) -> Contender | Diverged:
     """Fits a baseline and scores its forecasts of the test trajectories, some of them at a time.
 
     A forecast that fails with a `NumericsError`, or that is not finite inside the domain, ends that: the baseline is
@@ -78,10 +92,11 @@ def contend(baseline: Baseline, train: xr.Dataset, test: xr.Dataset, rom: Model,
         test: Trajectories with their initial time, which is not scored.
         rom: The model that it is compared with, which knows grid and mask.
         seed: Of the resampling.
+        budget: Process seconds that the fit may take; None leaves that to the baseline.
     """
     names = list(rom.schema.field_names)
     wall, begin = time.perf_counter(), time.process_time()
-    fitted = baseline.fit(train)
+    fitted = baseline.fit(train, budget=budget)
     fit_seconds, wall = time.process_time() - begin, time.perf_counter() - wall
     seconds, parts, power = 0.0, [], Means()
     for rows in portions(test, names):

@@ -10,10 +10,10 @@ import numpy as np
 from romvae.comparison.sums import Sums, pooled_error, statistics
 from romvae.metrics import bootstrap_rows, sign_flip_p_value
 
-__all__ = ["CONFIDENCE", "best_of", "confidence_intervals", "paired_difference"]
+__all__ = ["CONFIDENCE", "SURE", "best_of", "confidence_intervals", "paired_difference"]
 
 CONFIDENCE = 0.95
-_SURE = 0.05  # p-value below which a difference is called more than chance
+SURE = 0.05  # p-value below which a difference is called more than chance
 _FEW = 6  # with fewer pairs not even the most extreme exchange reaches a p-value of 0.05: 2 / 2^5 = 0.06
 
 
@@ -74,7 +74,7 @@ def _words(names: tuple[str, str], difference: float, p_value: float, better: in
     winner, wins = (names[0], better) if difference >= 0 else (names[1], count - better)
     where = f"smaller on {wins} of {count} trajectories"
     chance = "p < 0.001" if p_value < 1e-3 else f"p = {p_value:.2g}"
-    if p_value < _SURE:
+    if p_value < SURE:
         return f"The error of {winner} is {where}: more than chance ({chance})."
     few = f"; {count} trajectories are too few to tell" if count < _FEW else ""
     return f"The error of {winner} is {where}, which chance explains too ({chance}){few}."

@@ -35,6 +35,7 @@ def test_a_variant_is_the_main_recipe_with_its_changes(tmp_path):
         ("seeds: [0, 1]", "seeds: [0]", True),
         ("seeds: [0, 1]", "remark: a reason\nseeds: [0, 1]", True),
         ("at_most: 100.0", "at_most: 1.0", True),
+        ('value: "0.5"', 'origin: measured, value: "0.6"', True),
         ("vae_steps: 3", "vae_steps: 4", False),
         ("points: 32", "points: 48", False),
         ("test: 4", "test: 5", False),
@@ -102,6 +103,21 @@ def test_every_case_has_a_recipe_that_its_solver_takes():
     for problem in found.values():
         case = changed_case(problem)
         assert case.solver(**{r.name: r.low for r in case.ranges if not r.of_initial}).grid.shape
+
+
+def test_words_and_figures_of_others_leave_the_results_of_the_repository_valid():
+    for problem in find_problems(OWN, which="all").values():
+        plain = problem.recipe.model_copy(update={"remark": "", "published": (), "bars": (), "seeds": (0,)})
+        assert problem.recipe.digest == plain.digest, problem.name
+
+
+def test_figures_that_this_project_measured_are_not_called_published():
+    """Those that were measured with the code of others stand beside figures that their authors published."""
+    origins = {one.who: one.origin for p in find_problems(OWN, which="all").values() for one in p.recipe.published}
+    measured = {who for who, origin in origins.items() if origin == "measured"}
+    words = ("8000 of 28000", "EZyRB", "opinf", "Hankel", "projection on five")
+    assert measured == {who for who in origins if any(word in who for word in words)}
+    assert origins["GPLaSDI (Bonneville et al. 2024)"] == "recalled"
 
 
 def test_one_dimensional_cases_are_calibrated_and_tested_on_200_runs_each():

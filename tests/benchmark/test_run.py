@@ -12,7 +12,7 @@ from romvae.baselines import PODLinear, PODNetwork
 from romvae.benchmark import find_problems, read_results, run, run_problem, run_problems
 from romvae.benchmark.ensemble import ensemble, parts_of
 from romvae.benchmark.opponents import fit_opponents
-from romvae.benchmark.result import is_done, small, value_at
+from romvae.benchmark.result import is_done, missing_baselines, small, value_at
 from romvae.errors import ConfigError, DataError, NumericsError, TrainingStoppedError
 from romvae.progress import silent
 from tests.benchmark.conftest import RECIPE, make_folder
@@ -94,7 +94,8 @@ def test_after_an_interruption_nothing_is_half_there_and_the_training_is_not_rep
     assert not problem.result(5).exists()
     monkeypatch.setattr(run, "fit", forbidden)
     run_problem(problem, 5, tmp_path / "data", silent, without=["pod_linear"])
-    assert is_done(problem, 5)
+    assert is_done(problem, 5, without=["pod_linear"])
+    assert not is_done(problem, 5)
     content = json.loads(problem.result(5).read_text())
     assert content["baselines"]["left_out"]["pod_linear"] == "left out by --without"
     assert content["command"].endswith("--without pod_linear")
@@ -212,3 +213,66 @@ def test_a_value_is_found_by_its_path():
     assert value_at(content, "a.b.1.c") == 2
     assert value_at(content, "a.b.7") is None
     assert value_at(content, "a.x.c") is None
+
+
+def test_a_result_is_done_if_it_has_every_baseline_that_is_asked_for(ran, tmp_path, monkeypatch):
+    problem = find_problems(make_folder(tmp_path))["heat_1d"]
+    content = json.loads(find_problems(ran[0])["heat_1d"].result(0).read_text())
+    assert "pod_rbf" in content["baselines"]["left_out"]  # as not applicable
+
+    def lacks(reason, without=()):
+        changed = json.loads(json.dumps(content))
+        changed["metrics"]["baselines"].pop("pod_linear")
+        changed["baselines"]["left_out"] |= {"pod_linear": reason} if reason else {}
+        problem.result(0).parent.mkdir(exist_ok=True)
+        problem.result(0).write_text(json.dumps(changed))
+        assert is_done(problem, 0, without) is not bool(missing_baselines(problem, 0, without))
+        return missing_baselines(problem, 0, without)
+
+    assert lacks("left out by --without") == ["pod_linear"]
+    assert lacks("left out by --without", without=["pod_linear"]) == []
+    assert lacks("") == ["pod_linear"]
+    assert lacks("pod_linear: every candidate diverges on held-out trajectories") == []
+    message = "the baseline pod_linear needs oracle, which is not installed. Run pip install 'romvae[oracle]'"
+    assert lacks(message) == ["pod_linear"]  # it is there now
+    monkeypatch.setattr(PODLinear, "library", ("no_such_module", "oracle"))
+    assert lacks(message) == []
+    make_folder(tmp_path, RECIPE.replace("opponents: [persistence, pod_linear, pod_rbf]", "opponents: [persistence]"))
+    problem = find_problems(tmp_path / "simulations")["heat_1d"]
+    problem.result(0).write_text(json.dumps({**content, "recipe": problem.recipe.digest}))
+    assert is_done(problem, 0)  # more than asked for
+
+
+def test_a_baseline_that_a_result_lacks_is_added_and_nothing_else_is_made_again(ran, tmp_path, monkeypatch):
+    folder, data = ran
+    whole = json.loads(find_problems(folder)["heat_1d"].result(0).read_text())
+    lacking = json.loads(json.dumps(whole))
+    lacking["metrics"]["baselines"].pop("persistence")
+    lacking["baselines"]["chosen"].pop("persistence")
+    lacking["baselines"]["left_out"]["persistence"] = "left out by --without"
+    lacking["metrics"]["significance"] = {"best": "pod_linear", "p_value": 0.5}
+    problems = find_problems(make_folder(tmp_path))
+    problem = problems["heat_1d"]
+    problem.result(0).parent.mkdir()
+    problem.result(0).write_text(json.dumps(lacking))
+    monkeypatch.setattr(run, "fit", forbidden)
+    monkeypatch.setattr(run, "run_problem", forbidden)
+    monkeypatch.setattr(PODLinear, "fit", forbidden)
+    main = {"heat_1d": problem}
+    assert run_problems(main, data, silent, seeds=(0,), without=["persistence"]) == {}
+    assert json.loads(problem.result(0).read_text()) == lacking
+    assert run_problems(main, data, silent, seeds=(0,)) == {}
+    after = json.loads(problem.result(0).read_text())
+    assert is_done(problem, 0)
+    assert list(after["baselines"]["left_out"]) == ["pod_rbf"]
+    assert after["added"][0]["baselines"] == ["persistence"]
+    assert whole["metrics"]["significance"]["best"] == "persistence"  # so that the ROM is tested against it
+    for key in ("rom", "significance"):
+        assert after["metrics"][key] == whole["metrics"][key]
+    one, other = (each["metrics"]["baselines"] for each in (after, whole))
+    assert one["pod_linear"] == other["pod_linear"]
+    assert one["persistence"]["relative_l2"] == other["persistence"]["relative_l2"]
+    assert after["cost"] == whole["cost"]
+    problem.result(0).write_text(json.dumps(lacking))
+    failed = run_problems(main, tmp_path / "elsewhere", silent, seeds=(0,))
+    assert "lacks persistence, and the model" in failed["heat_1d seed 0"]
