@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import xarray as xr
-
 from romvae.baselines.base import Baseline, register, registered
 from romvae.baselines.climatology import Climatology
 from romvae.baselines.dmd import DMD
@@ -16,6 +14,7 @@ from romvae.baselines.pod_interpolation import PODInterpolation
 from romvae.baselines.pod_linear import PODLinear
 from romvae.baselines.pod_network import PODNetwork
 from romvae.baselines.pod_rbf import PODRBF
+from romvae.baselines.selection import default_baselines, reasons_against
 
 __all__ = [
     "DMD",
@@ -35,27 +34,3 @@ __all__ = [
     "register",
     "registered",
 ]
-
-CHEAP = (Persistence, Climatology, PODLinear, PODRBF)
-"""Baselines that need no extra and cost seconds: those of every comparison."""
-
-
-def default_baselines(train: xr.Dataset, latent: int | None = None) -> list[Baseline]:
-    """The baselines of every comparison that apply to these training trajectories, not fitted yet.
-
-    Arguments:
-        train: Training trajectories, dims `(trajectory, time, *space)`.
-        latent: Number of modes of the linear ROM; None lets it choose, which makes it a stronger opponent.
-
-    Returns:
-        Persistence, climatology, POD with linear dynamics and, where initial fields follow from the parameters alone,
-        POD with interpolation.
-    """
-    baselines = [PODLinear(latent) if kind is PODLinear else kind() for kind in CHEAP if kind.applies(train)]
-    return list(baselines)
-
-
-def reasons_against(train: xr.Dataset) -> dict[str, str]:
-    """Why some of the baselines of every comparison do not apply to these trajectories, by name."""
-    reasons = {kind.name: kind.reason_against(train) for kind in CHEAP}
-    return {name: reason for name, reason in reasons.items() if reason}

@@ -24,6 +24,7 @@ from romvae.schema import LATENT, TIME, TRAJECTORY
 
 if TYPE_CHECKING:
     from romvae.data import Parts
+    from romvae.rom import ROM
 
 __all__ = ["PODNetwork"]
 
@@ -73,6 +74,19 @@ class PODNetwork(Baseline):
         self.usual = int((training or {}).get("dynamics_steps") or DEFAULT_STEPS)
         self.model = {name: value for name, value in (model or {}).items() if name in _DYNAMICS}
         self.training = {name: value for name, value in (training or {}).items() if name not in _NOT_HERE}
+
+    @classmethod
+    def of(cls, rom: ROM, train: xr.Dataset) -> PODNetwork:
+        """A ROM that was trained with POD in place of the autoencoder, as a baseline.
+
+        Arguments:
+            rom: The ROM.
+            train: What it was trained on.
+        """
+        made = cls(rom.vae.latent)
+        made.rom, made.stack, made.dt = rom, FieldStack.of(train), rom.schema.dt
+        made.choice = {"latent": rom.vae.latent}
+        return made
 
     @classmethod
     def reason_against(cls, train: xr.Dataset) -> str:

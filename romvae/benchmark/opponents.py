@@ -6,13 +6,10 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
-
-import xarray as xr
-from numpy.typing import ArrayLike
+from typing import Any
 
 from romvae.baselines import Baseline, PODLinear, PODNetwork, registered
-from romvae.baselines.base import State
+from romvae.baselines.fitted import Fitted
 from romvae.benchmark.recipe import Recipe
 from romvae.benchmark.result import WITHOUT
 from romvae.canonical import did_you_mean
@@ -21,32 +18,6 @@ from romvae.errors import ConfigError, RomvaeError, TrainingStoppedError
 from romvae.progress import Progress
 
 __all__ = ["Fitted", "Opponents", "dynamics_as_trained", "fit_opponents"]
-
-
-class Fitted(Baseline):
-    """A baseline that was fitted before: `fit` gives it as it is.
-
-    Arguments:
-        baseline: The fitted baseline.
-    """
-
-    def __init__(self, baseline: Baseline) -> None:
-        super().__init__()
-        self.name, self.choice, self._baseline = baseline.name, baseline.choice, baseline  # type: ignore[misc]
-
-    def fit(self, train: xr.Dataset, **options: Any) -> Self:
-        """Itself, whatever is given."""
-        return self
-
-    def rollout(self, start: xr.Dataset, times: ArrayLike) -> xr.Dataset:
-        """The baseline's forecast."""
-        return self._baseline.rollout(start, times)
-
-    def _state(self) -> State:
-        return self._baseline._state()
-
-    def _restore(self, state: State) -> None:
-        self._baseline._restore(state)
 
 
 @dataclass

@@ -10,6 +10,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from romvae.commands.kept import keep_baselines
 from romvae.commands.run_folder import RunFolder
 from romvae.errors import AssumptionWarning, TrainingStoppedError
 from romvae.progress import terminal_progress
@@ -49,6 +50,7 @@ def fit_candidates(run: RunFolder, parts: Parts, chosen: TrainSettings, quiet: b
     run.record(_history(run.candidates / best.name / HISTORY, best, others))
     model.save(run.model, overwrite=True)
     run.finish()
+    keep_baselines(run, ranking)
     shutil.rmtree(run.candidates, ignore_errors=True)
     for entry in ranking.entries:
         found = f"{100 * entry.relative_l2:.3g} %" if entry.relative_l2 is not None else entry.reason

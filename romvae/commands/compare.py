@@ -18,7 +18,7 @@ from romvae.commands.outputs import check_output
 from romvae.commands.run_folder import RunFolder
 from romvae.commands.text import places, skill
 from romvae.environment import show_versions
-from romvae.errors import AssumptionWarning, ConfigError, QualityError
+from romvae.errors import NOT_INSTALLED, AssumptionWarning, ConfigError, QualityError
 from romvae.progress import Progress, terminal_progress
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def compare(
     members: Members = 32,
     seed: Seed = 0,
     cost_seconds: float = 60.0,
+    baselines: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
     max_relative_l2: float | None = None,
     json: Annotated[bool, Parameter(name="--json")] = False,
     overwrite: Overwrite = False,
@@ -52,6 +53,8 @@ def compare(
         out: folder for report.html, metrics.json and the comparison behind them.
         data: the data of the run, if they have moved since; all of them, in their order, where there are several.
         cost_seconds: process time after which no other run of the solver is tried; 0 leaves the costs out.
+        baselines: names of baselines, cheap (all that take a small part of the training) or all (pod_network and fno
+            too, which take as long as it did). By default cheap, and those that romvae train --model auto has kept.
         max_relative_l2: exit with code 6 if the ROM's relative L2 error (of several: of the best) is larger.
         json: print metrics.json instead of the table.
     """
@@ -59,8 +62,9 @@ def compare(
         raise ConfigError("compare: no run was given, expected one or more folders that romvae train wrote.")
     if not cost_seconds >= 0:
         raise ConfigError(f"--cost-seconds = {cost_seconds}: should be 0 or more.")
+    _check_baselines(baselines)
     check_output(out, overwrite, ("metrics.json", "report.html"))
-    ask = Asked(data, members, seed, reader, cost_seconds)
+    ask = Asked(data, members, seed, reader, cost_seconds, baselines)
     if len(runs) > 1:
         error = compare_several(runs, ask, out, json, quiet)
     else:
@@ -69,6 +73,8 @@ def compare(
         _write(comparison, out)
         print(json_format.dumps(comparison.metrics, indent=2) if json else skill(comparison.metrics))
         if not json:
+            for reason in _not_installed(comparison):
+                print(f"left out: {reason}")
             print(f"\n{_judged(comparison)}")
             print(f"\nreport:  {out / 'report.html'}\nmetrics: {out / 'metrics.json'}")
         error = comparison.metrics["rom"]["relative_l2"]
@@ -85,6 +91,23 @@ def _judged(comparison: Comparison) -> str:
     return textwrap.fill(words, 100).replace("\u00a0", " ")
 
 
+def _check_baselines(words: Sequence[str] | None) -> None:
+    """Refuses an unknown name before anything is read."""
+    if words is None:
+        return
+    from romvae.baselines.selection import baseline_names
+
+    try:
+        baseline_names(words)
+    except ConfigError as error:
+        raise ConfigError(f"--baselines: {error}") from None
+
+
+def _not_installed(comparison: Comparison) -> list[str]:
+    """Which baselines are missing because their library is, and how to install it."""
+    return [why for why in comparison.metrics.get("baselines_left_out", {}).values() if NOT_INSTALLED in why]
+
+
 @dataclass(frozen=True)
 class Asked:
     """What the command line asks of every run; see `compare`."""
@@ -94,6 +117,7 @@ class Asked:
     seed: int = 0
     reader: str | None = None
     cost_seconds: float = 60.0
+    baselines: Sequence[str] | None = None
 
 
 def compare_several(runs: Sequence[Path], ask: Asked, out: Path, json: bool, quiet: bool) -> float:
@@ -161,16 +185,19 @@ def compare_run(run: RunFolder, ask: Asked, progress: Progress) -> Comparison:
     test = record.select(snapshots, "test", str(path))
     train = record.select(snapshots, "train", str(path))
     from romvae.baselines.model import load_model
+    from romvae.commands.kept import kept_baselines
     from romvae.comparison import compare as measure
     from romvae.solvers import CASES
     from romvae.training.fallback import decisions
 
     history = run.history()
     case = CASES.get(str(snapshots.attrs.get("case")))
+    kept = kept_baselines(run, train)
     comparison = measure(
         load_model(run.model),
         test,
         train=train,
+        baselines=kept.asked(ask.baselines),
         reference=case,
         seconds=dict(history.get("seconds", {})),
         split={name: len(rows) for name, rows in record.trajectories.items()},
@@ -179,6 +206,9 @@ def compare_run(run: RunFolder, ask: Asked, progress: Progress) -> Comparison:
         cost_cap=ask.cost_seconds,
         progress=progress,
     )
+    for name in comparison.metrics.get("baselines", {}):
+        if name in kept.seconds:
+            comparison.metrics["baselines"][name]["fit_seconds"] = kept.seconds[name]
     tried = history.get("notes", {}).get("dynamics", {}).get("scores", {})
     if tried:
         scores = ", ".join(f"{kind} {score['crps']:.3g}" for kind, score in sorted(tried.items(), key=_by_score))

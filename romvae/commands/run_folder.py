@@ -11,6 +11,7 @@
 | `watch/` | with `watch.every`: learning rate, losses and validation bound, the best weights, pictures |
 | `ranking.json` | with another model than `vae`: the candidates by the error of their forecasts |
 | `candidates/` | while several models are trained: those that are finished |
+| `baselines/` | with `--model auto`: the fitted baselines that were not chosen, for `romvae compare` |
 | `export-torch/`, `export-onnx/` | where `romvae export` was called without `--out`: programs that run without romvae |
 | `env.json` | machine, threads and package versions |
 | `command.txt` | the command as typed |
@@ -117,6 +118,11 @@ class RunFolder:
     def candidates(self) -> Path:
         """Folder of finished models while several are trained."""
         return self.path / "candidates"
+
+    @property
+    def baselines(self) -> Path:
+        """Folder of fitted baselines that were not chosen."""
+        return self.path / "baselines"
 
     @classmethod
     def open(cls, path: Path, finished: bool = True) -> RunFolder:

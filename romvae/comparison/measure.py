@@ -13,9 +13,11 @@ import xarray as xr
 
 from romvae import metrics as score
 from romvae.baselines import Baseline
+from romvae.baselines.selection import baseline_names
+from romvae.comparison.allowance import Allowance
 from romvae.comparison.bands import quantity_scores
 from romvae.comparison.card import data_card, data_fingerprint, doubtful_digits, examples
-from romvae.comparison.contenders import Contender, Diverged, contend
+from romvae.comparison.contenders import Contender, Diverged, contend_or_say
 from romvae.comparison.passing import Forecasts
 from romvae.comparison.result import Comparison
 from romvae.comparison.significance import CONFIDENCE, best_of, confidence_intervals, paired_difference
@@ -47,7 +49,7 @@ def compare(
     *,
     train: xr.Dataset | None = None,
     reference: Case | Solver | None = None,
-    baselines: Sequence[Baseline] | None = None,
+    baselines: str | Sequence[Baseline | str] | None = None,
     seconds: Mapping[str, float] | None = None,
     info: Mapping[str, Any] | None = None,
     split: Mapping[str, int] | None = None,
@@ -71,15 +73,18 @@ def compare(
 
     Where test trajectories differ in length, the scores are those of the part in which all have one
     (`romvae.ragged.even_part`; `data.ragged` says what it leaves out), and `relative_l2_all_times` is the error over
-    every truth that there is. `baselines_left_out` says which of the usual baselines do not apply to the training data,
-    and why.
+    every truth that there is. `baselines_left_out` says which baselines do not apply to the training data, diverged or
+    are not installed, and why.
 
     Arguments:
         rom: A trained ROM, or a fitted baseline: what that has no part for is left out; `model.not_measured` says why.
         test: Trajectories that no part of the training has seen.
         train: Trajectories to fit the baselines to, the ROM's own training part; None leaves the baselines out.
         reference: Solver or case that is to be compared at equal accuracy.
-        baselines: Baselines to fit; None takes those that apply to the data.
+        baselines: Baselines to fit, or their names; `"cheap"` are all that cost seconds, apply to the data and are
+            installed, `"all"` adds those that are trained like a ROM (POD with network dynamics, a Fourier neural
+            operator). None is `"cheap"`. Together the cheap ones take at most a fifth of the ROM's training, but a
+            minute in any case.
         seconds: Wall-clock of earlier stages, carried over into the metrics.
         info: Configuration, environment and training curves for the report.
         split: Trajectories per part, for the record.
@@ -92,9 +97,12 @@ def compare(
     Raises:
         SchemaError: The data are not on the ROM's grid.
         DataError: The trajectories hold a single time.
+        ConfigError: A baseline is unknown, or is asked for by its name and not installed.
     """
     report: Report = progress if progress is not None else (lambda *args: None)
     test = canonical(test)
+    baselines = (baselines,) if isinstance(baselines, str) else baselines
+    baseline_names(each for each in baselines or () if isinstance(each, str))  # refused before anything is computed
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", OutOfRangeWarning)  # counted in the data card instead
         return _Measurement(rom, test, reference, split, members, seed, report).comparison(
@@ -125,7 +133,7 @@ class _Measurement:
     def comparison(
         self,
         train: xr.Dataset | None,
-        baselines: Sequence[Baseline] | None,
+        baselines: Sequence[Baseline | str] | None,
         clock: dict[str, float],
         info: Mapping[str, Any] | None,
         cap: float,
@@ -207,17 +215,22 @@ class _Measurement:
         series: xr.Dataset,
         sums: Sums,
         train: xr.Dataset,
-        baselines: Sequence[Baseline] | None,
+        baselines: Sequence[Baseline | str] | None,
     ) -> xr.Dataset:
         """Fits and scores the baselines, tests the difference to the best, and adds their curves."""
-        chosen, left_out = opponents(self.rom, train) if baselines is None else (list(baselines), {})
-        if left_out:
-            result["baselines_left_out"] = left_out
+        chosen, left_out = opponents(self.rom, train, baselines)
+        given = [each for each in baselines or () if isinstance(each, Baseline)]
+        allowance = Allowance(result["seconds"])
         found: dict[str, Contender] = {}
         diverged: list[str] = []
         for k, baseline in enumerate(chosen):
             self.report("baselines", k, len(chosen), baseline.name)
-            each = contend(baseline, train, self.test, self.rom, self.seed)
+            budget = None if baseline in given else allowance.of(baseline.name)
+            each = contend_or_say(baseline, train, self.test, self.rom, self.seed, budget)
+            if isinstance(each, str):
+                left_out[baseline.name] = each
+                continue
+            allowance.take(baseline.name, each.scores["fit_seconds"])
             result["baselines"][baseline.name] = each.scores
             result["seconds"][f"baseline_{baseline.name}"] = each.wall_seconds
             if isinstance(each, Diverged):
@@ -228,6 +241,8 @@ class _Measurement:
             series = series.merge(_band(f"baseline_{baseline.name}_relative_l2_ci", each.sums, series))
             series = series.assign(_kept(f"baseline_{baseline.name}", each.sums, self.names).data_vars)
         self.report("baselines", len(chosen), len(chosen))
+        if left_out:
+            result["baselines_left_out"] = left_out
         best = best_of({name: each.scores["relative_l2"] for name, each in found.items()})
         if best is not None:
             words = (called(self.rom), f"the best baseline, {best},")

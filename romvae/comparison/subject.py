@@ -5,12 +5,14 @@ This is the one place that tells them apart; everything else of a comparison wor
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
-from romvae.baselines import Baseline, default_baselines, reasons_against
+from romvae.baselines import Baseline
 from romvae.baselines.model import BaselineModel
+from romvae.baselines.selection import baseline_names, selected
 from romvae.comparison.code import compression_error, kl_per_dimension
 from romvae.latent.summary import latent_summary
 
@@ -78,15 +80,30 @@ def noise_floor(model: Model) -> dict[str, float]:
     return {field.name: model.vae.decoder.floor * float(std) for field, std in scales}
 
 
-def opponents(model: Model, train: xr.Dataset) -> tuple[list[Baseline], dict[str, str]]:
-    """The baselines that a model is compared with by default, and why others are left out, by name.
+def opponents(
+    model: Model, train: xr.Dataset, asked: Sequence[Baseline | str] | None = None
+) -> tuple[list[Baseline], dict[str, str]]:
+    """The baselines that a model is compared with, and why some of them are left out, by name.
 
-    POD with linear dynamics gets as many modes as a ROM has latents. A baseline is not compared with itself.
+    POD with linear and with network dynamics get as many modes as a ROM has latents; `pod_linear_free` chooses. A
+    baseline is not compared with itself.
+
+    Arguments:
+        model: A ROM or a fitted baseline.
+        train: Trajectories to fit to.
+        asked: Baselines, their names, or `cheap` or `all`; None is `cheap`.
+
+    Raises:
+        ConfigError: A name is unknown, or the library of a baseline that is asked for by its name is not installed.
     """
-    left_out = reasons_against(train)
+    asked = ("cheap",) if asked is None else asked
+    given = [each for each in asked if isinstance(each, Baseline)]
+    names = baseline_names(each for each in asked if isinstance(each, str))
+    names = [name for name in names if name not in {each.name for each in given}]
     if not isinstance(model, BaselineModel):
-        return default_baselines(train, model.vae.latent), left_out
-    chosen = default_baselines(train)
-    if model.name in (each.name for each in chosen):
+        chosen, left_out = selected(names, train, model.vae.latent)
+        return [*chosen, *given], left_out
+    chosen, left_out = selected([name for name in names if name != model.name], train)
+    if model.name in names:
         left_out[model.name] = "it is the model itself"
-    return [each for each in chosen if each.name != model.name], left_out
+    return [*chosen, *given], left_out

@@ -48,6 +48,11 @@ BASELINE_STYLES: Final[tuple[tuple[str, str, str], ...]] = (
     ("#cc79a7", ":", "^"),
     ("#8a6d00", "--", "D"),
     ("#6b7480", "-.", "v"),
+    ("#5e3c99", ":", "P"),
+    ("#a50026", "--", "X"),
+    ("#1b7837", "-.", "<"),
+    ("#b35806", ":", ">"),
+    ("#35978f", "--", "*"),
 )
 
 # Matplotlib settings inside which every function of this package works; the user's own are left alone.
@@ -89,6 +94,7 @@ _BASELINE_TITLES: Final[Mapping[str, str]] = {
     "persistence": "Persistence",
     "climatology": "Climatology",
     "pod_linear": "POD + linear dynamics",
+    "pod_linear_free": "POD + linear dynamics, any rank",
     "pod_rbf": "POD + radial basis functions",
     "pod_interpolation": "POD + interpolation",  # its name in comparisons of earlier versions
     "pod_gp": "POD + Gaussian processes",

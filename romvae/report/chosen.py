@@ -26,6 +26,7 @@ _PROSE: Final[Mapping[str, str]] = {
     "persistence": "persistence (the initial field, unchanged)",
     "climatology": "climatology (the mean of the training data)",
     "pod_linear": "POD with linear dynamics",
+    "pod_linear_free": "POD with linear dynamics and a number of modes of its choice",
     "pod_rbf": "POD with radial basis functions over the parameters",
     "pod_gp": "POD with Gaussian processes over the parameters",
     "pod_network": "POD with a ROM's latent dynamics",
