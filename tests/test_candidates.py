@@ -221,3 +221,59 @@ def test_what_does_not_fit_into_the_budget_is_left_out(parts: Parts, monkeypatch
     assert re.fullmatch(r"it took (1\.[5-9]|2)\d* s, the budget is 0\.5 s", reasons["pod_linear"])
     for entry in ranking.entries[:2]:
         assert entry.seconds == pytest.approx(sum(entry.cost[part] for part in entry.cost if part != "forecasts"))
+
+
+def test_what_auto_has_fitted_is_compared_and_not_fitted_again(parts: Parts, tmp_path: Path, monkeypatch) -> None:
+    from romvae import cli
+    from romvae.commands.kept import kept_baselines
+    from romvae.commands.run_folder import RunFolder
+
+    data, run, out = tmp_path / "data.zarr", tmp_path / "run", tmp_path / "c"
+    romvae.write_snapshots(parts.whole.drop_vars("split", errors="ignore"), data)
+    monkeypatch.setattr(candidates, "ORDER", ("vae", "pod_network", "pod_linear", "climatology"))
+    steps = [word for name, value in QUICK.items() for word in (f"--training.{name.replace('_', '-')}", str(value))]
+    assert (
+        cli.main(["train", str(data), "--out", str(run), "--model", "auto", "--model.latent", "3", *steps, "-q"]) == 0
+    )
+    ranking = json.loads((run / "ranking.json").read_text())
+    assert ranking["chosen"] == "pod_linear"  # the problem is linear
+    kept = {entry["name"] for entry in ranking["entries"] if not entry["reason"]} - {"vae", "pod_linear"}
+    assert {path.name for path in (run / "baselines").iterdir()} == kept
+
+    def never(*args: object, **kwargs: object) -> None:
+        raise AssertionError("a kept baseline was fitted again")
+
+    for name in kept:
+        monkeypatch.setattr(romvae.baselines.registered()[name], "fit", never)
+    words = ["--cost-seconds", "0", "--members", "8", "-q"]
+    assert cli.main(["compare", str(run), "--out", str(out), "--baselines", "persistence", *kept, *words]) == 0
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert set(metrics["baselines"]) == {"persistence", *kept}
+    spent = {entry["name"]: entry["cost"]["training"] for entry in ranking["entries"] if entry["name"] in kept}
+    assert {name: metrics["baselines"][name]["fit_seconds"] for name in kept} == spent
+    found = kept_baselines(RunFolder.open(run), parts.train).asked(None)
+    names = [each if isinstance(each, str) else each.name for each in found]
+    assert set(names) >= {"persistence", "opinf", "dmd", *kept}
+
+
+def test_a_kept_pod_network_forecasts_as_its_baseline_would(parts: Parts) -> None:
+    """The mean over its networks: without any spread between members, a ROM's forecast of the mean."""
+    from romvae.baselines import PODNetwork
+
+    model, _ = fit_model(parts, "pod_network", training=QUICK, model={"latent": 3})
+    assert isinstance(model, ROM)
+    start, times = parts.test.isel(time=0), parts.test.time
+    found = PODNetwork.of(model, parts.train).rollout(start, times)
+    mean = model.rollout(start, times.size - 1, 0)
+    assert float(relative_l2(mean.u, found.u)) < 0.05
+
+
+def test_pod_linear_of_auto_does_not_take_the_place_of_that_of_the_latent_size(linear, tmp_path: Path, parts) -> None:
+    from romvae.commands.kept import kept_baselines
+    from romvae.commands.run_folder import RunFolder
+
+    linear.save(tmp_path / "baselines" / "pod_linear")
+    found = kept_baselines(RunFolder(tmp_path), parts.train)
+    assert list(found.fitted) == ["pod_linear_free"]
+    assert found.asked(["pod_linear"]) == ["pod_linear"]
+    assert found.asked(["pod_linear_free"]) == [found.fitted["pod_linear_free"]]

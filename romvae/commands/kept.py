@@ -1,4 +1,4 @@
-"""Baselines that `romvae train --model auto` has fitted for a run: kept in its folder, so that nobody fits them again."""
+"""Baselines that `romvae train --model auto` has fitted for a run, kept in its folder for comparisons."""
 
 from __future__ import annotations
 

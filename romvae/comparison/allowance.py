@@ -32,7 +32,7 @@ class Allowance:
         self._left = None if self._training is None else max(LEAST, SHARE * self._training)
 
     def of(self, name: str) -> float | None:
-        """Seconds that a fit may take: those that are left, or of a costly one those of the training. None: no limit."""
+        """Seconds that a fit may take: what is left; of a costly one those of the training; None: no limit."""
         if name in COSTLY:
             return self._training
         return self._left if name in CHEAP else None

@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from romvae.baselines import Baseline, Climatology, Persistence, default_baselines, reasons_against, registered
+from romvae.baselines import (
+    Baseline,
+    Climatology,
+    Persistence,
+    PODLinear,
+    default_baselines,
+    reasons_against,
+    registered,
+)
+from romvae.baselines.pod_linear_free import PODLinearFree
+from romvae.baselines.selection import CHEAP, COSTLY, baseline_names, selected
 from romvae.errors import ConfigError, DataError, SchemaError
 from romvae.metrics import relative_l2, worst_relative_l2
 from romvae.schema import check_snapshots
@@ -199,12 +209,51 @@ def test_climatology_is_the_mean_over_trajectories_at_every_time() -> None:
     np.testing.assert_array_equal(between.u.isel(time=2), forecast.u.isel(time=-1))
 
 
-def test_the_default_ones_are_those_that_apply(gaussians: xr.Dataset) -> None:
-    without = ["persistence", "climatology", "pod_linear"]
-    assert [b.name for b in default_baselines(linear_waves(1), 3)] == without
-    assert [b.name for b in default_baselines(gaussians, 3)] == [*without, "pod_rbf"]
+def test_the_default_ones_are_all_that_cost_seconds_and_apply(gaussians: xr.Dataset) -> None:
+    for module in ("sklearn", "pydmd", "opinf"):
+        pytest.importorskip(module)
+    stepped = ["dmd", "opinf"]
+    without = ["persistence", "climatology", "pod_linear", "pod_linear_free"]
+    assert [b.name for b in default_baselines(linear_waves(1), 3)] == [*without, *stepped]
+    assert [b.name for b in default_baselines(gaussians, 3)] == [*without, "pod_rbf", "pod_gp", *stepped]
+    assert "pod_linear_free" not in [b.name for b in default_baselines(gaussians)]  # `pod_linear` chooses then
     assert reasons_against(gaussians) == {}
-    assert "do not follow from the parameters" in reasons_against(linear_waves(1))["pod_rbf"]
+    reasons = reasons_against(linear_waves(1))
+    assert list(reasons) == ["pod_rbf", "pod_gp"]
+    assert all("do not follow from the parameters" in each for each in reasons.values())
+
+
+def test_what_is_not_installed_is_left_out_and_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registered()["dmd"], "library", ("no_such_module", "dmd"))
+    chosen, reasons = selected(baseline_names(["cheap"]), linear_waves(1), 3)
+    assert "dmd" not in [each.name for each in chosen]
+    assert reasons["dmd"].endswith("no_such_module, which is not installed. Run pip install 'romvae[dmd]'")
+    with pytest.raises(ConfigError, match=r"dmd needs no_such_module, which is not installed.*romvae\[dmd\]"):
+        baseline_names(["dmd"])  # asked for by its name
+
+
+def test_every_library_is_named() -> None:
+    named = {name: kind.library[0].split(".")[0] for name, kind in registered().items() if kind.library is not None}
+    assert named == LIBRARIES
+
+
+def test_costly_ones_are_had_on_request_and_unknown_ones_refused() -> None:
+    assert set(baseline_names(["all"])) >= {*CHEAP, *COSTLY}
+    assert set(CHEAP) | set(COSTLY) == {*registered(), "pod_linear_free"}
+    assert baseline_names(["cheap"]) == list(CHEAP)
+    assert baseline_names(["pod_network", "cheap", "pod_linear"]) == ["pod_network", *CHEAP]
+    with pytest.raises(ConfigError, match=r"'pod_linaer' is unknown. Did you mean 'pod_linear'\?.*cheap, all"):
+        baseline_names(["pod_linaer"])
+
+
+def test_linear_dynamics_of_any_rank_is_the_same_as_pod_linear_where_it_chooses_the_same() -> None:
+    ds = linear_waves(1)
+    free = PODLinear().fit(ds)
+    named = PODLinearFree(free.pod.rank + 1).fit(ds)
+    start = ds.isel(time=0)
+    xr.testing.assert_identical(named.rollout(start, ds.time), free.rollout(start, ds.time))
+    with pytest.raises(DataError, match=f"its own choice is {free.pod.rank} modes, those of pod_linear"):
+        PODLinearFree(free.pod.rank).fit(ds)
 
 
 @pytest.mark.parametrize("name", ["pod_linear", "dmd", "opinf", "pod_gp"])

@@ -14,6 +14,7 @@ import pytest
 import xarray as xr
 
 from romvae import errors
+from romvae.baselines.selection import CHEAP
 from romvae.commands.run_folder import DataRecord, RunFolder, fingerprint
 from romvae.commands.text import outline, skill
 from romvae.data.split import PARTS
@@ -179,6 +180,7 @@ def test_train_writes_a_whole_run_that_the_other_commands_read(run, science, sna
     assert science["compare"]["test"]["trajectory"].values.tolist() == record.trajectories["test"]
     assert science["compare"]["train"]["trajectory"].values.tolist() == record.trajectories["train"]
     assert science["compare"]["seconds"] == {"vae": 1.0}
+    assert science["compare"]["baselines"] == list(CHEAP)
     assert science["comparison"].info["history"] == {"vae": {"step": [1], "loss": [0.5]}}
     assert science["comparison"].info["configuration"]["model"]["latent"] == 3
     assert json.loads((tmp_path / "c" / "metrics.json").read_text()) == METRICS
@@ -381,11 +383,13 @@ def test_several_runs_are_ranked_and_each_gets_a_report_of_its_own(run, science,
     sys.modules["romvae.comparison"].rank = rank
     sys.modules["romvae.report"].write_ranking = write_ranking
     words = ["compare", tmp_path / "one", tmp_path / "other", "-q", "--seed", "3", "--cost-seconds", "0"]
+    words += ["--baselines", "pod_network", "persistence"]
     code, out, err = run(*words, "--out", tmp_path / "c", "--max-relative-l2", "0.01")
     assert code == 6, err
     assert "the best run: relative L2 error is 0.02, expected at most 0.01" in err
     assert science["ranked"] == ["one", "other"]
     assert science["compare"]["cost_cap"] == 0
+    assert science["compare"]["baselines"] == ["pod_network", "persistence"]
     assert "1. other" in out
     assert "p = 0.3" in out
     found = {str(path.relative_to(tmp_path / "c")) for path in (tmp_path / "c").rglob("*.html")}
@@ -399,3 +403,6 @@ def test_a_comparison_of_nothing_is_refused(run, tmp_path):
     code, _, err = run("compare", tmp_path / "run", "--out", tmp_path / "c", "--cost-seconds", "-1")
     assert code == 2
     assert "--cost-seconds = -1.0: should be 0 or more" in err
+    code, _, err = run("compare", tmp_path / "run", "--out", tmp_path / "c", "--baselines", "cheap", "fmo")
+    assert code == 2
+    assert "--baselines: baseline 'fmo' is unknown. Did you mean 'fno'? Expected cheap, all, or some of" in err

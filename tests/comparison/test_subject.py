@@ -7,12 +7,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
-from romvae.baselines import PODLinear
+from romvae.baselines import Persistence, PODLinear
 from romvae.baselines.model import BaselineModel
+from romvae.baselines.selection import selected
 from romvae.comparison import Comparison, compare, rank
+from romvae.comparison.allowance import Allowance
+from romvae.comparison.further import with_baselines
 from romvae.comparison.subject import NOT_OF_A_BASELINE
 from romvae.data.split import Parts
+from romvae.errors import ConfigError, NumericsError
 from romvae.report import verdict
 from romvae.report.page import render
 from romvae.schema import Schema
@@ -51,15 +56,71 @@ def test_what_it_has_no_part_for_is_missing_and_explained(found):
 
 
 def test_it_is_not_compared_with_itself_and_others_are_left_out_with_their_reason(found):
-    assert set(found.metrics["baselines"]) == {"persistence", "climatology"}
+    assert set(found.metrics["baselines"]) == {"persistence", "climatology", "dmd", "opinf"}
     left_out = found.metrics["baselines_left_out"]
     assert left_out["pod_linear"] == "it is the model itself"
     assert "parameters" in left_out["pod_rbf"]  # random initial fields do not follow from the viscosity
 
 
-def test_beside_a_rom_too_the_reason_is_given(compared):
-    assert list(compared.metrics["baselines_left_out"]) == ["pod_rbf"]
+def test_a_rom_meets_the_strong_cheap_baselines_without_being_asked(compared):
+    assert {"dmd", "opinf", "pod_linear"} <= set(compared.metrics["baselines"])
+    assert {"pod_network", "fno"}.isdisjoint(compared.metrics["baselines"])
+    left_out = compared.metrics["baselines_left_out"]
+    assert {"pod_rbf", "pod_gp"} <= set(left_out) <= {"pod_rbf", "pod_gp", "pod_linear_free"}
+    free = compared.metrics["baselines"].get("pod_linear_free")
+    assert (free is None) == ("those of pod_linear" in left_out.get("pod_linear_free", ""))
     assert "model" not in compared.metrics
+
+
+def test_named_baselines_are_the_only_ones_and_unknown_ones_are_refused_before_anything_is_computed(rom, parts):
+    few = {"train": parts.train, "members": 8, "cost_cap": 0.0}
+    found = compare(rom, parts.test, baselines=["climatology", Persistence()], **few)
+    assert list(found.metrics["baselines"]) == ["climatology", "persistence"]
+    assert "baselines_left_out" not in found.metrics
+    with pytest.raises(ConfigError, match=r"'climate' is unknown.*Expected cheap, all, or some of persistence"):
+        compare(None, parts.test, baselines="climate", **few)
+
+
+def test_a_baseline_that_diverges_is_left_out_and_ends_no_comparison(rom, parts):
+    class Diverging(Persistence):
+        name = "diverging"
+
+        def rollout(self, start, times):
+            raise NumericsError("diverging: the forecast of trajectory 3 diverged before time 0.2.")
+
+    few = {"train": parts.train, "members": 8, "cost_cap": 0.0}
+    found = compare(rom, parts.test, baselines=[Diverging(), "persistence"], **few)
+    assert list(found.metrics["baselines"]) == ["persistence"]
+    assert "diverged before time 0.2" in found.metrics["baselines_left_out"]["diverging"]
+
+
+def test_cheap_baselines_share_a_fifth_of_the_training_and_costly_ones_have_all_of_it():
+    threads = torch.get_num_threads()
+    allowance = Allowance({"simulate": 7000.0, "vae": 400.0, "dynamics": 600.0})
+    assert allowance.of("dmd") == 200.0 * threads
+    allowance.take("dmd", 150.0 * threads)
+    assert allowance.of("opinf") == pytest.approx(50.0 * threads)
+    allowance.take("opinf", 70.0 * threads)
+    assert allowance.of("pod_linear_free") == 0.0
+    assert allowance.of("fno") == 1000.0 * threads
+    assert Allowance({"vae": 1.0}).of("dmd") == 60.0  # a minute in any case
+    assert Allowance({"simulate": 7.0}).of("dmd") is None
+
+
+def test_baselines_that_are_added_later_give_the_same_comparison(rom, parts):
+    few = {"train": parts.train, "members": 8, "cost_cap": 0.0}
+    whole = compare(rom, parts.test, baselines=["climatology", "persistence", "pod_linear"], **few).metrics
+    best = whole["significance"]["best"]
+    others = [name for name in whole["baselines"] if name != best]
+    part = compare(rom, parts.test, baselines=others, **few).metrics
+    more, failed = with_baselines(
+        part, rom, parts.test, train=parts.train, baselines=selected([best], parts.train, 4)[0], members=8, seed=0
+    )
+    assert failed == {}
+    assert more["significance"] == whole["significance"]
+    assert set(more["baselines"]) == set(whole["baselines"])
+    assert part["significance"]["best"] != best  # what was given is not changed
+    assert more["rom"] == part["rom"]
 
 
 def test_it_has_one_kind_of_forecast_and_no_decoder_to_be_timed(found):
