@@ -104,18 +104,18 @@ def ready(forecast: xr.Dataset, cut_off: bool) -> xr.Dataset:
     return cut(forecast, least=1).set_coords(HORIZON).assign_coords({N_STEPS: (TRAJECTORY, steps.values, steps.attrs)})
 
 
-def summary(out: xr.Dataset) -> str:
+def summary(forecast: xr.Dataset) -> str:
     """For how many trajectories a forecast is trusted to its end, and the median horizon, in a sentence."""
     import numpy as np
 
     from romvae.trust import HORIZON
 
-    horizon = out[HORIZON]
+    horizon = forecast[HORIZON]
     ends = np.isinf(horizon.values)
-    median = float(np.median(np.where(ends, np.finfo(float).max, horizon.values)))
+    median = float(np.median(horizon.values))
     units = str(horizon.attrs.get("units", "1"))
     time = f"{median:.4g}" + ("" if units == "1" else f" {units}")
-    middle = "none before" if median > 1e300 else time
+    middle = time if np.isfinite(median) else "beyond the end"
     return (
         f"error below {horizon.attrs['tolerance']:g} of the field's standard deviation: trusted to the end for "
         f"{int(ends.sum())} of {ends.size} trajectories, median trust horizon {middle}"

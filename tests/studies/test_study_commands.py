@@ -112,8 +112,9 @@ def test_a_rollout_says_how_long_it_is_trusted(small, folder, run, tmp_path):
         found = open_snapshots(tmp_path / name)["trust_horizon"]
         assert np.array_equal(found, expected)
         assert found.attrs["guarantee"] == expected.attrs["guarantee"]
-        ends = int(np.isinf(expected).sum())
+        ends, median = int(np.isinf(expected).sum()), float(expected.median())
         assert f"error below 0.1 of the field's standard deviation: trusted to the end for {ends} of 18" in told
+        assert (f"median trust horizon {median:.4g}" if np.isfinite(median) else "horizon beyond the end") in told
     code, _, err = run(*words, "--out", tmp_path / "large.h5", "--tolerance", "2.5", "--level", "0.8")
     assert code == 0, err
     longer = open_snapshots(tmp_path / "large.h5")["trust_horizon"]
