@@ -74,10 +74,9 @@ def with_baselines(
         else:
             found[baseline.name] = each
     report("baselines", len(baselines), len(baselines))
-    scores = {
-        **metrics.get("baselines", {}),
-        **{name: dict(each.scores) for name, each in {**found, **diverged}.items()},
-    }
+    new = {name: dict(each.scores) for name, each in found.items()}
+    new |= {name: each.scores for name, each in diverged.items()}
+    scores = {**metrics.get("baselines", {}), **new}
     result = {**metrics, "baselines": scores, "seconds": seconds}
     errors = {name: each.get("relative_l2") for name, each in scores.items()}
     best = best_of({name: error for name, error in errors.items() if error is not None})

@@ -171,9 +171,10 @@ def nearest(
     shares = sorted(around.tolist(), key=lambda each: (abs(each - share), each))[:_NEIGHBOURS]
     straight = [settings for each in shares if (settings := family(each)) is not None]
     offered = (*straight, *(skewed for settings in straight for skewed in _skewed(settings)))
-    refused = {repr(wanted)}
+    refused, own = {repr(wanted)}, knobs.sizes({})
     for settings in offered:
-        if repr(settings) in refused:
+        coarser = any(each < most for each, most in zip(knobs.sizes(settings), own, strict=True))
+        if repr(settings) in refused or not coarser:
             continue
         found = made(settings)
         if found is not None:

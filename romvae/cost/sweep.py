@@ -23,6 +23,7 @@ _BATCH_SHARE = 0.3  # of the time cap that may go into timing batches
 _HALVINGS = 2  # of the gap between the last share that failed and the first that is accurate enough
 _CLEARLY = 1.25  # times the target: what a finer run misses by more, a coarser one will not reach
 _UNSTABLE = 1.0  # an error as large as the field itself may come from too long a step, which a coarser run may stand
+_NOISE = 1.2  # by which two timings of equal work may differ
 _DEARER = 2.0  # times the cheapest: a kind of settings that costs as much and still fails is given up
 
 
@@ -218,6 +219,20 @@ class _Search:
         failed = [each for each in self.runs[1:] if _CLEARLY * self.target < each.run.error < _UNSTABLE]
         return any(each.doublings <= doublings and each.holds(sizes) for each in failed)
 
+    def _too_dear(self, sizes: tuple[float, ...], doublings: float) -> bool:
+        """Whether a run that is nowhere finer took more than the cheapest, a longer step allowed for.
+
+        Batches have an order of their own, which a larger margin leaves room for.
+        """
+        best, margin = self.best, _DEARER if self.work.solvers[0].batched else _NOISE
+        if best is None:
+            return False
+        for each in (each for each in self.runs[1:] if each.is_within(sizes) and each.run.seconds < math.inf):
+            gain = 2.0 ** max(0.0, doublings - each.doublings) if self.has_step else 1.0
+            if each.run.seconds > margin * gain * best.run.seconds:
+                return True
+        return False
+
     def _good(self, tried: _Tried) -> bool:
         return tried.run.error <= self.target
 
@@ -226,7 +241,8 @@ class _Search:
     ) -> _Tried | None:
         """The run with the step doubled so often; where the solver sets its own, fewer times are asked for instead."""
         maker, own, times = self.work.maker, self.work.solvers[0], self.work.times
-        if maker is None or self.over or self._hopeless(knobs.sizes(base), doublings):
+        sizes = knobs.sizes(base)
+        if maker is None or self.over or self._hopeless(sizes, doublings) or self._too_dear(sizes, doublings):
             return None
         longer = longer_step(maker, own, 2.0**doublings) if doublings else {}
         stored = float((times[1:] - times[:-1]).min())

@@ -124,7 +124,7 @@ def test_a_baseline_that_diverged_has_no_error_and_the_page_says_why() -> None:
     comparison = fake_comparison(shape=(8,), times=3, examples=1)
     comparison.metrics["baselines"]["dmd"] = {
         "relative_l2": None,
-        "diverged": "dmd: a forecast is not finite at time 2.",
+        "diverged": "dmd: not finite at time 2.",
     }
     said = "Forecasts of the held-out trajectories diverged, so that there is no error to compare: dynamic mode"
     assert said in " ".join(verdict(comparison.metrics))
