@@ -11,7 +11,7 @@ import torch
 from romvae.benchmark.ensemble import ensemble, parts_of
 from romvae.benchmark.opponents import dynamics_as_trained, fit_opponents
 from romvae.benchmark.recipe import Problem
-from romvae.benchmark.result import machine, read_result, write_result
+from romvae.benchmark.result import PROTOCOL, machine, read_result, write_result
 from romvae.comparison.further import with_baselines
 from romvae.errors import DataError
 from romvae.lock import locked
@@ -58,7 +58,7 @@ def fill_in(problem: Problem, seed: int, folder: Path, work: Path, names: Sequen
             rom.vae.latent,
             budget,
             seed,
-            work / "baselines",
+            work / f"baselines_{PROTOCOL}",
             progress,
             model=dynamics_as_trained(problem.recipe, trained),
             training=problem.recipe.training.chosen(),

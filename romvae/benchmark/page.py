@@ -16,6 +16,7 @@ from romvae.benchmark.tables import (
     bars_table,
     calibration_table,
     cost_table,
+    earlier_rules,
     machines_table,
     published_table,
 )
@@ -104,7 +105,7 @@ def write_page(folder: Path, page: Path) -> Path:
         accuracy_cost(main or groups, target)
     link = os.path.relpath(picture.absolute(), page.absolute().parent).replace(os.sep, "/")
     tables = {
-        "accuracy": [accuracy_table(main), absences(main), remarks(groups), _variants(groups)],
+        "accuracy": [accuracy_table(main), earlier_rules(groups), absences(main), remarks(groups), _variants(groups)],
         "calibration": [calibration_table(groups)],
         "cost": [cost_table(groups), _PICTURE, f"![Error against cost of each method, one panel per problem]({link})"],
         "bars": [bars_table(groups)],

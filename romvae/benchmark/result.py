@@ -18,6 +18,7 @@ from romvae.errors import NOT_INSTALLED, DataError
 from romvae.version import __version__
 
 __all__ = [
+    "PROTOCOL",
     "WITHOUT",
     "Result",
     "is_done",
@@ -32,6 +33,9 @@ __all__ = [
 ]
 
 LONGEST_LIST, LONGEST_TEXT, DIGITS = 40, 600, 5
+PROTOCOL = 2
+"""Rules of a comparison. With the second ones baselines search further for their number of modes and use their whole
+budget, POD with network dynamics has the ROM's settings, and more settings of the solver are tried."""
 WITHOUT = "left out by --without"
 """Reason of a baseline that somebody did not want to wait for."""
 
@@ -54,13 +58,18 @@ class Result:
         return str(self.content["name"])
 
     @property
+    def earlier(self) -> bool:
+        """Whether it was compared by earlier rules."""
+        return bool(self.content.get("protocol", 1) < PROTOCOL)
+
+    @property
     def seed(self) -> int:
         """Seed of data, training and forecast."""
         return int(self.content["seed"])
 
 
 def is_done(problem: Problem, seed: int, without: Sequence[str] = ()) -> bool:
-    """Whether the result is there, was made by this recipe and this version, and lacks no baseline.
+    """Whether the result is there, was made by this recipe, this version and these rules, and lacks no baseline.
 
     Arguments:
         problem: What was run.
@@ -95,19 +104,20 @@ def missing_baselines(problem: Problem, seed: int, without: Sequence[str] = ()) 
 
 
 def is_made(problem: Problem, seed: int) -> bool:
-    """Whether the result is there and was made by this recipe and this version, whichever baselines it has."""
+    """Whether the result is there, made by this recipe, this version and these rules, whichever baselines it has."""
     path = problem.result(seed)
     if not path.is_file():
         return False
     content = read_result(path).content
-    return content["recipe"] == problem.recipe.digest and content["versions"]["romvae"] == __version__
+    made_by = (content["recipe"], content["versions"]["romvae"], content.get("protocol", 1))
+    return bool(made_by == (problem.recipe.digest, __version__, PROTOCOL))
 
 
 def write_result(problem: Problem, seed: int, content: Mapping[str, Any]) -> Path:
     """Writes a result, whole or not at all; an earlier one of the same name is replaced."""
     path = problem.result(seed)
     head = {"name": problem.name, "case": problem.case, "variant": problem.variant, "seed": seed}
-    head |= {"recipe": problem.recipe.digest}
+    head |= {"recipe": problem.recipe.digest, "protocol": PROTOCOL}
     text = json.dumps({**head, **small(content)}, indent=1, allow_nan=False)
     with atomic_file(path, overwrite=True) as target:
         target.write_text(text + "\n", encoding="utf-8")

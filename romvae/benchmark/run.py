@@ -22,7 +22,7 @@ from romvae.benchmark.filling import fill_in
 from romvae.benchmark.measures import as_published, long_run
 from romvae.benchmark.opponents import dynamics_as_trained, fit_opponents
 from romvae.benchmark.recipe import Problem
-from romvae.benchmark.result import is_made, machine, missing_baselines, value_at, write_result
+from romvae.benchmark.result import PROTOCOL, is_made, machine, missing_baselines, value_at, write_result
 from romvae.comparison import compare
 from romvae.data import PARTS, Parts
 from romvae.errors import FewMembersWarning, OutOfRangeWarning, RomvaeError, TrainingStoppedError
@@ -136,7 +136,7 @@ def run_problem(
             parts = parts_of(problem, snapshots)
         clock.keep("simulate", data_path(problem, seed, folder).with_suffix(".cost.json"))
         rom, trained = _trained(problem, parts, seed, work, progress)
-        budget, kept = trained["process_seconds"], work / "baselines"
+        budget, kept = trained["process_seconds"], work / f"baselines_{PROTOCOL}"
         with clock.of("baselines"):
             against = fit_opponents(
                 recipe.opponents,
@@ -150,7 +150,7 @@ def run_problem(
                 model=dynamics_as_trained(recipe, trained),
                 training=recipe.training.chosen(),
             )
-        clock.keep("baselines", work / "baselines.cost.json")
+        clock.keep("baselines", work / f"baselines_{PROTOCOL}.cost.json")
         with clock.of("compare"):
             comparison = compare(
                 rom,

@@ -11,14 +11,16 @@ from romvae.benchmark.result import Result, value_at
 
 if TYPE_CHECKING:
     from romvae.benchmark.page import Group
-    from romvae.benchmark.recipe import Published
+    from romvae.benchmark.recipe import Problem, Published
 
 __all__ = [
+    "EARLIER",
     "MARK",
     "accuracy_table",
     "bars_table",
     "calibration_table",
     "cost_table",
+    "earlier_rules",
     "machines_table",
     "markdown",
     "published_table",
@@ -27,6 +29,8 @@ __all__ = [
 
 MARK = " †"
 """Behind an error below the reference solution's own."""
+EARLIER = " ‡"
+"""Behind a problem with a result that was compared by earlier rules."""
 _ORIGINS = {"published": "as published", "measured": "measured by this project", "recalled": "recalled, not verified"}
 
 
@@ -54,8 +58,24 @@ def accuracy_table(groups: Sequence[Group]) -> str:
         each = errors_of(results)
         cells = [_error(each.get(name, {}), results) + ("" if is_resolvable(results, name) else MARK) for name in names]
         seeds = ", ".join(str(result.seed) for result in results)
-        rows.append([problem.name, _text(problem.recipe.model.latent), seeds, *cells, ahead(results)])
+        rows.append([_named(problem, results), _text(problem.recipe.model.latent), seeds, *cells, ahead(results)])
     return markdown(["problem", "latents", "seeds", *(n.replace("_", " ") for n in names), "ahead"], rows)
+
+
+def _named(problem: Problem, results: Sequence[Result]) -> str:
+    return problem.name + (EARLIER if any(result.earlier for result in results) else "")
+
+
+def earlier_rules(groups: Sequence[Group]) -> str:
+    """What `EARLIER` behind a name means; empty where it is nowhere."""
+    if not any(result.earlier for _, results in groups for result in results):
+        return ""
+    return (
+        f"A{EARLIER} marks problems of which a result was compared by earlier rules: baselines searched less far for "
+        "their number of modes and did not use their whole budget, POD with network dynamics had settings of its own, "
+        "and fewer settings of the solver were tried. Baselines may do better there than it says, and speed-ups be "
+        "smaller, until `romvae benchmark` has made them again."
+    )
 
 
 def _error(by_seed: Mapping[int, float | None], results: Sequence[Result]) -> str:
@@ -131,7 +151,7 @@ def cost_table(groups: Sequence[Group]) -> str:
         ratios = [own + "speed_up", own + "speed_up_batch", members + "speed_up_batch", own + "over_decoder"]
         ratios += ["metrics.cost.pay_off.break_even_mean_batch"]
         cells = [*(_over(results, t, _milliseconds) for t in times), *(_over(results, r, _plain) for r in ratios)]
-        rows.append([problem.name, *stages, *cells])
+        rows.append([_named(problem, results), *stages, *cells])
     return markdown(head, rows)
 
 

@@ -11,13 +11,14 @@ from romvae.benchmark import find_problems
 from romvae.benchmark.ahead import absences, remarks
 from romvae.benchmark.chart import points_of, solver_points
 from romvae.benchmark.page import grouped, write_page
-from romvae.benchmark.result import read_results, write_result
+from romvae.benchmark.result import is_made, read_results, write_result
 from romvae.benchmark.tables import (
     MARK,
     accuracy_table,
     bars_table,
     calibration_table,
     cost_table,
+    earlier_rules,
     published_table,
     spread,
 )
@@ -219,6 +220,20 @@ def test_trust_horizons_are_shown_where_they_were_measured(folder):
     place = row(text, "problem").index("trusted (0.1): held")
     assert row(text, "heat_1d")[place] == "90 % (88 % to 92 %) [80 % to 97 %]"
     assert row(text, "heat_1d/more")[place] == "-"
+
+
+def test_what_was_compared_by_earlier_rules_is_marked_and_made_again(folder):
+    problem = find_problems(folder)["heat_1d"]
+    assert earlier_rules(groups(folder)) == ""
+    assert is_made(problem, 1)
+    path = problem.result(1)
+    kept = json.loads(path.read_text())
+    del kept["protocol"]
+    path.write_text(json.dumps(kept))
+    assert not is_made(problem, 1)
+    assert row(accuracy_table(groups(folder)), "heat_1d ‡")
+    assert row(cost_table(groups(folder)), "heat_1d ‡")
+    assert "made them again" in earlier_rules(groups(folder))
 
 
 def test_the_page_holds_every_part_and_one_picture(folder, tmp_path):
