@@ -85,8 +85,8 @@ forecast["u_std"].isel(trajectory=0).plot(x="x")
 # %% [markdown]
 # ## How good is it, and against what?
 #
-# `compare` measures errors and coverage on the test part and sets them beside baselines: persistence, and POD with
-# linear dynamics of the same latent size. After this few steps the model need not win; the point is that the
+# `compare` measures errors and coverage on the test part and sets them beside baselines: persistence, climatology, POD
+# with linear dynamics and, where they are installed, DMD and operator inference. After this few steps the model need not win; the point is that the
 # comparison says so.
 
 # %%
