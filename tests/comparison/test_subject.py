@@ -81,17 +81,17 @@ def test_named_baselines_are_the_only_ones_and_unknown_ones_are_refused_before_a
         compare(None, parts.test, baselines="climate", **few)
 
 
-def test_a_baseline_that_diverges_is_left_out_and_ends_no_comparison(rom, parts):
-    class Diverging(Persistence):
-        name = "diverging"
+def test_a_baseline_that_cannot_be_fitted_is_left_out_and_ends_no_comparison(rom, parts):
+    class Refusing(Persistence):
+        name = "refusing"
 
-        def rollout(self, start, times):
-            raise NumericsError("diverging: the forecast of trajectory 3 diverged before time 0.2.")
+        def fit(self, train, **options):
+            raise NumericsError("refusing: all candidates diverged on held-out trajectories.")
 
     few = {"train": parts.train, "members": 8, "cost_cap": 0.0}
-    found = compare(rom, parts.test, baselines=[Diverging(), "persistence"], **few)
+    found = compare(rom, parts.test, baselines=[Refusing(), "persistence"], **few)
     assert list(found.metrics["baselines"]) == ["persistence"]
-    assert "diverged before time 0.2" in found.metrics["baselines_left_out"]["diverging"]
+    assert "all candidates diverged" in found.metrics["baselines_left_out"]["refusing"]
 
 
 def test_cheap_baselines_share_a_fifth_of_the_training_and_costly_ones_have_all_of_it():
