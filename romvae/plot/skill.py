@@ -29,6 +29,8 @@ from romvae.schema import TIME
 __all__ = ["coverage_over_time", "error_of_runs", "error_over_time", "reliability", "spread_skill"]
 
 _PREFIX, _SUFFIX = "baseline_", "_relative_l2"
+_LEGEND = 54
+"""Letters side by side that two columns of a legend have room for."""
 
 
 @matplotlib.rc_context(RC)
@@ -85,7 +87,10 @@ def error_over_time(series: xr.Dataset, model: str = "ROM") -> Figure:
     axes.margins(x=0)
     # The last curve drawn is the model's: it belongs at the head of the legend.
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles[::-1], labels[::-1], loc="outside lower center", ncols=2)
+    half = -(-len(labels) // 2)  # a legend fills the first column first
+    wide = sum(max(map(len, part), default=0) for part in (labels[::-1][:half], labels[::-1][half:]))
+    columns = 2 if wide <= _LEGEND else 1
+    figure.legend(handles[::-1], labels[::-1], loc="outside lower center", ncols=columns)
     return figure
 
 

@@ -94,7 +94,7 @@ _BASELINE_TITLES: Final[Mapping[str, str]] = {
     "persistence": "Persistence",
     "climatology": "Climatology",
     "pod_linear": "POD + linear dynamics",
-    "pod_linear_free": "POD + linear dynamics, any rank",
+    "pod_linear_free": "POD + linear, any rank",
     "pod_rbf": "POD + radial basis functions",
     "pod_interpolation": "POD + interpolation",  # its name in comparisons of earlier versions
     "pod_gp": "POD + Gaussian processes",

@@ -71,8 +71,11 @@ def loses(metrics: Mapping[str, Any]) -> bool:
 
 
 def _tied(metrics: Mapping[str, Any]) -> bool:
-    """Whether chance explains the difference to the best baseline."""
-    return math.isfinite(number(metrics, "rom", "relative_l2")) and number(metrics, "significance", "p_value") >= _SURE
+    """Whether chance explains the difference to the best baseline: not one that is the same on every trajectory."""
+    test = lookup(metrics, "significance")
+    mixed = 0 < number(test, "better_on") < number(test, "trajectories")
+    finite = math.isfinite(number(metrics, "rom", "relative_l2"))
+    return finite and mixed and number(test, "p_value") >= _SURE
 
 
 def _against(metrics: Mapping[str, Any]) -> str:
@@ -137,6 +140,8 @@ def _chance(metrics: Mapping[str, Any]) -> str:
     chance = "p < 0.001" if p < 1e-3 else f"p = {p:.2g}"
     if p < _SURE:
         return f", on {wins:.0f} of {count:.0f} trajectories, which is more than chance ({chance})"
+    if wins == count:
+        return f", on all of {count:.0f} trajectories, which are too few to rule out chance ({chance})"
     return f", and the one with the smaller error has it on {wins:.0f} of {count:.0f} trajectories ({chance})"
 
 

@@ -58,6 +58,15 @@ def test_where_chance_explains_the_difference_nobody_wins_or_loses(own: float, b
     assert not loses(metrics)
 
 
+def test_a_method_that_is_better_on_every_one_of_few_trajectories_wins_though_chance_is_not_ruled_out() -> None:
+    metrics = _metrics(loses=True)
+    metrics["significance"] |= {"p_value": 0.12, "difference": -0.1, "better_on": 0, "trajectories": 4}
+    first = verdict(metrics)[0]
+    assert "loses here, use POD with interpolation instead" in first
+    assert "on all of 4 trajectories, which are too few to rule out chance (p = 0.12)" in first
+    assert loses(metrics)
+
+
 @pytest.mark.parametrize("baseline", [None, "dmd"])
 @pytest.mark.parametrize("bad", [False, True])
 def test_losing_and_being_slow_are_in_the_first_sentences_after_a_choice_among_models_too(bad, baseline) -> None:
