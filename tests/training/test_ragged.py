@@ -244,7 +244,7 @@ def test_a_comparison_leaves_out_the_truth_beyond_an_end(whole):
     assert found["data"]["ragged"]["trajectories_left_out"] == 12 - len(rows)
     assert found["data"]["ragged"]["times_left_out"] == 12 - times
     assert found["baselines_left_out"]["pod_rbf"] == "needs training trajectories of one length"
-    assert set(found["baselines"]) == {"persistence", "climatology", "pod_linear"}
+    assert set(found["baselines"]) == {"persistence", "climatology", "pod_linear", "pod_linear_free", "dmd", "opinf"}
     ahead = rom.rollout(whole.isel(time=0), steps=11, members=32, seed=0)
     squares = []
     for name in ("u", "p"):
