@@ -14,7 +14,7 @@ from romvae.baselines.pod_interpolation import PODInterpolation
 from romvae.baselines.pod_linear import PODLinear
 from romvae.baselines.pod_network import PODNetwork
 from romvae.baselines.pod_rbf import PODRBF
-from romvae.baselines.selection import default_baselines, reasons_against
+from romvae.baselines.selection import default_baselines
 
 __all__ = [
     "DMD",
@@ -30,7 +30,6 @@ __all__ = [
     "PODRBF",
     "Persistence",
     "default_baselines",
-    "reasons_against",
     "register",
     "registered",
 ]

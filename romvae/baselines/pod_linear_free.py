@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, Self
 
 import xarray as xr
 
 from romvae.baselines.pod_linear import PODLinear
 from romvae.errors import DataError
-from romvae.progress import Progress
 
 __all__ = ["PODLinearFree"]
 
@@ -28,21 +27,13 @@ class PODLinearFree(PODLinear):
         super().__init__()
         self.latent = latent
 
-    def fit(
-        self,
-        train: xr.Dataset,
-        *,
-        validation: xr.Dataset | None = None,
-        seed: int = 0,
-        budget: float | None = None,
-        progress: Progress | None = None,
-    ) -> Self:
+    def fit(self, train: xr.Dataset, **options: Any) -> Self:
         """As `PODLinear`.
 
         Raises:
             DataError: It chooses the latent size of the ROM, so that it is `pod_linear` once more.
         """
-        super().fit(train, validation=validation, seed=seed, budget=budget, progress=progress)
+        super().fit(train, **options)
         if self.pod.rank == self.latent:
             raise DataError(f"its own choice is {self.latent} modes, those of pod_linear.")
         return self

@@ -13,7 +13,7 @@ from romvae.baselines.pod_network import PODNetwork
 from romvae.canonical import did_you_mean
 from romvae.errors import ConfigError
 
-__all__ = ["CHEAP", "COSTLY", "GROUPS", "baseline_names", "default_baselines", "reasons_against", "selected"]
+__all__ = ["CHEAP", "COSTLY", "GROUPS", "baseline_names", "default_baselines", "selected"]
 
 CHEAP = ("persistence", "climatology", "pod_linear", "pod_linear_free", "pod_rbf", "pod_gp", "dmd", "opinf")
 """Baselines of every comparison, as far as they apply and are installed: together a small part of a ROM's training."""
@@ -84,11 +84,6 @@ def default_baselines(train: xr.Dataset, latent: int | None = None) -> list[Base
         and operator inference, and, where initial fields follow from the parameters alone, POD with interpolation.
     """
     return selected(CHEAP, train, latent)[0]
-
-
-def reasons_against(train: xr.Dataset) -> dict[str, str]:
-    """Why some of the baselines of every comparison are left out of one with these trajectories, by name."""
-    return selected(CHEAP, train)[1]
 
 
 def _kind(name: str) -> type[Baseline]:

@@ -21,7 +21,6 @@ __all__ = [
     "PROTOCOL",
     "WITHOUT",
     "Result",
-    "is_done",
     "is_made",
     "machine",
     "missing_baselines",
@@ -66,17 +65,6 @@ class Result:
     def seed(self) -> int:
         """Seed of data, training and forecast."""
         return int(self.content["seed"])
-
-
-def is_done(problem: Problem, seed: int, without: Sequence[str] = ()) -> bool:
-    """Whether the result is there, was made by this recipe, this version and these rules, and lacks no baseline.
-
-    Arguments:
-        problem: What was run.
-        seed: Of the result.
-        without: Names of baselines that are not asked for; a result that has them is done all the same.
-    """
-    return is_made(problem, seed) and not missing_baselines(problem, seed, without)
 
 
 def missing_baselines(problem: Problem, seed: int, without: Sequence[str] = ()) -> list[str]:

@@ -18,8 +18,7 @@ _TRAINING = ("vae", "variance", "dynamics", "finetune", "calibration", "training
 class Allowance:
     """Process seconds that are left for fits.
 
-    A fit that has used up its share tries no further setting. At the usual sizes all of them fit in, so that results
-    do not depend on the machine.
+    A fit that has used up its share tries no further setting: what it chooses then depends on the machine.
 
     Arguments:
         seconds: Wall-clock of earlier stages, as `romvae.compare` takes it; without those of a training there is no

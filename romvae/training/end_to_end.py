@@ -18,9 +18,10 @@ from romvae.physics.penalty import Penalty, PhysicsFunction
 from romvae.physics.residual import Conserved, Residual, conserved_of, residual_of
 from romvae.ragged import even_snapshots
 from romvae.ranks import ALONE, Ranks
-from romvae.schema import TRAJECTORY
+from romvae.schema import TIME, TRAJECTORY
 from romvae.streamed import Trajectories
 from romvae.symmetry import Symmetry
+from romvae.tensors import field_tensor
 from romvae.training.batches import StepSeeds, step_generator
 from romvae.training.finetune import FieldWindows, FinetuneStage, Score, field_score, forecast_members
 from romvae.training.stages import Stage
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from romvae.data import Parts
     from romvae.rom import ROM
 
-__all__ = ["FinetunePlan", "fine_tune", "finetune_plan", "physics_name"]
+__all__ = ["FinetunePlan", "fine_tune", "finetune_plan", "physics_name", "require_physics"]
 
 logger = logging.getLogger("romvae.training")
 
@@ -116,6 +117,18 @@ def finetune_plan(
         float(terms["physics_weight"]),
         seed,
     )
+
+
+def require_physics(rom: ROM, plan: FinetunePlan | None, train: xr.Dataset) -> None:
+    """Tries the penalty on the first times of a trajectory, before anything is trained.
+
+    Raises:
+        ConfigError: The equation is not known, conserves nothing where it is to, or the function gives no residual.
+    """
+    penalty = None if plan is None else _penalty(rom, plan, train)
+    if penalty is not None:
+        few = even_snapshots(train).isel({TRAJECTORY: [0], TIME: slice(0, 3)})
+        penalty.squares(field_tensor(few, rom.schema, rom.normaliser), _physical(rom, few))
 
 
 def physics_name(physics: Physics) -> str:

@@ -30,7 +30,7 @@ from romvae.training.compiling import decide_compiling, require_compiled
 from romvae.training.compression import Balance, course_symmetry, data_symmetry, mean_training
 from romvae.training.dynamics import Codes, DynamicsPlan, record_step_error, train_dynamics
 from romvae.training.encoding import encoded_copies, sensitivity
-from romvae.training.end_to_end import fine_tune, finetune_plan, physics_name
+from romvae.training.end_to_end import fine_tune, finetune_plan, physics_name, require_physics
 from romvae.training.fallback import (
     better_of_two_dynamics,
     keep_better_compression,
@@ -164,6 +164,7 @@ def fit(
     bounded = batch_size is None and budget is not None
     size = largest_batch(rom.vae, windows, terms["samples"]) if bounded else windows
     tuning = finetune_plan(rom, terms, rate / 10, max(4, size // 8), 4 * large, seed)
+    require_physics(rom, tuning, parts.train)
     settings: dict[str, Any] = {
         **terms,
         "physics": physics_name(terms["physics"]),

@@ -14,7 +14,6 @@ from romvae.baselines import (
     Persistence,
     PODLinear,
     default_baselines,
-    reasons_against,
     registered,
 )
 from romvae.baselines.pod_linear_free import PODLinearFree
@@ -217,8 +216,8 @@ def test_the_default_ones_are_all_that_cost_seconds_and_apply(gaussians: xr.Data
     assert [b.name for b in default_baselines(linear_waves(1), 3)] == [*without, *stepped]
     assert [b.name for b in default_baselines(gaussians, 3)] == [*without, "pod_rbf", "pod_gp", *stepped]
     assert "pod_linear_free" not in [b.name for b in default_baselines(gaussians)]  # `pod_linear` chooses then
-    assert reasons_against(gaussians) == {}
-    reasons = reasons_against(linear_waves(1))
+    assert selected(CHEAP, gaussians)[1] == {}
+    reasons = selected(CHEAP, linear_waves(1))[1]
     assert list(reasons) == ["pod_rbf", "pod_gp"]
     assert all("do not follow from the parameters" in each for each in reasons.values())
 

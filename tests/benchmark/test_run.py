@@ -12,10 +12,14 @@ from romvae.baselines import PODLinear, PODNetwork
 from romvae.benchmark import find_problems, read_results, run, run_problem, run_problems
 from romvae.benchmark.ensemble import ensemble, parts_of
 from romvae.benchmark.opponents import fit_opponents
-from romvae.benchmark.result import is_done, missing_baselines, small, value_at
+from romvae.benchmark.result import is_made, missing_baselines, small, value_at
 from romvae.errors import ConfigError, DataError, NumericsError, TrainingStoppedError
 from romvae.progress import silent
 from tests.benchmark.conftest import RECIPE, make_folder
+
+
+def is_done(problem, seed, without=()):
+    return is_made(problem, seed) and not missing_baselines(problem, seed, without)
 
 
 def forbidden(*args, **kwargs):
@@ -227,7 +231,7 @@ def test_a_result_is_done_if_it_has_every_baseline_that_is_asked_for(ran, tmp_pa
         changed["baselines"]["left_out"] |= {"pod_linear": reason} if reason else {}
         problem.result(0).parent.mkdir(exist_ok=True)
         problem.result(0).write_text(json.dumps(changed))
-        assert is_done(problem, 0, without) is not bool(missing_baselines(problem, 0, without))
+        assert is_made(problem, 0)
         return missing_baselines(problem, 0, without)
 
     assert lacks("left out by --without") == ["pod_linear"]

@@ -77,6 +77,19 @@ def test_dynamics_that_turns_out_closed_is_not_fine_tuned(parts, monkeypatch):
     assert "no weights" in history.notes["finetune"]["reason"]
 
 
+@pytest.mark.parametrize(
+    ("physics", "reason"),
+    [("conserved", "conserves nothing"), (lambda fields, grid, parameters, dt: 1.0, "the residual gave float")],
+)
+def test_physics_that_cannot_be_is_refused_before_anything_is_trained(physics, reason):
+    parts = romvae.split(simulate("allen_cahn_1d", 8, seed=0, workers=1).isel(time=slice(0, 6)), seed=0)
+    rom = romvae.ROM.for_data(parts.train, latent=2, channels=4, hidden=8, members=2)
+    seen = []
+    with pytest.raises(ConfigError, match=reason):
+        romvae.fit(rom, parts, **SHORT, physics=physics, progress=lambda *told: seen.append(told))
+    assert not seen
+
+
 def test_without_it_there_is_no_such_stage(trained):
     _, history = trained
     assert "finetune" not in history.curves
