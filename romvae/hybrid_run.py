@@ -13,6 +13,7 @@ from torch import Tensor
 from romvae.calibration import scaled
 from romvae.distributions import moments
 from romvae.errors import NumericsError
+from romvae.grading import squared_over_variance
 from romvae.solvers import Solver
 
 if TYPE_CHECKING:
@@ -64,12 +65,14 @@ class _Flight:
         z: Latent of every network at the last large step, `(network, flight, latent)`.
         lead: Stored steps since the ROM took over, the same for all; a multiple of the large step.
         defect: Errors of single steps added up, `(flight,)`.
+        grades: Of the fields where the ROM took over, `(flight, field)`, see `romvae.calibration.PartWeights`.
     """
 
     rows: np.ndarray
     z: Tensor
     lead: int
     defect: np.ndarray
+    grades: Tensor
 
 
 class HybridRun:
@@ -112,11 +115,14 @@ class HybridRun:
         x = self._normalised(course.u[rows, course.at[rows]])
         mean = moments(self.rom.vae.encoder(x))[0]
         z = mean.expand(self.rom.dynamics.members, *mean.shape)
-        known = self._size(self._decoded(z[:, :, None])[0][:, 0] - x)
+        start, claimed, _ = (each[:, 0] for each in self._decoded(z[:, :, None]))
+        known = self._size(start - x)
+        parts = self.rom.calibration.parts
+        grades = parts.grades(squared_over_variance(x, start, claimed, self.rom.vae.decoder.mask))
         sure = known.numpy() < self.threshold
         refused = [rows[~sure]]
         keep = torch.from_numpy(np.flatnonzero(sure))
-        flight = _Flight(rows[sure], z[:, keep], 0, np.zeros(int(sure.sum())))
+        flight = _Flight(rows[sure], z[:, keep], 0, np.zeros(int(sure.sum())), grades[keep])
         while flight.rows.size:
             flight, stopped = self._window(course, flight, steps)
             refused.append(stopped)
@@ -127,9 +133,10 @@ class HybridRun:
         dynamics = self.rom.dynamics
         ahead = min(WINDOW * dynamics.stride, int((steps - course.at[flight.rows]).max()))
         path = dynamics.rollout(flight.z, self.c[flight.rows], float(dynamics.dt), ahead)
-        mean, spread = self._decoded(path[1:].permute(1, 2, 0, 3))
+        mean, within, between = self._decoded(path[1:].permute(1, 2, 0, 3))
+        within, between = self.rom.calibration.parts.weighted(within, between, flight.grades, axis=0)
         factor, _ = self.rom.calibration.at(flight.lead + torch.arange(1, ahead + 1), 0.9)
-        predicted = self._largest(spread, factor)
+        predicted = self._largest(within + between, factor)
         predicted[~np.isfinite(predicted)] = np.inf  # where the latents diverge, the solver takes over
         u = self._physical(mean, course.u[flight.rows, 0])
         if self.check is not None:
@@ -151,7 +158,7 @@ class HybridRun:
             given_up = slice(course.at[row] + 1, None)
             course.predicted[row, given_up], course.source[row, given_up] = np.nan, GIVEN
         on = np.flatnonzero(~rung & ~done)
-        after = _Flight(flight.rows[on], path[-1][:, on], flight.lead + ahead, flight.defect[on])
+        after = _Flight(flight.rows[on], path[-1][:, on], flight.lead + ahead, flight.defect[on], flight.grades[on])
         return after, flight.rows[rung]
 
     def _compare(self, course: Course, flight: _Flight, u: np.ndarray, predicted: np.ndarray, check: int) -> None:
@@ -226,18 +233,21 @@ class HybridRun:
         some = [self.solvers[i] for i in rows]
         return type(some[0]).solve_many(some, u, self.rom.schema.dt * np.arange(count + 1))
 
-    def _decoded(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean over the networks, and variance of decoder and networks, from `(network, trajectory, time, latent)`.
+    def _decoded(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean over the networks, variance of the decoder, and between the networks.
+
+        Arguments:
+            z: Latents `(network, trajectory, time, latent)`.
 
         Returns:
-            Both `(trajectory, time, field, *space)`, normalised units.
+            Each `(trajectory, time, field, *space)`, normalised units.
         """
         shape = (*z.shape[:3], self.rom.vae.encoder.layout.fields, *self.rom.vae.encoder.layout.shape)
         parts = [self.rom.vae.decoder(part) for part in z.reshape(-1, z.shape[-1]).split(1024)]
         mean = torch.cat([p.mean for p in parts]).reshape(shape)
         var = torch.cat([p.variance for p in parts]).reshape(shape)
         between = mean.var(0) if len(z) > 1 else torch.zeros_like(mean[0])
-        return mean.mean(0), var.mean(0) + between
+        return mean.mean(0), var.mean(0), between
 
     def _largest(self, var: Tensor, factor: Tensor) -> np.ndarray:
         """Predicted error `(trajectory, time)` from variances `(trajectory, time, field, *space)`."""

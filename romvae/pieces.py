@@ -15,6 +15,7 @@ from torch import Tensor
 from romvae.distributions import mixture_moments
 from romvae.excerpt import Excerpt
 from romvae.first_order import linear_moments
+from romvae.grading import initial_grades
 from romvae.nn.observation import Observation
 from romvae.propagation import between_networks, network_parts, network_paths
 from romvae.quantities import quantity_forecast
@@ -128,10 +129,11 @@ def _normalised(rom: ROM, given: Inputs, ask: Request, leads: Tensor, decoder: O
     """Latents of the forecast and what is decoded from them, in parts of time that keep latents small."""
     start = (rom.vae, rom.dynamics, given.x0, given.c, ask.steps)
     along: dict[str, Any] = {"past": given.past, "controls": given.controls}
+    grades = None if ask.propagation == "mean" else initial_grades(rom.vae, rom.calibration, given.x0)
     if ask.propagation == "linear":
         latents = network_paths(*start, **along).mean(1)
         for moments in linear_moments(*start, leads, **along, decoder=decoder):
-            yield moments.lead, latents[moments.lead], _physical(rom, moments, ask), {}
+            yield moments.lead, latents[moments.lead], _physical(rom, moments, ask, grades), {}
         return
     length = steps_at_once(rom, ask, len(given.x0))
     centres = network_parts(*start, length, **along)
@@ -147,7 +149,7 @@ def _normalised(rom: ROM, given: Inputs, ask: Request, leads: Tensor, decoder: O
     members = latent_parts(*start, ask.members, ask.seed, first, length, **along)
     for (begin, path), (_, paths) in zip(members, centres, strict=True):
         latents, here = path.mean(1), _within(leads, begin, path)
-        for lead, parts, numbers in _sampled(rom, path, paths, ask, here, begin, decoder):
+        for lead, parts, numbers in _sampled(rom, path, paths, ask, here, begin, decoder, grades):
             yield lead + begin, latents[lead], parts, numbers
 
 
@@ -169,13 +171,20 @@ _Sampled = Iterator[tuple[Tensor, dict[str, Tensor], dict[str, NDArray[np.float6
 
 
 def _sampled(
-    rom: ROM, path: Tensor, centres: Tensor, ask: Request, leads: Tensor, begin: int, decoder: Observation
+    rom: ROM,
+    path: Tensor,
+    centres: Tensor,
+    ask: Request,
+    leads: Tensor,
+    begin: int,
+    decoder: Observation,
+    grades: Tensor | None,
 ) -> _Sampled:
     """Moments of the members, and quantities of each of them where some are asked for; leads count from `begin`."""
 
     def complete(moments: Moments) -> dict[str, Tensor]:
         between = between_networks(rom.vae, centres, moments.lead, ask.members, decoder)
-        return _physical(rom, replace(moments, lead=moments.lead + begin, ensemble_var=between), ask)
+        return _physical(rom, replace(moments, lead=moments.lead + begin, ensemble_var=between), ask, grades)
 
     if not ask.quantities:
         for moments in forecast_moments(rom.vae, path, leads, decoder=decoder):
@@ -186,9 +195,9 @@ def _sampled(
         yield lead, complete(Moments(lead, *mixture_moments(mean, var, dim=1))), numbers
 
 
-def _physical(rom: ROM, moments: Moments, ask: Request) -> dict[str, Tensor]:
+def _physical(rom: ROM, moments: Moments, ask: Request, grades: Tensor | None) -> dict[str, Tensor]:
     """Mean, standard deviations and the ends of the interval, by what is appended to the fields' names."""
-    stds = calibrated(moments, rom.calibration, ask.level, ask.interval, ask.share)
+    stds = calibrated(moments, rom.calibration, ask.level, ask.interval, ask.share, grades)
     physical = {f"_{name}": _unscaled(rom.normaliser.inverse_std, std) for name, std in stds.items()}
     mean, half = _unscaled(rom.normaliser.inverse, moments.mean), physical.pop("_half_width")
     return {"": mean, **physical, "_lower": mean - half, "_upper": mean + half}

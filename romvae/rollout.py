@@ -301,6 +301,7 @@ def calibrated(
     level: float,
     interval: Interval = "point",
     share: float = 0.9,
+    grades: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Standard deviations after calibration and the interval's half-width, normalised units.
 
@@ -310,28 +311,31 @@ def calibrated(
         level: Nominal coverage.
         interval: What the interval is to hold, see `Calibration.width`.
         share: What share of it.
+        grades: Of the initial fields, from `romvae.grading.initial_grades`; None counts each as usual.
 
     Returns:
         `std` in all, its parts `std_decoder` and `std_dynamics`, the latter's parts `std_posterior` and
         `std_ensemble` where the disagreement of the networks is known, and `half_width`; each like `moments.mean`.
-        All are scaled alike at every point, so that their squares add up.
+        Their squares add up: beside the weights of decoder and dynamics (`romvae.calibration.PartWeights`), all are
+        scaled alike at every point.
     """
     factor, _ = calibration.at(moments.lead, level)
     width = calibration.width(moments.lead, level, interval, share)
     trailing = [1] * (moments.mean.ndim - 3)
     factor = factor.to(moments.mean).reshape(len(moments.lead), 1, -1, *trailing)
     width = width.to(moments.mean).reshape(factor.shape)
-    given = (moments.decoder_var + moments.dynamics_var).sqrt()
+    within, between = calibration.parts.weighted(moments.decoder_var, moments.dynamics_var, grades)
+    given = (within + between).sqrt()
     factor = scaled(factor, given, calibration.spread, 2)
     total = factor * given
     result = {
         "std": total,
-        "std_decoder": factor * moments.decoder_var.sqrt(),
-        "std_dynamics": factor * moments.dynamics_var.sqrt(),
+        "std_decoder": factor * within.sqrt(),
+        "std_dynamics": factor * between.sqrt(),
         "half_width": torch.where(total > 0, width * total, torch.zeros_like(total)),
     }
     if moments.ensemble_var is not None:
-        between = torch.minimum(moments.ensemble_var, moments.dynamics_var)
-        result["std_ensemble"] = factor * between.sqrt()
-        result["std_posterior"] = factor * (moments.dynamics_var - between).sqrt()
+        ensemble = torch.minimum(calibration.parts.weighted(within, moments.ensemble_var)[1], between)
+        result["std_ensemble"] = factor * ensemble.sqrt()
+        result["std_posterior"] = factor * (between - ensemble).sqrt()
     return result

@@ -33,6 +33,8 @@ def _rom(ndim: int, fields: tuple[str, ...], **choices: str) -> tuple[ROM, xr.Da
             each.add_(0.2 * torch.randn(each.shape, generator=generator))
         if hasattr(rom.vae.decoder, "local"):
             rom.vae.decoder.local.fill_(True)
+    rom.calibration.parts.power.fill_(0.5)
+    rom.calibration.parts.factor.fill_(0.5)
     return rom.eval(), data
 
 

@@ -52,6 +52,7 @@ FORBIDDEN = {
         "propagation",
         "first_order",
         "agreement",
+        "grading",
         "pieces",
         "excerpt",
         "quantities",

@@ -12,6 +12,7 @@ from romvae.calibration.conformal import (
     share_quantile,
     trajectories_needed,
 )
+from romvae.calibration.parts import PartWeights
 from romvae.calibration.scalars import ScalarScores
 from romvae.calibration.spread import frontier, scaled
 
@@ -22,6 +23,7 @@ __all__ = [
     "Calibration",
     "Guarantee",
     "Interval",
+    "PartWeights",
     "ScalarScores",
     "conformal_quantile",
     "coverage_law",

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from romvae.calibration.bands import Bands, Interval
 from romvae.calibration.conformal import Guarantee, conformal_quantile, rank_of
 from romvae.calibration.lead import interpolate, smooth
+from romvae.calibration.parts import PartWeights
 from romvae.calibration.scalars import ScalarScores
 from romvae.calibration.spread import ENOUGH, FOLDS, best_spread, held_out_spreads, power_law, reshaped
 from romvae.errors import ConfigError, DataError
@@ -63,6 +64,7 @@ class Calibration(nn.Module):
         self.register_buffer("trajectories", torch.tensor(0))
         self.register_buffer("shape", power_law(torch.ones(fields)))
         self.bands = Bands(fields)
+        self.parts = PartWeights(fields)
         self.quantities = ScalarScores()
 
     @property

@@ -39,7 +39,7 @@ def stepwise(rom: ROM, steps: int, runners: Mapping[str, Runner], inputs: Arrays
         path.extend(after)
         anchors.append(after[-1])
     given = {"latents": np.stack(path[: steps + 1]), "lead": np.arange(steps + 1)}
-    if rom.mask is not None:
+    if rom.mask is not None or rom.calibration.parts.graded:
         given["fields"] = inputs["fields"]
     return runners["forecast"](given)
 

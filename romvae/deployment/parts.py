@@ -89,7 +89,7 @@ def programs_of(
     found.append(Program("decoder", words, Decoding(rom), code, {"latents": {0: _BATCH}}, shape))
     given = {"latents": z, "lead": np.arange(4)}
     free = {"latents": {0: _LEAD, 2: _BATCH}, "lead": {0: _LEAD}, "fields": {0: _BATCH}}
-    if rom.mask is not None:
+    if rolling.forecast.starts:
         given["fields"] = inputs["fields"]
     words = "rows at some lead times (in stored steps) to mean, calibrated spread and interval"
     found.append(Program("forecast", words, rolling.forecast, given, free, dict.fromkeys(OUTPUTS, _SHAPE)))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from romvae.calibration import scaled
 from romvae.deployment.programs import Encoding, Part, Plan, Stepping
 from romvae.distributions import mixture_moments, moments
+from romvae.grading import squared_over_variance
 from romvae.memory import snapshots_at_once
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Forecast(Part):
         super().__init__(rom)
         networks, calibration = rom.dynamics.members, rom.calibration
         self.members, self.networks = plan.members, networks
+        self.parts, self.graded = calibration.parts, calibration.parts.graded
         # Lead times are whole, and constant beyond the last calibrated one: a table holds all there is to know.
         leads = torch.arange(int(calibration.lead[-1].ceil()) + 1)
         self.register_buffer("factor", calibration.at(leads, plan.level)[0])
@@ -43,14 +45,27 @@ class Forecast(Part):
         counts = torch.bincount(torch.arange(plan.members) % networks, minlength=networks)
         self.register_buffer("weights", (counts / plan.members)[: min(networks, plan.members)].float())
 
+    @property
+    def starts(self) -> bool:
+        """Whether it has to know the initial fields."""
+        return self.graded or self.mask is not None
+
     def forward(self, latents: Tensor, lead: Tensor, fields: Tensor | None = None) -> dict[str, Tensor]:
         """Rows `(lead, row, batch, latent)` at the lead times `lead`; each output `(batch, lead, field, *space)`.
 
-        Where there is a mask, `fields` are those of the start, which stand outside of it.
+        Where there is a mask, or the decoder's variance is graded, `fields` are those of the start: they stand outside
+        of the mask, and how well they are reconstructed says how well the rest will be.
         """
         means, variances = self._decoded(latents[:, : self.members])
         mean, within, between = mixture_moments(means, variances, dim=1)
+        grades = None
+        if self.graded and fields is not None:
+            x = self.normalised(fields)
+            again = self.vae.decoder.moments_of(moments(self.vae.encoder(x))[0])
+            grades = self.parts.grades(squared_over_variance(x, *again, self.mask))
         ensemble = torch.minimum(self._ensemble(latents[:, -self.networks :], mean), between)
+        within, between = self.parts.weighted(within, between, grades)
+        ensemble = self.parts.weighted(within, ensemble)[1]
         row = lead.clamp(max=len(self.factor) - 1)
         trailing = (latents.shape[0], 1, -1, *[1] * (mean.ndim - 3))
         factor, width = self.factor[row].reshape(trailing), self.width[row].reshape(trailing)
@@ -123,10 +138,10 @@ class Rolling(nn.Module):
         """
         path = self.path(fields, noise, parameters, controls, step_noise, earlier)
         lead = torch.arange(self.steps + 1, device=path.device)
-        inside = self.forecast.mask is not None
+        needed = self.forecast.starts
         parts = [
             self.forecast(
-                path[first : first + self.leads], lead[first : first + self.leads], fields if inside else None
+                path[first : first + self.leads], lead[first : first + self.leads], fields if needed else None
             )
             for first in range(0, self.steps + 1, self.leads)
         ]

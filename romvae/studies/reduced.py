@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import xarray as xr
+from torch import Tensor
 
 from romvae.canonical import CONVENTIONS
 from romvae.distributions import mixture_moments
 from romvae.forecast import BLOCK, Request, checked_inputs
+from romvae.grading import initial_grades
 from romvae.quantities import quantity_forecast, quantity_variables
 from romvae.rollout import Moments, calibrated, decoded_members, latent_members
 from romvae.schema import TIME, TRAJECTORY
@@ -75,11 +77,12 @@ def reduced_forecast(
     leads = torch.from_numpy(leads_of(ask.steps, every))
     numbers: dict[str, list[np.ndarray]] = {}
     errors = []
+    grades = initial_grades(rom.vae, rom.calibration, given.x0)
     frames = min(1024, max(1, _VALUES // (len(rom.schema.fields) * math.prod(rom.schema.grid.shape))))
     for lead, mean, var in decoded_members(rom.vae, path, leads, frames):
         for name, values in quantity_forecast(rom, mean, var, ask.quantities).items():
             numbers.setdefault(name, []).append(values)
-        errors.append(_expected(rom, Moments(lead, *mixture_moments(mean, var, dim=1)), ask.level))
+        errors.append(_expected(rom, Moments(lead, *mixture_moments(mean, var, dim=1)), ask.level, grades))
     whole = {name: np.concatenate(values, 1) for name, values in numbers.items()}
     out: dict[str, Any] = {}
     for quantity in ask.quantities:
@@ -91,9 +94,9 @@ def reduced_forecast(
     return xr.Dataset(out, {TIME: (TIME, times, {"units": rom.schema.time_units})}, attrs)
 
 
-def _expected(rom: ROM, moments: Moments, level: float) -> np.ndarray:
+def _expected(rom: ROM, moments: Moments, level: float, grades: Tensor | None) -> np.ndarray:
     """`predicted_error` of some lead times, `(trajectory, lead)`."""
-    std = calibrated(moments, rom.calibration, level)["std"]
+    std = calibrated(moments, rom.calibration, level, grades=grades)["std"]
     std = rom.normaliser.inverse_std(std.flatten(0, 1)).reshape(std.shape).transpose(0, 1)
     dims = (TRAJECTORY, TIME, *rom.schema.grid.names)
     fields = {f"{name}_std": (dims, std[:, :, k].numpy()) for k, name in enumerate(rom.schema.field_names)}

@@ -16,6 +16,7 @@ from romvae.calibration import frontier, trajectories_needed
 from romvae.canonical import canonical
 from romvae.distributions import mixture_moments
 from romvae.errors import DataError, NumericsError, OutOfRangeWarning
+from romvae.grading import initial_grades
 from romvae.memory import release_freed
 from romvae.quantities import keep_scores, quantity_scores, standard
 from romvae.ragged import even_snapshots
@@ -26,6 +27,7 @@ from romvae.schema import TRAJECTORY
 from romvae.streamed import Trajectories
 from romvae.tensors import control_tensor, existing_tensor
 from romvae.training.batches import step_generator
+from romvae.training.weighing import weigh_parts
 from romvae.trust import calibrate_trust
 
 __all__ = ["calibrate", "calibrate_horizon", "recalibrate"]
@@ -75,6 +77,7 @@ def calibrate(
     """
     steps = x.shape[1] - 1 if kept is None else _reached_by_enough(kept)
     leads = _lead_grid(steps, rom.dynamics.stride)
+    weigh_parts(rom, x, c, seed, steps, report, controls, kept, ranks)
     points = math.prod(x.shape[3:])
     pick = torch.randperm(points, generator=step_generator(seed, "calibration points", 0))
     if rom.vae.decoder.mask is not None:
@@ -97,11 +100,13 @@ def calibrate(
         path = latent_members(
             rom.vae, rom.dynamics, block[:, 0], parameters, steps, MEMBERS, seed, first, controls=driven
         )
+        grades = initial_grades(rom.vae, rom.calibration, block[:, 0])
         parts, tops, chunks, widths = [], [], [], []
         for lead, mean, var in decoded_members(rom.vae, path, leads, frames):
             centre, decoder_var, dynamics_var = mixture_moments(mean, var, dim=1)
             truth = block[:, lead]
             error = (truth.transpose(0, 1) - centre).abs().flatten(3)
+            decoder_var, dynamics_var = rom.calibration.parts.weighted(decoder_var, dynamics_var, grades)
             std = (decoder_var + dynamics_var).sqrt().flatten(3)
             widths.append(std[..., pick])
             parts.append(error[..., pick] / widths[-1])

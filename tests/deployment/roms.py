@@ -86,4 +86,8 @@ def built(kind: str) -> tuple[ROM, xr.Dataset]:
             rom.vae.decoder.local.fill_(True)
         ratio = 2 * torch.rand(4, len(rom.schema.fields), 30, 16, generator=generator)
         rom.calibration.fit(torch.tensor([0.0, 2.0, 5.0, 9.0]), ratio)
+        rom.calibration.parts.power.fill_(0.5)
+        rom.calibration.parts.factor.fill_(3.0)
+        rom.calibration.parts.usual.fill_(0.7)
+        rom.calibration.parts.least.fill_(-2.0)
     return rom.eval(), data

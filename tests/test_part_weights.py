@@ -1,0 +1,184 @@
+"""Weights of the parts of a variance: found where they are known, left alone where nothing is to be found."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import romvae
+from romvae.calibration import Calibration, PartWeights
+from romvae.calibration.lead import stored_times
+from romvae.errors import NumericsError
+from romvae.grading import initial_grades, reconstruction_ratio
+from romvae.rollout import Moments, calibrated
+from romvae.testing import mock_snapshots
+from romvae.training import recalibrate, weighing
+
+LEADS = torch.tensor([1, 2, 4, 8])
+
+
+def _runs(n: int = 120, factor: float = 1.0, power: float = 0.0, seed: int = 0) -> tuple[Tensor, ...]:
+    """Squared errors, both variances and grades of runs whose true variance is g^power d + factor y."""
+    generator = torch.Generator().manual_seed(seed)
+    normal = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)  # noqa: E731
+    decoder = (0.5 * normal(1, 1, n, 1) + 0.3 * normal(len(LEADS), 1, n, 40)).exp()
+    dynamics = (normal(1, 1, n, 1) + 0.3 * normal(len(LEADS), 1, n, 40)).exp()
+    ratio = normal(n, 1).exp()
+    true = (ratio.T[None, :, :, None] ** power) * decoder + factor * dynamics
+    return true * normal(len(LEADS), 1, n, 40).square(), decoder, dynamics, 5 * ratio
+
+
+@pytest.mark.parametrize("factor", [0.25, 1.0, 8.0])
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
+def test_the_weights_of_a_known_variance_are_found(factor, power):
+    square, decoder, dynamics, ratio = _runs(factor=factor, power=power)
+    found = PartWeights(1).fit(LEADS, square, decoder, dynamics, ratio)
+    # The usual grade is 1: what it was in the errors is part of the factor between decoder and dynamics.
+    expected = factor / float(found.usual.sub(np.log(5)).exp()) ** power
+    assert float(found.power) == power
+    assert float(found.factor) == pytest.approx(expected, rel=0.45)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_right_variance_is_left_as_it_is(seed):
+    square, decoder, dynamics, ratio = _runs(seed=seed)
+    found = PartWeights(1).fit(LEADS, square, decoder, dynamics, ratio)
+    assert (float(found.power), float(found.factor)) == (0.0, 1.0)
+    assert not found.graded
+
+
+def test_weights_order_new_runs_by_their_error():
+    """The point of it: which of two forecasts is the worse one."""
+    found = PartWeights(1).fit(LEADS, *_runs(factor=8.0, power=1.0))
+    square, decoder, dynamics, ratio = _runs(factor=8.0, power=1.0, seed=9)
+
+    def rank(variance: Tensor) -> float:
+        both = torch.stack([variance.mean((0, 1, 3)), square.mean((0, 1, 3))]).argsort(1).argsort(1).double()
+        return float(torch.corrcoef(both)[0, 1])
+
+    graded = found.grades(ratio)[:, 0].reshape(1, 1, -1, 1)
+    assert rank(graded * decoder + found.factor * dynamics) > rank(decoder + dynamics) + 0.1
+
+
+def test_few_runs_a_spread_of_nothing_and_an_unknown_grade_leave_things_alone():
+    square, decoder, dynamics, ratio = _runs(n=19, factor=8.0, power=1.0)
+    assert not PartWeights(1).fit(LEADS, square, decoder, dynamics, ratio).graded
+    square, decoder, dynamics, ratio = _runs(factor=8.0)
+    unknown = PartWeights(1).fit(LEADS, square, decoder, dynamics, torch.full_like(ratio, torch.nan))
+    assert not unknown.graded
+    assert float(unknown.factor) > 1
+    nothing = PartWeights(1).fit(LEADS, square, torch.zeros_like(decoder), torch.zeros_like(dynamics), ratio)
+    assert (float(nothing.power), float(nothing.factor)) == (0.0, 1.0)
+
+
+def test_runs_that_end_early_count_where_they_are():
+    square, decoder, dynamics, ratio = _runs(factor=8.0)
+    reached = torch.ones(len(LEADS), 120, dtype=torch.bool)
+    reached[2:, :60] = False
+    garbage = torch.where(reached[:, None, :, None], square, torch.full_like(square, 1e9))
+    one = PartWeights(1).fit(LEADS, garbage, decoder, dynamics, ratio, reached)
+    assert float(one.factor) == pytest.approx(8.0, rel=0.51)
+
+
+def test_a_field_that_is_reconstructed_exactly_promises_no_exact_forecast():
+    found = PartWeights(1).fit(LEADS, *_runs(power=1.0))
+    least = found.grades(found.least.exp()[None])
+    assert float(found.grades(torch.zeros(1, 1))) == pytest.approx(float(least))
+    assert float(found.grades(torch.full((1, 1), 1e6))) > 100
+
+
+@pytest.mark.parametrize("n", [24, 80])
+def test_bands_hold_as_promised_though_the_weights_were_chosen_on_the_same_runs(n):
+    """Over many draws of calibration and new runs, the share of runs held is that which is promised."""
+    held = []
+    for seed in range(40):
+        square, decoder, dynamics, ratio = (part.float() for part in _runs(n=n + 40, factor=4.0, power=0.5, seed=seed))
+        parts = PartWeights(1).fit(LEADS, square[:, :, :n], decoder[:, :, :n], dynamics[:, :, :n], ratio[:n])
+        graded = parts.grades(ratio)[:, 0].reshape(1, 1, -1, 1)
+        std = (graded * decoder + parts.factor * dynamics).sqrt()
+        off = square.sqrt() / std
+        calibration = Calibration(1).fit(LEADS, off[:, :, :n], None, None, std[:, :, :n])
+        width = calibration.width(LEADS, 0.9, "run", 0.9)[:, :, None, None]
+        zero = torch.zeros_like(std[:, :, n:]).transpose(1, 2)
+        moments = Moments(LEADS, zero, std[:, :, n:].square().transpose(1, 2), zero)
+        total = calibrated(moments, calibration, 0.9)["std"].transpose(1, 2)
+        inside = (square[:, :, n:].sqrt() <= width * total).double()
+        times = stored_times(LEADS).double() / 8
+        held.append((torch.einsum("l,lfnp->fn", times, inside) / 40 >= 0.9 - 1e-9).double().mean())
+    shares = torch.stack(held)
+    rank = int(np.ceil((n + 1) * 0.9)) / (n + 1)
+    assert float(shares.mean()) > rank - 3 * float(shares.std()) / len(shares) ** 0.5
+
+
+@pytest.fixture(scope="module")
+def trained():
+    data = mock_snapshots(1, ("u", "v"), trajectories=60, times=8)
+    parts = romvae.split(data, seed=0, fractions={"train": 16, "variance": 8, "calibration": 30, "test": 6})
+    rom = romvae.ROM.for_data(parts.train, latent=3, channels=4, hidden=8, members=2)
+    romvae.fit(rom, parts, seed=0, batch_size=8, vae_steps=6, variance_steps=4, dynamics_steps=6)
+    return rom, parts
+
+
+@pytest.mark.filterwarnings("ignore::romvae.errors.OutOfRangeWarning")
+def test_a_forecast_uses_the_grade_of_its_own_start(trained):
+    rom, parts = trained
+    plain, graded = copy.deepcopy(rom), copy.deepcopy(rom)
+    for each in (plain, graded):
+        each.calibration.parts.factor.fill_(1.0)
+        each.calibration.parts.power.zero_()
+        each.calibration.shape = Calibration(2).shape  # what follows is then linear in the standard deviation
+    graded.calibration.parts.power.copy_(torch.tensor([1.0, 0.0]))
+    graded.calibration.parts.least.fill_(-20.0)
+    graded.calibration.parts.usual.zero_()
+    start = parts.test.isel(time=0)
+    x, _ = rom.normalised(start)
+    with torch.no_grad():
+        ratio = reconstruction_ratio(rom.vae, x[:, 0])
+    torch.testing.assert_close(initial_grades(rom.vae, graded.calibration, x[:, 0])[:, 0], ratio[:, 0])
+    assert initial_grades(rom.vae, plain.calibration, x[:, 0]) is None
+    one, other = plain.rollout(start, steps=5), graded.rollout(start, steps=5)
+    np.testing.assert_allclose(
+        other["u_std_decoder"] ** 2, ratio[:, 0].numpy()[:, None, None] * one["u_std_decoder"] ** 2, rtol=1e-3
+    )
+    for name in ("u", "u_std_dynamics", "v_std", "v_upper"):
+        np.testing.assert_allclose(other[name], one[name], rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::romvae.errors.OutOfRangeWarning")
+def test_calibration_finds_them_saves_them_and_older_models_have_none(trained, tmp_path):
+    rom, parts = copy.deepcopy(trained[0]), trained[1]
+    spoilt = rom.calibration.parts
+    spoilt.power.fill_(0.75)
+    spoilt.factor.fill_(16.0)
+    rom.save(tmp_path / "rom")
+    kept = romvae.ROM.load(tmp_path / "rom").calibration.parts
+    assert kept.power.tolist() == [0.75, 0.75]
+    assert kept.factor.tolist() == [16.0, 16.0]
+    recalibrate(rom, parts.calibration)
+    again = trained[0].calibration.parts
+    assert rom.calibration.parts.factor.tolist() == again.factor.tolist()
+    assert rom.calibration.parts.power.tolist() == again.power.tolist()
+    state = {name: value for name, value in rom.calibration.state_dict().items() if "parts." not in name}
+    older = Calibration(2)
+    older.load_state_dict(state)
+    assert older.parts.power.tolist() == [0.0, 0.0]
+    assert older.parts.factor.tolist() == [1.0, 1.0]
+
+
+@pytest.mark.filterwarnings("ignore::romvae.errors.OutOfRangeWarning")
+def test_a_forecast_that_diverges_early_leaves_the_parts_as_they_are(trained, caplog, monkeypatch):
+    rom, parts = copy.deepcopy(trained[0]), trained[1]
+
+    def diverging(*args, **kwargs):
+        raise NumericsError("rollout: the latent state stopped being finite at step 3 of 7.")
+
+    monkeypatch.setattr(weighing, "latent_members", diverging)
+    before = rom.calibration.parts.factor.clone()
+    recalibrate(rom, parts.calibration)
+    assert rom.calibration.fitted
+    assert rom.calibration.parts.factor.equal(before)
+    assert "count as they are: rollout: the latent state" in caplog.text
