@@ -167,6 +167,8 @@ def test_calibration_finds_them_saves_them_and_older_models_have_none(trained, t
     older.load_state_dict(state)
     assert older.parts.power.tolist() == [0.0, 0.0]
     assert older.parts.factor.tolist() == [1.0, 1.0]
+    assert "the dynamics counts" not in older.statement() + older.parts.statement()
+    assert "counts 16, 16 times" in romvae.ROM.load(tmp_path / "rom").calibration.statement()
 
 
 @pytest.mark.filterwarnings("ignore::romvae.errors.OutOfRangeWarning")

@@ -206,7 +206,8 @@ class Calibration(nn.Module):
         kinds: tuple[tuple[Interval, float], ...] = (("run", share), ("field", 1.0), ("point", 1.0))
         kept = [kind for kind in kinds if kind[0] == "point" or self.bands.trajectories]
         lead = f"Lead times: {len(self.lead)} between 0 and {float(self.lead[-1]):g} stored steps."
-        return " ".join([first, *(str(self.guarantee(level, kind, part)) for kind, part in kept), lead])
+        said = [first, *(str(self.guarantee(level, kind, part)) for kind, part in kept), lead, self.parts.statement()]
+        return " ".join(part for part in said if part)
 
     def _width(self, scores: Tensor, level: float, n: int) -> Tensor:
         if rank_of(n, level) <= n:

@@ -53,6 +53,17 @@ class PartWeights(nn.Module):
         """Whether the initial field takes part."""
         return bool((self.power > 0).any())
 
+    def statement(self) -> str:
+        """How much the parts count, in a sentence; empty where they count as they are."""
+        if not self.graded and bool((self.factor == 1).all()):
+            return ""
+        factors = ", ".join(f"{k:g}" for k in self.factor.tolist())
+        powers = ", ".join(f"{w:g}" for w in self.power.tolist())
+        return (
+            f"In the spread the variance of the dynamics counts {factors} times, and the decoder's is multiplied by "
+            f"its error on the initial field, in units of what is usual, to the power {powers} (by field)."
+        )
+
     def grades(self, ratio: Tensor) -> Tensor:
         """What the decoder's variance of each trajectory is multiplied by, `(trajectory, field)`.
 

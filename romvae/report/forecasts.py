@@ -120,7 +120,8 @@ def _spread_maps(example: xr.Dataset, field: str, title: str, steps: list[int]) 
     text = (
         "Where the predicted standard deviation comes from, on one colour scale; the squares of the three parts add up "
         "to that of the total. Decoder: what so few latents cannot represent. Posterior: what the initial field leaves "
-        "open. Ensemble: where networks that were trained alike disagree."
+        "open. Ensemble: where networks that were trained alike disagree. Networks state each of them too large or too "
+        "small by a factor of its own, which the calibration has put right."
     )
     maps: list[Maps] = []
     for step in steps[-1:] if one_dimensional else (steps[0], steps[-1]):
