@@ -22,7 +22,8 @@ class Ranking:
 
     Arguments:
         metrics: `runs` (for each `name`, `relative_l2` with `interval`, coverage, costs, and `against_best`, see
-            `paired_difference`), `baseline` (name and error of the best one), `fingerprint` of the data,
+            `paired_difference`), `baseline` (name and error of the best one, and `against_best`, where it is known by
+            trajectory), `fingerprint` of the data,
             `trajectories`, `confidence`.
         series: `relative_l2`, `low` and `high`, the bounds of its interval, each `(run, time)`.
         info: The configuration of each run by its name.
@@ -60,7 +61,7 @@ def rank(comparisons: Mapping[str, Comparison], seed: int = 0) -> Ranking:
     metrics: dict[str, Any] = {
         "case": first["case"],
         "runs": runs,
-        "baseline": _best_baseline(comparisons),
+        "baseline": _best_baseline(comparisons, best, seed),
         "fingerprint": first["data"]["fingerprint"],
         "trajectories": int(comparisons[best].series.sizes["scored"]),
         "confidence": CONFIDENCE,
@@ -90,10 +91,10 @@ def _error(comparison: Comparison) -> float:
     return float(comparison.metrics["rom"]["relative_l2"])
 
 
-def _sums(comparison: Comparison) -> dict[str, np.ndarray]:
-    """As `paired_difference` wants them, with a single time."""
+def _sums(comparison: Comparison, name: str = "rom") -> dict[str, np.ndarray]:
+    """As `paired_difference` wants them, with a single time; of the ROM, or of `baseline_<name>`."""
     series = comparison.series
-    return {"wrong": series["rom_wrong"].values[..., None], "size": series["truth_size"].values[..., None]}
+    return {"wrong": series[f"{name}_wrong"].values[..., None], "size": series["truth_size"].values[..., None]}
 
 
 def _row(name: str, comparison: Comparison) -> dict[str, Any]:
@@ -125,15 +126,22 @@ def _model(comparison: Comparison) -> str:
     return str(chosen or comparison.metrics.get("model", {}).get("name") or "vae")
 
 
-def _best_baseline(comparisons: Mapping[str, Comparison]) -> dict[str, Any] | None:
-    """The smallest error that a baseline has in any of the comparisons."""
+def _best_baseline(comparisons: Mapping[str, Comparison], best: str, seed: int) -> dict[str, Any] | None:
+    """The smallest error that a baseline has in any of the comparisons, tested against the best run."""
     found = [
-        (float(scores["relative_l2"]), baseline)
-        for each in comparisons.values()
+        (float(scores["relative_l2"]), baseline, run)
+        for run, each in comparisons.items()
         for baseline, scores in each.metrics.get("baselines", {}).items()
         if scores["relative_l2"] is not None and np.isfinite(scores["relative_l2"])
     ]
-    return None if not found else {"name": min(found)[1], "relative_l2": min(found)[0]}
+    if not found:
+        return None
+    error, baseline, run = min(found)
+    row: dict[str, Any] = {"name": baseline, "relative_l2": error}
+    if f"baseline_{baseline}_wrong" in comparisons[run].series:  # not in those of earlier versions
+        both = _sums(comparisons[best]), _sums(comparisons[run], f"baseline_{baseline}")
+        row["against_best"] = paired_difference(*both, (best, baseline), seed)
+    return row
 
 
 def _curves(comparisons: Mapping[str, Comparison], order: list[str]) -> xr.Dataset:

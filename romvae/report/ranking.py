@@ -112,12 +112,7 @@ def ranking_verdict(metrics: Mapping[str, Any]) -> list[str]:
         sentences.append(f"Chance may explain its lead over {', '.join(tied)}: more held-out trajectories would tell.")
     else:
         sentences.append("Its lead over each of the others is more than chance.")
-    baseline = lookup(metrics, "baseline")
-    if number(baseline, "relative_l2") < error:
-        sentences.append(
-            f"None of them is as good as the baseline {in_words(str(baseline.get('name')))}, which is "
-            f"{percent(number(baseline, 'relative_l2'))} off: use that."
-        )
+    sentences.extend(_against_baseline(lookup(metrics, "baseline"), error))
     timed = [run for run in metrics["runs"] if math.isfinite(number(run, "seconds_batch"))]
     if timed:
         fastest = min(timed, key=lambda run: number(run, "seconds_batch"))
@@ -128,6 +123,19 @@ def ranking_verdict(metrics: Mapping[str, Any]) -> list[str]:
     if first.get("not_resolvable"):
         sentences.append("The best error is below the reference's own: the order among such runs is not resolvable.")
     return sentences
+
+
+def _against_baseline(baseline: Any, error: float) -> list[str]:
+    """Whether a baseline beats the best run, or comes so close that chance decides; nothing where it is behind."""
+    theirs, chance = number(baseline, "relative_l2"), number(baseline, "against_best", "p_value") >= _SURE
+    if math.isnan(theirs) or (theirs >= error and not chance):
+        return []
+    who = f"the baseline {in_words(str(baseline.get('name')))}, which is {percent(theirs)} off"
+    if not chance:
+        return [f"None of them is as good as {who}: use that."]
+    if theirs < error:
+        return [f"None of them is more accurate than {who}; that it is the better one may be chance."]
+    return [f"Chance may explain the lead over {who}."]
 
 
 def _cells(run: Mapping[str, Any]) -> tuple[str, ...]:

@@ -136,6 +136,9 @@ def test_a_ranking_orders_by_error_and_tests_each_against_the_best(rom, parts, c
     if ranking.metrics["runs"][0]["name"] != "other":
         assert all(each["p_value"] == 1.0 for each in twins)
     assert ranking.metrics["baseline"]["name"] == compared.metrics["significance"]["best"]
+    alone = rank({"first": compared, "again": compared}).metrics["baseline"]["against_best"]
+    assert alone["difference"] == pytest.approx(compared.metrics["significance"]["difference"], rel=1e-6)
+    assert alone["trajectories"] == compared.metrics["significance"]["trajectories"]
 
 
 def test_runs_on_other_data_are_not_ranked(rom, parts, compared):

@@ -253,6 +253,28 @@ def test_a_ranking_in_which_a_baseline_wins_says_so() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("error", "p_value", "words"),
+    [
+        (
+            0.001,
+            0.001,
+            "None of them is as good as the baseline POD with linear dynamics, which is 0.10 % off: use that.",
+        ),
+        (0.019, 0.4, "None of them is more accurate than the baseline POD with linear dynamics, which is 1.9 % off"),
+        (0.021, 0.4, "Chance may explain the lead over the baseline POD with linear dynamics, which is 2.1 % off."),
+        (0.2, 0.001, ""),
+    ],
+)
+def test_the_ranking_calls_no_winner_over_a_baseline_by_chance(error: float, p_value: float, words: str) -> None:
+    metrics = fake_ranking().metrics
+    metrics["baseline"] |= {"relative_l2": error, "against_best": {"p_value": p_value}}
+    text = " ".join(ranking_verdict(metrics))
+    assert words in text
+    assert ("baseline" in text) == bool(words)
+    assert ("use that" in text) == (error < 0.019)
+
+
 def test_the_ranking_shows_settings_that_differ_and_escapes_names(ranking_page: Path) -> None:
     page = render_ranking(fake_ranking(EVIL))
     assert "model.channels" in page
