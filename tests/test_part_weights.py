@@ -12,6 +12,7 @@ from torch import Tensor
 import romvae
 from romvae.calibration import Calibration, PartWeights
 from romvae.calibration.lead import stored_times
+from romvae.distributions import moments
 from romvae.errors import NumericsError
 from romvae.grading import initial_grades, reconstruction_ratio
 from romvae.rollout import Moments, calibrated
@@ -146,6 +147,20 @@ def test_a_forecast_uses_the_grade_of_its_own_start(trained):
     )
     for name in ("u", "u_std_dynamics", "v_std", "v_upper"):
         np.testing.assert_allclose(other[name], one[name], rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::romvae.errors.OutOfRangeWarning")
+def test_the_decoder_alone_is_as_wrong_as_its_calibrated_deviation_says(trained):
+    """At the start of a forecast nothing but the representation is wrong, however the parts are weighed."""
+    rom, parts = copy.deepcopy(trained[0]), trained[1]
+    recalibrate(rom, parts.calibration)
+    x, _ = rom.normalised(parts.calibration)
+    with torch.no_grad():
+        mean, variance = rom.vae.decoder.moments_of(moments(rom.vae.encoder(x[:, 0]))[0])
+    claimed = rom.calibration.decoder_std(variance.sqrt(), 1)
+    wrong = (x[:, 0] - mean).square().mean((0, 2)).sqrt()
+    # The factors look at the mean over members, which start from samples of the code.
+    np.testing.assert_allclose(claimed.square().mean((0, 2)).sqrt(), wrong, rtol=0.05)
 
 
 @pytest.mark.filterwarnings("ignore::romvae.errors.OutOfRangeWarning")

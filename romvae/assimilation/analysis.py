@@ -16,7 +16,6 @@ from romvae.assimilation.filters import etkf, exact_sample, inflated, perturbed_
 from romvae.assimilation.sensors import SENSOR, Sensors, checked_values
 from romvae.assimilation.system import LatentSystem
 from romvae.assimilation.variational import Variational
-from romvae.calibration import scaled
 from romvae.canonical import TIME, TRAJECTORY, canonical
 from romvae.distributions import moments
 from romvae.errors import ConfigError, DataError, SchemaError
@@ -280,13 +279,11 @@ def _task(rom: ROM, observations: xr.Dataset, n: int, begin: float, steps: int |
 def _dataset(rom: ROM, path: Tensor, level: float) -> dict[str, Any]:
     """Variables of the result from members `(time, member, trajectory, latent)`."""
     dims = (TRAJECTORY, TIME, *rom.schema.grid.names)
-    factor = rom.calibration.at(torch.zeros(1), level)[0][0].reshape(-1, *[1] * rom.schema.grid.ndim)
     width = float(Normal(0.0, 1.0).icdf(torch.tensor(0.5 + level / 2)))
     dtype = next(rom.vae.parameters()).dtype
     rows = []
     for part in forecast_moments(rom.vae, path.to(dtype), torch.arange(len(path))):
-        given = part.decoder_var.sqrt()
-        decoder = (scaled(factor, given, rom.calibration.spread, 2) * given).square()
+        decoder = rom.calibration.decoder_std(part.decoder_var.sqrt(), 2).square()
         stds = [s.sqrt() for s in (decoder + part.dynamics_var, decoder, part.dynamics_var)]
         physical = [rom.normaliser.inverse(part.mean.flatten(0, 1)).reshape(part.mean.shape)]
         physical += [rom.normaliser.inverse_std(s.flatten(0, 1)).reshape(s.shape) for s in stds]

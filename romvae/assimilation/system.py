@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from romvae.assimilation.sensors import Sensors
-from romvae.calibration import scaled
 from romvae.errors import NumericsError
 
 if TYPE_CHECKING:
@@ -33,8 +32,6 @@ class LatentSystem:
         self.rom, self.sensors, self.c = rom, sensors, c
         self.networks = rom.dynamics.members
         self.dtype = next(rom.vae.parameters()).dtype
-        ndim = rom.schema.grid.ndim
-        self.factor = rom.calibration.at(torch.zeros(1), 0.9)[0][0].reshape(-1, *[1] * ndim)
 
     @property
     def step_std(self) -> Tensor:
@@ -82,6 +79,5 @@ class LatentSystem:
 
     def _read(self, z: Tensor) -> tuple[Tensor, Tensor]:
         p = self.rom.vae.decoder(z.to(self.dtype))
-        std = p.variance.double().sqrt()
-        variance = (scaled(self.factor.double(), std, self.rom.calibration.spread, 1) * std).square()
+        variance = self.rom.calibration.decoder_std(p.variance.double().sqrt(), 1).square()
         return self.sensors(p.mean.flatten(1)), self.sensors.variance(variance.flatten(1))

@@ -10,7 +10,7 @@ from romvae.calibration.conformal import Guarantee, conformal_quantile, rank_of
 from romvae.calibration.lead import interpolate, smooth
 from romvae.calibration.parts import PartWeights
 from romvae.calibration.scalars import ScalarScores
-from romvae.calibration.spread import ENOUGH, FOLDS, best_spread, held_out_spreads, power_law, reshaped
+from romvae.calibration.spread import ENOUGH, FOLDS, best_spread, held_out_spreads, power_law, reshaped, scaled
 from romvae.errors import ConfigError, DataError
 
 __all__ = ["FEW", "LEVELS", "Calibration"]
@@ -51,6 +51,7 @@ class Calibration(nn.Module):
     levels: Tensor
     trajectories: Tensor
     shape: Tensor
+    representation: Tensor
 
     def __init__(self, fields: int, leads: int = 1) -> None:
         super().__init__()
@@ -63,6 +64,7 @@ class Calibration(nn.Module):
         self.register_buffer("half_width", quantiles[:, None, None].expand(-1, leads, fields).clone())
         self.register_buffer("trajectories", torch.tensor(0))
         self.register_buffer("shape", power_law(torch.ones(fields)))
+        self.register_buffer("representation", torch.ones(fields))
         self.bands = Bands(fields)
         self.parts = PartWeights(fields)
         self.quantities = ScalarScores()
@@ -137,6 +139,7 @@ class Calibration(nn.Module):
         self.trajectories = torch.tensor(n)
         self.bands.fit(lead, ratio, factor.sqrt(), alone.sqrt(), tops)
         self.quantities = ScalarScores()
+        self.representation = torch.ones_like(self.representation)
         return self
 
     def at(self, lead: Tensor, level: float) -> tuple[Tensor, Tensor]:
@@ -163,6 +166,30 @@ class Calibration(nn.Module):
     def spread(self) -> Tensor | None:
         """The function h as `scaled` takes it, `(field, numbers)`; None where h(sigma) = sigma."""
         return None if bool((self.shape[:, 3:] == 0).all() and (self.shape[:, 0] == 0).all()) else self.shape
+
+    def fit_representation(self, error: Tensor, std: Tensor) -> None:
+        """Puts `decoder_std` right in the mean square; after `fit`.
+
+        Arguments:
+            error: Of the mean at lead time 0, `(field, trajectory, point)`.
+            std: The decoder's deviation there, same shape.
+        """
+        self.representation = torch.ones_like(self.representation)
+        claimed = self.decoder_std(std, 0).double().square().mean((1, 2))
+        found = (error.double().square().mean((1, 2)) / claimed).sqrt()
+        self.representation = torch.where(claimed > 0, found, torch.ones_like(found)).float()
+
+    def decoder_std(self, std: Tensor, axis: int) -> Tensor:
+        """Deviation of a field about what a code that is known exactly decodes to: what so few numbers leave out.
+
+        Arguments:
+            std: The decoder's own, normalised units, with the fields on `axis`.
+            axis: Of the fields.
+        """
+        trailing = [1] * (std.ndim - axis - 1)
+        factor = self.representation * self.at(torch.zeros(1), 0.9)[0][0]
+        calibrated = scaled(factor.to(std).reshape(-1, *trailing), std, self.spread, axis) * std
+        return torch.where(std > 0, calibrated, torch.zeros_like(std))
 
     def width(self, lead: Tensor, level: float, interval: Interval = "point", share: float = 0.9) -> Tensor:
         """Half-width in calibrated standard deviations, `(time, field)`, for any kind of interval.
@@ -224,6 +251,7 @@ class Calibration(nn.Module):
                 setattr(self, name, torch.empty_like(state_dict[prefix + name]))
         exponent = state_dict.pop(prefix + "exponent", torch.ones(fields))  # of earlier versions, or not even that
         state_dict.setdefault(prefix + "shape", power_law(exponent))
+        state_dict.setdefault(prefix + "representation", torch.ones(fields))
         self.bands.expect(leads, int(state_dict.get(prefix + "bands.run_score", self.bands.run_score).shape[-1]))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 

@@ -87,7 +87,7 @@ def calibrate(
     frames = min(1024, max(1, most // (points * x.shape[2])))
     watched = standard(rom.schema)
     scores: dict[str, list[np.ndarray]] = {quantity.name: [] for quantity in watched}
-    ratios, largest, stds = [], [], []
+    ratios, largest, stds, starts = [], [], [], []
     reached = None if kept is None else kept[:, leads].T
     size = min(x.block if isinstance(x, Trajectories) else BLOCK, -(-len(x) // ranks.size))
     blocks = range(0, len(x), size)
@@ -106,6 +106,9 @@ def calibrate(
             centre, decoder_var, dynamics_var = mixture_moments(mean, var, dim=1)
             truth = block[:, lead]
             error = (truth.transpose(0, 1) - centre).abs().flatten(3)
+            if int(lead[0]) == 0:
+                own = decoder_var[0].flatten(2).sqrt()
+                starts.append(torch.stack([error[0], own])[..., pick].transpose(1, 2))
             decoder_var, dynamics_var = rom.calibration.parts.weighted(decoder_var, dynamics_var, grades)
             std = (decoder_var + dynamics_var).sqrt().flatten(3)
             widths.append(std[..., pick])
@@ -119,15 +122,17 @@ def calibrate(
             largest.append(torch.cat(tops, 1).transpose(2, 3))
         for name, found in scores.items():
             found.append(np.concatenate([chunk[name] for chunk in chunks], 1))
-    every = ranks.gathered((ratios, largest, stds, scores))
+    every = ranks.gathered((ratios, largest, stds, starts, scores))
     ratios, largest = [part for its, *_ in every for part in its], [part for _, its, *_ in every for part in its]
-    stds = [part for _, _, its, _ in every for part in its]
+    stds, starts = [part for its in every for part in its[2]], [part for its in every for part in its[3]]
     scores = {name: [part for *_, its in every for part in its[name]] for name in scores}
     candidates = None
     if largest:
         candidate_ratios, candidate_stds = torch.cat(largest, 3)
         candidates = (candidate_ratios, candidate_stds)
     rom.calibration.fit(leads, torch.cat(ratios, 2), candidates, reached, torch.cat(stds, 2))
+    error, own = torch.cat(starts, 2)
+    rom.calibration.fit_representation(error, own)
     if reached is not None:  # quantities rest on the trajectories that reach the last lead time
         to_the_end = reached.all(0).numpy()
         scores = {name: [np.concatenate(found)[to_the_end]] for name, found in scores.items()}
