@@ -88,10 +88,10 @@ class PartWeights(nn.Module):
             axis: Of the trajectories.
         """
         shape = [1] * decoder.ndim
-        shape[2] = -1
+        shape[2] = self.factor.shape[0]
         dynamics = self.factor.to(dynamics).reshape(shape) * dynamics
         if grades is not None:
-            shape[axis] = len(grades)
+            shape[axis] = -1  # how many there are stays open in an exported program
             decoder = grades.to(decoder).reshape(shape) * decoder
         return decoder, dynamics
 
