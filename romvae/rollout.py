@@ -174,14 +174,20 @@ def _codes(vae: VAE, x: Tensor) -> Tensor:
 def initial_noise(dynamics: EnsembleDynamics, rounds: int, n: int, seed: int, first: int) -> Tensor:
     """Noise of the members' initial codes, `(round, network, trajectory, latent)`.
 
+    Every second round is the one before with the other sign (antithetic variates): the mean of the members then has no
+    sampling noise to first order, where independent ones leave a fraction of the posterior's spread in it.
+
     A trajectory has its own numbers, whatever is forecast beside it; more members leave those of the first as they are.
+
+    References:
+        Hammersley and Morton (1956), A new Monte Carlo technique: antithetic variates.
     """
     networks, latent = dynamics.members, dynamics.latent
     out = torch.empty(rounds, networks, n, latent)
     for i in range(n):
         generator = torch.Generator().manual_seed((seed * 1_000_003 + first + i) % (1 << 63))
         for k in range(rounds):
-            out[k, :, i] = torch.randn(networks, latent, generator=generator)
+            out[k, :, i] = -out[k - 1, :, i] if k % 2 else torch.randn(networks, latent, generator=generator)
     return out
 
 

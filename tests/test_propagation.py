@@ -111,6 +111,20 @@ def test_members_and_first_order_agree_on_the_linear_model():
     assert bool((error.abs() < 0.11 * (posterior + between).mean(1)).all())
 
 
+@pytest.mark.parametrize("members", [6, 12, 30])
+def test_the_mean_of_the_members_has_no_sampling_noise_on_a_linear_model(members):
+    """Rounds of members come in pairs whose noise has opposite signs."""
+    rom, x0, c, matrices = linear_rom()
+    path = latent_members(rom.vae, rom.dynamics, x0, c, STEPS, members, seed=1)
+    lead, mean, _ = next(decoded_members(rom.vae, path, torch.tensor([STEPS])))
+    exact, posterior, _ = _exact(rom, x0, matrices, STEPS)
+    torch.testing.assert_close(mean.mean(1)[0].flatten(1), exact)
+    assert float(posterior.min()) > 1e-6  # and the members differ
+    odd = latent_members(rom.vae, rom.dynamics, x0, c, STEPS, members + 3, seed=1)
+    assert torch.equal(odd[:, :members], path)
+    assert not torch.allclose(odd[0, members:], path[0, :3])
+
+
 def curved_rom() -> tuple[ROM, Tensor, Tensor]:
     """Networks with random weights, so that decoder and dynamics bend."""
     data = mock_snapshots(1, ("u",), trajectories=12, times=8)
