@@ -80,7 +80,7 @@ def test_runs_that_end_early_count_where_they_are():
     square, decoder, dynamics, ratio = _runs(factor=8.0)
     reached = torch.ones(len(LEADS), 120, dtype=torch.bool)
     reached[2:, :60] = False
-    garbage = torch.where(reached[:, None, :, None], square, torch.full_like(square, 1e9))
+    garbage = torch.where(reached[:, None, :, None], square, torch.full_like(square, torch.nan))
     one = PartWeights(1).fit(LEADS, garbage, decoder, dynamics, ratio, reached)
     assert float(one.factor) == pytest.approx(8.0, rel=0.51)
 
@@ -199,3 +199,27 @@ def test_a_forecast_that_diverges_early_leaves_the_parts_as_they_are(trained, ca
     assert rom.calibration.fitted
     assert rom.calibration.parts.factor.equal(before)
     assert "count as they are: rollout: the latent state" in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore::romvae.errors.OutOfRangeWarning")
+def test_more_runs_than_are_looked_at_are_chosen_evenly_and_ragged_ones_count(trained, monkeypatch):
+    """Beyond its end a run has no truth, which is NaN and must not decide."""
+    rom, data = copy.deepcopy(trained[0]), trained[1].calibration
+    seen = []
+
+    def kept(self, lead, square, decoder, dynamics, ratio, reached=None):
+        seen.append((square, ratio, reached))
+        return self
+
+    monkeypatch.setattr(PartWeights, "fit", kept)
+    monkeypatch.setattr(weighing, "TRAJECTORIES", 10)
+    x, c = rom.normalised(data)
+    there = torch.ones(x.shape[:2], dtype=torch.bool)
+    there[3, 5:] = False
+    x[~there] = torch.nan
+    weighing.weigh_parts(rom, x, c, 0, 7, lambda *_: None, kept=there)
+    square, ratio, reached = seen[0]
+    assert ratio.shape[0] == square.shape[2] == reached.shape[1] == 10
+    torch.testing.assert_close(ratio, reconstruction_ratio(rom.vae, x[::3, 0]))
+    assert torch.equal(reached, there[::3].T[1:])
+    assert torch.equal(square.isfinite().all((1, 3)), reached)

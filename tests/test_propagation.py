@@ -116,7 +116,7 @@ def test_the_mean_of_the_members_has_no_sampling_noise_on_a_linear_model(members
     """Rounds of members come in pairs whose noise has opposite signs."""
     rom, x0, c, matrices = linear_rom()
     path = latent_members(rom.vae, rom.dynamics, x0, c, STEPS, members, seed=1)
-    lead, mean, _ = next(decoded_members(rom.vae, path, torch.tensor([STEPS])))
+    _, mean, _ = next(decoded_members(rom.vae, path, torch.tensor([STEPS])))
     exact, posterior, _ = _exact(rom, x0, matrices, STEPS)
     torch.testing.assert_close(mean.mean(1)[0].flatten(1), exact)
     assert float(posterior.min()) > 1e-6  # and the members differ

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from romvae.calibration.lead import stored_times
+from romvae.calibration.spread import ENOUGH
 
-__all__ = ["FACTORS", "POWERS", "PartWeights"]
+__all__ = ["PartWeights"]
 
 POWERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Of the grade of the initial field that are tried; 0 leaves it out."""
@@ -15,8 +16,6 @@ FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 """On the variance of the dynamics that are tried."""
 SHAPES = (0.6, 1.0, 1.4)
 """Powers of the whole variance at which the choices are compared: the calibration chooses its own afterwards."""
-ENOUGH = 20
-"""With fewer trajectories everything stays as it is."""
 
 
 class PartWeights(nn.Module):
@@ -112,7 +111,8 @@ class PartWeights(nn.Module):
             decoder: Variance of the decoder, same shape.
             dynamics: Variance of the dynamics, same shape.
             ratio: Of the initial fields, as `grades` takes it.
-            reached: Which lead times each trajectory reaches, `(lead, trajectory)`; None for all.
+            reached: Which lead times each trajectory reaches, `(lead, trajectory)`; None for all. Errors at the others
+                are not looked at.
         """
         n = square.shape[2]
         self.power, self.factor = torch.zeros_like(self.power), torch.ones_like(self.factor)
@@ -176,7 +176,8 @@ def _score(square: Tensor, variance: Tensor, weight: Tensor, there: Tensor) -> T
     best: Tensor | None = None
     for shape in SHAPES:
         size = (square * (-shape * log_variance).exp()).mean(2)
-        scale = (size * there).sum(1, keepdim=True) / there.sum(1, keepdim=True)
+        size = torch.where(there, size, torch.zeros_like(size))  # there is no truth at the others
+        scale = size.sum(1, keepdim=True) / there.sum(1, keepdim=True)
         each = 0.5 * (shape * level + size / scale + scale.log())
         score = torch.where(there, weight * each, torch.zeros_like(each)).sum(0)[there.any(0)]
         if bool(score.isfinite().all()) and (best is None or float(score.mean()) < float(best.mean())):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from romvae.calibration import scaled
 from romvae.deployment.programs import Encoding, Part, Plan, Stepping
 from romvae.distributions import mixture_moments, moments
+from romvae.errors import ConfigError
 from romvae.grading import squared_over_variance
 from romvae.memory import snapshots_at_once
 
@@ -59,7 +60,9 @@ class Forecast(Part):
         means, variances = self._decoded(latents[:, : self.members])
         mean, within, between = mixture_moments(means, variances, dim=1)
         grades = None
-        if self.graded and fields is not None:
+        if self.graded:
+            if fields is None:
+                raise ConfigError("forecast: the initial fields are missing, which grade this spread. Give fields.")
             x = self.normalised(fields)
             again = self.vae.decoder.moments_of(moments(self.vae.encoder(x))[0])
             grades = self.parts.grades(squared_over_variance(x, *again, self.mask))

@@ -27,15 +27,15 @@ from romvae.schema import TRAJECTORY
 from romvae.streamed import Trajectories
 from romvae.tensors import control_tensor, existing_tensor
 from romvae.training.batches import step_generator
-from romvae.training.weighing import weigh_parts
+from romvae.training.weighing import BLOCK, MEMBERS, weigh_parts
 from romvae.trust import calibrate_trust
 
 __all__ = ["calibrate", "calibrate_horizon", "recalibrate"]
 
 logger = logging.getLogger("romvae.training")
 
-MEMBERS, POINTS, BLOCK = 16, 4096, 16
-"""Members of a forecast, grid points used (at random beyond that many) and trajectories rolled out at once."""
+POINTS = 4096
+"""Grid points used, at random beyond that many."""
 TRUSTED = 64
 """Trajectories at most that stand behind the trust horizon."""
 VALUES = 2**24

@@ -19,14 +19,16 @@ from romvae.rom import ROM
 from romvae.streamed import Trajectories
 from romvae.training.batches import step_generator
 
-__all__ = ["weigh_parts"]
+__all__ = ["BLOCK", "MEMBERS", "weigh_parts"]
 
 logger = logging.getLogger("romvae.training")
 
 TRAJECTORIES = 128
-"""Trajectories that are looked at, at most."""
-LEADS, POINTS, MEMBERS, BLOCK = 8, 128, 16, 16
-"""Lead times and grid points that are looked at, members of a forecast, trajectories rolled out at once."""
+"""Trajectories that are looked at, at most; evenly through the data."""
+LEADS, POINTS = 8, 128
+"""Lead times and grid points that are looked at."""
+MEMBERS, BLOCK = 16, 16
+"""Members of a forecast, and trajectories rolled out at once, in all of the calibration."""
 
 
 @torch.no_grad()
@@ -56,7 +58,9 @@ def weigh_parts(
         kept: Which snapshots there are, boolean `(trajectory, time)`; None for all.
         ranks: Processes; the first one does it for all.
     """
-    n = min(TRAJECTORIES, len(x))
+    every = max(1, -(-len(x) // TRAJECTORIES))
+    chosen = range(0, len(x), every)
+    n = len(chosen)
     if steps < 1 or n == 0:
         return
     leads = torch.linspace(0, steps, min(LEADS, steps) + 1).round().long().unique()[1:]
@@ -73,7 +77,8 @@ def weigh_parts(
             report("calibration", first, n, "parts of the spread")
             if isinstance(x, Trajectories):
                 release_freed()
-            rows = slice(first, min(first + size, n))
+            some = chosen[first : first + size]
+            rows = slice(some.start, some.stop, every)
             block = x[rows]
             driven = None if controls is None else controls[rows]
             try:
@@ -99,5 +104,5 @@ def weigh_parts(
     values = ranks.once(measured)
     if values is None:
         return
-    reached = None if kept is None else kept[:n, leads].T
+    reached = None if kept is None else kept[::every, leads].T
     rom.calibration.parts.fit(leads, *values, reached)
