@@ -131,13 +131,12 @@ def run_problem(
         for path in work.iterdir() if fresh else ():
             if path.name != LOCK:
                 _remove(path)
-        with clock.of("simulate"):
+        with clock.of("simulate", data_path(problem, seed, folder).with_suffix(".cost.json")):
             snapshots = ensemble(problem, seed, folder, torch.get_num_threads(), progress)
             parts = parts_of(problem, snapshots)
-        clock.keep("simulate", data_path(problem, seed, folder).with_suffix(".cost.json"))
         rom, trained = _trained(problem, parts, seed, work, progress)
         budget, kept = trained["process_seconds"], work / f"baselines_{PROTOCOL}"
-        with clock.of("baselines"):
+        with clock.of("baselines", work / f"baselines_{PROTOCOL}.cost.json"):
             against = fit_opponents(
                 recipe.opponents,
                 parts,
@@ -150,7 +149,6 @@ def run_problem(
                 model=dynamics_as_trained(recipe, trained),
                 training=recipe.training.chosen(),
             )
-        clock.keep("baselines", work / f"baselines_{PROTOCOL}.cost.json")
         with clock.of("compare"):
             comparison = compare(
                 rom,
@@ -264,18 +262,24 @@ class _Clock:
         self.wall: dict[str, float] = {}
 
     @contextmanager
-    def of(self, stage: str) -> Iterator[None]:
-        process, wall = self._process(), time.perf_counter()
-        yield
-        self.process[stage], self.wall[stage] = self._process() - process, time.perf_counter() - wall
+    def of(self, stage: str, path: Path | None = None) -> Iterator[None]:
+        """Times a stage; with a `path`, counts what earlier starts have spent on it, which is kept there.
 
-    def keep(self, stage: str, path: Path) -> None:
-        """What the stage has cost since its results were made, in `path`: found there, they cost nothing now."""
-        earlier = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        for name, seconds in (("process", self.process), ("wall", self.wall)):
-            seconds[stage] = max(seconds[stage], earlier.get(name, 0.0))
-        with atomic_file(path, overwrite=True) as target:
-            target.write_text(json.dumps({"process": self.process[stage], "wall": self.wall[stage]}), encoding="utf-8")
+        Starts that were stopped add up. What a finished stage left behind is found by later starts, which cost nothing.
+        """
+        earlier = json.loads(path.read_text(encoding="utf-8")) if path is not None and path.exists() else {}
+        process, wall, whole = self._process(), time.perf_counter(), False
+        try:
+            yield
+            whole = True
+        finally:
+            now = {"process": self._process() - process, "wall": time.perf_counter() - wall}
+            join = max if earlier.get("whole", True) else sum
+            cost = {name: join((seconds, earlier.get(name, 0.0))) for name, seconds in now.items()}
+            self.process[stage], self.wall[stage] = cost["process"], cost["wall"]
+            if path is not None:
+                with atomic_file(path, overwrite=True) as target:
+                    target.write_text(json.dumps({**cost, "whole": whole}), encoding="utf-8")
 
     @staticmethod
     def _process() -> float:

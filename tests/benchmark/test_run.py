@@ -105,6 +105,28 @@ def test_after_an_interruption_nothing_is_half_there_and_the_training_is_not_rep
     assert content["command"].endswith("--without pod_linear")
 
 
+def test_a_stopped_simulation_costs_what_all_its_starts_took_and_a_finished_one_nothing_more(tmp_path, monkeypatch):
+    problem, simulate, spent = find_problems(make_folder(tmp_path))["heat_1d"], run.ensemble, [0.0]
+    monkeypatch.setattr(run._Clock, "_process", staticmethod(lambda: spent[0]))
+
+    def start(seconds, stopped):
+        def simulating(*args):
+            spent[0] += seconds
+            if stopped:
+                raise KeyboardInterrupt
+            return simulate(*args)
+
+        monkeypatch.setattr(run, "ensemble", simulating)
+        return run_problem(problem, 6, tmp_path / "data", silent, without=["pod_linear"])
+
+    for seconds in (50.0, 7.0):
+        with pytest.raises(KeyboardInterrupt):
+            start(seconds, stopped=True)
+    for seconds in (3.0, 1.0):
+        cost = json.loads(start(seconds, stopped=False).read_text())["cost"]["process_seconds"]["simulate"]
+        assert cost == 50.0 + 7.0 + 3.0
+
+
 def test_pod_network_has_the_dynamics_of_the_recipe(ran, tmp_path, monkeypatch):
     """All else the same: the settings of the networks and of the training that the ROM had, and its budget."""
     text = RECIPE.replace("pod_rbf]", "pod_rbf, pod_network]").replace(
