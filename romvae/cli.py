@@ -35,6 +35,8 @@ COMMANDS = {
     "pack": "Convert, cut or interpolate snapshots into one verified store.",
     "train": "Train a reduced-order model on a store of snapshots.",
     "rollout": "Forecast from initial fields, with mean, spread and interval per grid point.",
+    "hybrid": "Forecast by ROM and solver in turns, within a tolerance that is kept.",
+    "assimilate": "Follow sensor readings: analysed fields with their uncertainty.",
     "study": "Roll out a design of parameters and tabulate quantities of interest with intervals.",
     "compare": "Measure errors, calibration and cost on held-out trajectories.",
     "export": "Write a ROM as programs that run without romvae, with a model card.",

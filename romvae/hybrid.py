@@ -16,19 +16,23 @@ steps of the ROM against the solver (`check`), which costs solver steps of its o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import xarray as xr
 
-from romvae.calibration import trajectories_needed
+from romvae.alarm import THRESHOLDS, Alarm, Trial, Trials, allowed_losses
 from romvae.canonical import TIME, TRAJECTORY, canonical
 from romvae.errors import ConfigError, DataError, SchemaError
 from romvae.hybrid_run import Course, HybridRun
+from romvae.progress import Progress, silent, stage
+from romvae.simulated import fingerprints
 from romvae.solvers import Case, Solver, get_case
-from romvae.trust import promise, true_error
+from romvae.trust import true_error
 
 if TYPE_CHECKING:
     from romvae.rom import ROM
@@ -38,53 +42,15 @@ __all__ = ["Alarm", "ReferenceSolver", "calibrate_alarm", "hybrid_rollout"]
 ReferenceSolver = Case | str | Callable[[Mapping[str, float]], Solver]
 """A case or its name, or a function from the physical parameters of a trajectory to its solver."""
 
-THRESHOLDS = tuple(2.0 ** (k / 4) for k in range(-10, 7))
-"""Thresholds that the calibration tries, in units of the tolerance."""
-
-
-@dataclass(frozen=True)
-class Alarm:
-    """When a hybrid rollout hands over, and what that was found to promise.
-
-    Arguments:
-        threshold: Predicted error at which the solver takes over, in the field's standard deviations over the
-            training data; 0 leaves everything to the solver.
-        burst: Stored steps that the solver advances before the ROM tries again.
-        check: Stored steps between two comparisons of one ROM step with one of the solver; None makes none.
-        back: Whether the solver goes on from the last field of its own, and what the ROM made since is given up; else
-            it goes on from the ROM's last field.
-        tolerance: Error that the runs of the calibration kept; None where nothing was calibrated.
-        level: Share of new runs that are to keep it.
-        trajectories: Calibration trajectories.
-        work: Mean share of solver steps on them.
-    """
-
-    threshold: float
-    burst: int = 5
-    check: int | None = None
-    back: bool = False
-    tolerance: float | None = None
-    level: float = 0.95
-    trajectories: int = 0
-    work: float = float("nan")
-
-    def __post_init__(self) -> None:
-        if not self.threshold >= 0:
-            raise ConfigError(f"hybrid: threshold is {self.threshold}, expected 0 or more. Calibrate it.")
-        for name, value in (("burst", self.burst), ("check", self.check)):
-            if value is not None and value < 1:
-                raise ConfigError(f"hybrid: {name} is {value}, expected 1 or more stored steps. Choose 5, for example.")
-
-    @property
-    def statement(self) -> str:
-        """What the calibration promises, in a sentence."""
-        if self.tolerance is None:
-            return "Not calibrated: the threshold was chosen by hand."
-        return promise(f"the error stays below {self.tolerance:g} at all times", self.level, self.trajectories)
-
 
 def hybrid_rollout(
-    rom: ROM, solver: ReferenceSolver, start: xr.Dataset, alarm: Alarm, steps: int | None = None
+    rom: ROM,
+    solver: ReferenceSolver,
+    start: xr.Dataset,
+    alarm: Alarm,
+    steps: int | None = None,
+    *,
+    progress: Progress = silent,
 ) -> xr.Dataset:
     """Forecast by ROM and solver in turns.
 
@@ -94,6 +60,7 @@ def hybrid_rollout(
         start: One snapshot, or one per trajectory, with its parameters as coordinates.
         alarm: From `calibrate_alarm`, or with a threshold of one's own.
         steps: Stored steps; None takes the length of a training trajectory. A calibrated alarm speaks of that length.
+        progress: Called as `progress(stage, done, total, note)`, with stored steps of all trajectories.
 
     Returns:
         The fields on the snapshots' dims; `source(trajectory, time)`: 0 where the field was given, 1 where it is the
@@ -124,7 +91,8 @@ def hybrid_rollout(
     _, c = rom.normalised(start)
     u0 = np.stack([start[name].values[:, 0] for name in rom.schema.field_names], 1).astype(np.float64)
     with torch.no_grad():
-        course = HybridRun(rom, solvers, c, alarm.threshold, alarm.burst, alarm.check, alarm.back).course(u0, steps)
+        run = HybridRun(rom, solvers, c, alarm.threshold, alarm.burst, alarm.check, alarm.back)
+        course = run.course(u0, steps, stage(progress, "hybrid"))
     result = _dataset(rom, start, course, alarm)
     return result.isel({TRAJECTORY: 0}) if single else result
 
@@ -139,6 +107,8 @@ def calibrate_alarm(
     burst: int | None = None,
     check: int | None = None,
     back: bool | None = None,
+    record: Path | None = None,
+    progress: Progress = silent,
 ) -> Alarm:
     r"""The largest threshold with which hybrid rollouts of held-out trajectories keep a tolerance.
 
@@ -157,10 +127,13 @@ def calibrate_alarm(
         burst: Stored steps of the solver at each hand-over; None takes one large step of the ROM.
         check: Stored steps between two comparisons of ROM and solver; None makes none.
         back: As in `Alarm`; None tries both ways and takes the one with less work.
+        record: JSON file that keeps what was found with each threshold. Called again with the same ROM, data and
+            tolerance, it goes on from there; the solver has to be the same too, which only the name of a case can tell.
+        progress: Called as `progress(stage, done, total, note)`.
 
     Raises:
         ConfigError: Tolerance or level is out of range.
-        DataError: There are too few trajectories for the level.
+        DataError: There are too few trajectories for the level, or the record is damaged.
     """
     data = canonical(data)
     n = data.sizes.get(TRAJECTORY, 1)
@@ -169,29 +142,57 @@ def calibrate_alarm(
             f"calibrate_alarm: tolerance is {tolerance} and level {level}, expected a positive number and one between "
             "0 and 1. Choose 0.05 and 0.95, for example."
         )
-    allowed = int((n + 1) * (1 - level) + 1e-9) - 1
-    if allowed < 0:
-        raise DataError(
-            f"calibrate_alarm: {n} trajectories, expected at least {trajectories_needed(level)} for the level "
-            f"{level:g}. Use more, or lower the level."
-        )
+    allowed = allowed_losses(n, level)
     first = Alarm(0.0, rom.dynamics.stride if burst is None else burst, check, False, tolerance, level, n, 1.0)
     ways = [replace(first, back=way) for way in ((False, True) if back is None else (back,))]
-    return min((_largest_threshold(rom, solver, data, way, allowed) for way in ways), key=lambda alarm: alarm.work)
+    key: dict[str, Any] = {"rom": _digest(rom), "tolerance": tolerance, "burst": first.burst, "check": check}
+    key |= {"data": sha256("".join(fingerprints(data, rom.schema)).encode()).hexdigest(), "solver": _named(solver)}
+    trials, total, found = Trials(record, key), len(ways) * len(THRESHOLDS), []
+    for k, way in enumerate(ways):
+        report = _counting(progress, k * len(THRESHOLDS), total)
+        found.append(_largest_threshold(rom, solver, data, way, allowed, trials, report))
+    progress("alarm", total, total)
+    return min(found, key=lambda alarm: alarm.work)
 
 
-def _largest_threshold(rom: ROM, solver: ReferenceSolver, data: xr.Dataset, best: Alarm, allowed: int) -> Alarm:
+def _largest_threshold(
+    rom: ROM, solver: ReferenceSolver, data: xr.Dataset, best: Alarm, allowed: int, trials: Trials, progress: Progress
+) -> Alarm:
     lost = np.zeros(best.trajectories, dtype=bool)
     tolerance = float(best.tolerance or 0.0)
-    for factor in THRESHOLDS:
-        trial = replace(best, threshold=factor * tolerance)
-        run = hybrid_rollout(rom, solver, data.isel({TIME: 0}), trial, data.sizes[TIME] - 1)
-        error = true_error(rom, data, run).transpose(TRAJECTORY, TIME).values
-        lost |= (error > tolerance).any(1)
+    for k, factor in enumerate(THRESHOLDS):
+        alarm = replace(best, threshold=factor * tolerance)
+        progress("alarm", k, len(THRESHOLDS), f"threshold {alarm.threshold:.3g}")
+        trial = trials.get(alarm)
+        if trial is None:
+            run = hybrid_rollout(rom, solver, data.isel({TIME: 0}), alarm, data.sizes[TIME] - 1)
+            error = true_error(rom, data, run).transpose(TRAJECTORY, TIME).values
+            trial = Trial(np.nanmax(error, 1), float(run["work"].mean()))
+            trials.keep(alarm, trial)
+        lost |= ~(trial.worst <= tolerance)
         if lost.sum() > allowed:
             break
-        best = replace(trial, work=float(run["work"].mean()))
+        best = replace(alarm, work=trial.work)
     return best
+
+
+def _counting(progress: Progress, before: int, total: int) -> Progress:
+    """`progress` of one part of a stage, which counts what was done before it."""
+    return lambda stage, done, _, note="": progress(stage, before + done, total, note)
+
+
+def _digest(rom: ROM) -> str:
+    """SHA-256 of all weights, and of the calibration among them."""
+    digest = sha256()
+    for name, tensor in sorted(rom.state_dict().items()):
+        digest.update(name.encode() + tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _named(solver: ReferenceSolver) -> str | None:
+    if isinstance(solver, str):
+        return solver
+    return solver.name if isinstance(solver, Case) else None
 
 
 def _solvers(rom: ROM, solver: ReferenceSolver, start: xr.Dataset) -> list[Solver]:
@@ -243,6 +244,7 @@ def _dataset(rom: ROM, start: xr.Dataset, course: Course, alarm: Alarm) -> xr.Da
         "threshold": alarm.threshold,
         "burst": alarm.burst,
         "back": int(alarm.back),
+        "boundary_conditions": rom.schema.boundary_conditions,
         "guarantee": alarm.statement,
     }
     if alarm.tolerance is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -102,12 +102,21 @@ class HybridRun:
         self.threshold, self.burst, self.check, self.back = threshold, burst, check, back
         self.mask = rom.mask
 
-    def course(self, u0: np.ndarray, steps: int) -> Course:
-        """All trajectories from their initial fields `(trajectory, field, *space)` through `steps` stored steps."""
-        course = Course.from_start(u0, steps)
+    def course(self, u0: np.ndarray, steps: int, progress: Callable[[int, int], None] | None = None) -> Course:
+        """All trajectories from their initial fields through `steps` stored steps.
+
+        Arguments:
+            u0: `(trajectory, field, *space)`, physical units.
+            steps: Stored steps.
+            progress: Called as `progress(done, total)` with stored steps of all trajectories.
+        """
+        course, done = Course.from_start(u0, steps), 0
         while (waiting := np.flatnonzero(course.at < steps)).size:
             refused = self._fly(course, waiting, steps)
             self._solve(course, refused, steps)
+            done = max(done, int(course.at.sum()))  # a trajectory that goes back loses steps
+            if progress is not None:
+                progress(done, steps * len(u0))
         return course
 
     def _fly(self, course: Course, rows: np.ndarray, steps: int) -> np.ndarray:

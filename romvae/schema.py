@@ -15,6 +15,7 @@ from romvae.boundary import (
     BoundaryKind,
     as_boundary,
     boundaries_of,
+    boundaries_to_json,
 )
 from romvae.canonical import (
     LATENT,
@@ -140,6 +141,11 @@ class Schema:
     def parameter_names(self) -> tuple[str, ...]:
         """The names of the parameters, in the order of the network's input."""
         return tuple(parameter.name for parameter in self.parameters)
+
+    @property
+    def boundary_conditions(self) -> str:
+        """Both sides of every axis, as the attribute of the same name of a Dataset has them."""
+        return boundaries_to_json({axis.name: (axis.lower, axis.upper) for axis in self.grid.axes})
 
     @property
     def control_names(self) -> tuple[str, ...]:

@@ -42,6 +42,7 @@ FORBIDDEN = {
         "start",
         "linear_start",
         "invariance",
+        "alarm",
         "hybrid",
         "hybrid_run",
         "trust",

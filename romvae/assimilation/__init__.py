@@ -5,6 +5,16 @@ from __future__ import annotations
 from romvae.assimilation.analysis import Method, assimilate
 from romvae.assimilation.filters import etkf, perturbed_observations
 from romvae.assimilation.sensors import Sensors, observe
+from romvae.assimilation.table import read_observations
 from romvae.assimilation.variational import Variational
 
-__all__ = ["Method", "Sensors", "Variational", "assimilate", "etkf", "observe", "perturbed_observations"]
+__all__ = [
+    "Method",
+    "Sensors",
+    "Variational",
+    "assimilate",
+    "etkf",
+    "observe",
+    "perturbed_observations",
+    "read_observations",
+]

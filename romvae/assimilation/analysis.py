@@ -318,6 +318,7 @@ def _labelled(
     knows = "those in its window" if attrs["method"] == "4dvar" else "those up to it"
     about = {
         "Conventions": "CF-1.11 romvae-1",
+        "boundary_conditions": rom.schema.boundary_conditions,
         **attrs,
         "sensors": observations.sizes[SENSOR],
         "knows": f"the state at a time uses the observations that belong to {knows}",

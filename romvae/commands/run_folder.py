@@ -12,6 +12,7 @@
 | `ranking.json` | with another model than `vae`: the candidates by the error of their forecasts |
 | `candidates/` | while several models are trained: those that are finished |
 | `baselines/` | with `--model auto`: the fitted baselines that were not chosen, for `romvae compare` |
+| `alarms/` | what the calibrations of `romvae hybrid` found, a file per tolerance |
 | `export-torch/`, `export-onnx/` | where `romvae export` was called without `--out`: programs that run without romvae |
 | `env.json` | machine, threads and package versions |
 | `command.txt` | the command as typed |
@@ -123,6 +124,11 @@ class RunFolder:
     def baselines(self) -> Path:
         """Folder of fitted baselines that were not chosen."""
         return self.path / "baselines"
+
+    def alarm(self, case: str, tolerance: float, burst: int | None, check: int | None) -> Path:
+        """File of what hybrid rollouts found with one tolerance, see `romvae.alarm.Trials`."""
+        others = "".join(f"-{name}{value}" for name, value in (("burst", burst), ("check", check)) if value)
+        return self.path / "alarms" / f"{case}-{tolerance!r}{others}.json"
 
     @classmethod
     def open(cls, path: Path, finished: bool = True) -> RunFolder:
