@@ -5,18 +5,23 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from romvae.dynamics.base import EnsembleDynamics
+from romvae.errors import NumericsError
 from romvae.latent.activity import reconstruction_error
 from romvae.linear_start import Modes
 from romvae.nn.decoder import FieldDecoder
 from romvae.nn.encoder import Encoder
 from romvae.ranks import ALONE, Ranks
+from romvae.training.batches import StepSeeds
 from romvae.training.dynamics import Codes, DynamicsPlan, forecast_path, forecast_score, train_dynamics
-from romvae.training.selection import trial
+from romvae.training.selection import SHARE, trial
+from romvae.training.stages import Stage
 from romvae.vae import VAE
 
 if TYPE_CHECKING:
@@ -25,8 +30,9 @@ if TYPE_CHECKING:
 __all__ = [
     "better_of_two_dynamics",
     "decisions",
+    "first_forecast_error",
+    "forecast_error",
     "keep_better_compression",
-    "linear_forecast_error",
     "may_be_linear",
     "may_be_pod",
 ]
@@ -36,8 +42,10 @@ logger = logging.getLogger("romvae.training")
 ENOUGH = 4
 """With fewer held-out trajectories nothing is decided, and what was trained stays."""
 SNAPSHOTS = 512
-CLOSE = 1.1
+NEAR = 2.0
 """How much more of new fields POD may miss, if its codes move so much more simply that forecasts gain by it."""
+SETTLED = 1.5
+"""Linear dynamics whose forecasts are so close to the reconstruction leaves a network nothing to gain."""
 _PROFILED = ("staged", "global", "student_t", "crps")
 """Rules for the variance under which the mean can be exchanged on its own."""
 
@@ -78,20 +86,21 @@ def decisions(notes: Mapping[str, Any]) -> dict[str, Any]:
 
 @torch.no_grad()
 def keep_better_compression(
-    vae: VAE, modes: Modes, held: Tensor, ranks: Ranks = ALONE, forecast: Callable[[], float] | None = None
+    vae: VAE, modes: Modes, held: Tensor, ranks: Ranks = ALONE, forecast: Callable[[bool], float] | None = None
 ) -> dict[str, Any]:
     """Puts POD in place where it reconstructs held-out snapshots better than what was trained.
 
-    Where it is hardly worse (`CLOSE`), forecasts decide: a linear equation is linear in the codes of a projection, and
-    in those of a network it is not. Its code is known exactly: what POD leaves out lies beside its modes.
+    Where it is not much worse (`NEAR`), forecasts decide: a linear equation is linear in the codes of a projection, and
+    in those of a network it is not, and other equations may be simpler there too. Its code is known exactly: what POD
+    leaves out lies beside its modes.
 
     Arguments:
         vae: Trained, with linear paths.
         modes: POD of the training snapshots, as many modes as there are latents, or fewer.
         held: Normalised snapshots that it was not trained on, `(sample, channel, *space)`.
         ranks: Processes that train; all do the same.
-        forecast: Error of what linear dynamics forecasts of held-out trajectories with the codes of `vae` as it is
-            then, per normalised value; None leaves the reconstruction to decide.
+        forecast: Error of forecasts of held-out trajectories with the codes of `vae` as it is then, per normalised
+            value, called with whether they are those of POD; None leaves the reconstruction to decide.
 
     Returns:
         Notes: which was kept, and the root mean square error of both per normalised value; with those of the forecasts
@@ -126,42 +135,92 @@ def keep_better_compression(
             vae.latent,
             linear,
         )
-    elif forecast is not None and ranks.once(lambda: linear <= CLOSE * error):
-        found["pod_forecast"] = forecast()
+    elif forecast is not None and ranks.once(lambda: linear <= NEAR * error):
+        found["pod_forecast"] = forecast(True)
         restore()
-        found["forecast"] = forecast()
+        found["forecast"] = forecast(False)
         better = ranks.once(lambda: found["pod_forecast"] < found["forecast"])
         if better:
             project()
             logger.warning(
-                "new trajectories: with the codes of the trained autoencoder linear dynamics forecasts with an error "
-                "of %.3g of the fields' deviations, with those of POD, which reconstructs nearly as well, of %.3g; "
-                "POD is kept",
+                "new trajectories: with the codes of the trained autoencoder first forecasts have an error of %.3g of "
+                "the fields' deviations, with those of POD of %.3g; POD is kept, though it reconstructs %.3g and the "
+                "autoencoder %.3g",
                 found["forecast"],
                 found["pod_forecast"],
+                linear,
+                error,
             )
     else:
         restore()
     return {"kept": "pod" if better else "network", **found}
 
 
-@torch.no_grad()
-def linear_forecast_error(rom: ROM, codes: Codes, held: Codes, fields: Tensor) -> float:
-    """Root mean square error, per normalised value, of linear dynamics from the first code of held-out trajectories.
+def first_forecast_error(
+    rom: ROM,
+    codes: Codes,
+    held: Codes,
+    fields: Tensor,
+    precision: Tensor,
+    plan: DynamicsPlan,
+    run: Callable[[Stage, StepSeeds], None],
+) -> float:
+    """How far off forecasts of held-out trajectories are, with the codes that the ROM's autoencoder has now.
+
+    By linear dynamics, and where that is not nearly as good as the reconstruction by the ROM's own kind too, trained
+    for one step in `SHARE` of the whole training; the better of the two counts. The ROM's dynamics stays as it is.
 
     Arguments:
         rom: Whose encoder made the codes.
         codes: Of the training trajectories.
         held: Of others.
         fields: Their normalised fields `(trajectory, time, channel, *space)`.
+        precision: As in `DynamicsStage`.
+        plan: That of the whole training.
+        run: Runs a stage without keeping its state.
+
+    Returns:
+        Root mean square error per normalised value, from the first code on.
     """
     linear = trial(rom, "linear").to(rom.dynamics.dt.device)
     codes.start(linear)
-    path = forecast_path(linear, held, fields.shape[1] - 1)[:, 0].transpose(0, 1)
+    error = forecast_error(rom, linear, held, fields)
+    device = next(rom.vae.parameters()).device
+    if rom.dynamics.closed_form or error <= SETTLED * reconstruction_error(rom.vae, fields.flatten(0, 1).to(device)):
+        return error
+    kind = "residual" if rom.choices["dynamics"] == "auto" else str(rom.choices["dynamics"])
+    network = trial(rom, kind).to(rom.dynamics.dt.device)
+    short = replace(plan, steps=max(1, plan.steps // SHARE), patience=0)
+    try:
+        with torch.enable_grad():
+            train_dynamics(network, codes, precision, short, run, vae=rom.vae, name="dynamics: first forecasts")
+    except NumericsError as failure:
+        logger.info("dynamics %s: its short training ended, %s", kind, failure)
+        return error
+    return min(error, forecast_error(rom, network, held, fields))
+
+
+@torch.no_grad()
+def forecast_error(rom: ROM, dynamics: EnsembleDynamics, held: Codes, fields: Tensor) -> float:
+    """Root mean square error, per normalised value, of decoded forecasts from the first code of held-out trajectories.
+
+    Arguments:
+        rom: Whose autoencoder made the codes.
+        dynamics: Of any kind; of its networks the mean of what they decode to.
+        held: Codes of the trajectories.
+        fields: Their normalised fields `(trajectory, time, channel, *space)`.
+
+    Returns:
+        Infinity where a forecast diverges.
+    """
+    path = forecast_path(dynamics, held, fields.shape[1] - 1).permute(2, 1, 0, 3)
+    if dynamics.closed_form:
+        path = path[:, :1]  # all networks have the same matrix
     total, device = 0.0, next(rom.vae.parameters()).device
     for ahead, truth in zip(path, fields, strict=True):
-        total += float((rom.vae.decoder(ahead.to(device)).mean - truth.to(device)).square().mean())
-    return math.sqrt(total / len(fields))
+        decoded = torch.stack([rom.vae.decoder(each.to(device)).mean for each in ahead]).mean(0)
+        total += float((decoded - truth.to(device)).square().mean())
+    return math.sqrt(total / len(fields)) if math.isfinite(total) else math.inf
 
 
 def better_of_two_dynamics(

@@ -33,8 +33,8 @@ from romvae.training.encoding import encoded_copies, sensitivity
 from romvae.training.end_to_end import fine_tune, finetune_plan, physics_name, require_physics
 from romvae.training.fallback import (
     better_of_two_dynamics,
+    first_forecast_error,
     keep_better_compression,
-    linear_forecast_error,
     may_be_linear,
     may_be_pod,
 )
@@ -163,6 +163,8 @@ def fit(
     terms = loss_terms(rom, loss)
     bounded = batch_size is None and budget is not None
     size = largest_batch(rom.vae, windows, terms["samples"]) if bounded else windows
+    own = {name: terms[name] for name in ("ema", "patience", "latent_consistency")}
+    plan = DynamicsPlan(steps["dynamics"], 2 * rate, windows, large, seed, **own)
     tuning = finetune_plan(rom, terms, rate / 10, max(4, size // 8), 4 * large, seed)
     require_physics(rom, tuning, parts.train)
     settings: dict[str, Any] = {
@@ -243,16 +245,24 @@ def fit(
             new, there = unseen()
             held = new.flatten(0, 1) if there is None else new[there]
             # Trajectories that end early, or lie on the disk, are judged by their fields alone.
-            judge = ahead_by_linear if isinstance(x, Tensor) and kept is None and there is None else None
+            judge = first_forecasts if isinstance(x, Tensor) and kept is None and there is None else None
             session.history.notes["compression"] = keep_better_compression(rom.vae, modes, held, ranks, judge)
         session.history.notes.update(balance.notes())
 
-    def ahead_by_linear() -> float:
+    def first_forecasts(projected: bool) -> float:
+        codes, weights = coded(projected)
         new, beside = snapshots_of(rom, parts.variance)
-        mine, theirs = (encoded_copies(rom.vae, part, 1, Symmetry(), seed, report, None, ranks) for part in (x, new))
-        codes = Codes(*mine, c, controls_of(rom, parts.train))
+        theirs = encoded_copies(rom.vae, new, 1, Symmetry(), seed, report, None, ranks)
         held = Codes(*theirs, beside, controls_of(rom, parts.variance))
-        return linear_forecast_error(rom, codes, held, new)
+        return first_forecast_error(rom, codes, held, new, weights, plan, passing)
+
+    def coded(projected: bool) -> tuple[Codes, Tensor]:
+        """Codes of the training trajectories and of shifted copies, and the precision of each latent."""
+        mean, std = encoded_copies(rom.vae, x, copies_of(rom, x, together), together, seed, report, kept, ranks)
+        codes = Codes(mean, std, c, controls_of(rom, parts.train), kept)
+        if not rom.vae.variational or rom.choices["compression"] == "pod" or projected:
+            std = sensitivity(rom.vae, mean).rsqrt().expand_as(std)
+        return codes, 1 / (std.square().mean((0, 1, 2)) if kept is None else std[:, kept].square().mean((0, 1)))
 
     def unseen() -> tuple[Tensor, Tensor | None]:
         part = thinned_to(rom, parts.variance, budget)
@@ -264,16 +274,8 @@ def fit(
         session.history.notes.update(found)
 
     def dynamics_stage() -> None:
-        copies = copies_of(rom, x, together)
-        mean, std = encoded_copies(rom.vae, x, copies, together, seed, report, kept, ranks)
-        codes = Codes(mean, std, c, controls_of(rom, parts.train), kept)
+        codes, weights = coded(session.history.notes.get("compression", {}).get("kept") == "pod")
         started = session.within("dynamics") is not None
-        projected = session.history.notes.get("compression", {}).get("kept") == "pod"
-        if not rom.vae.variational or rom.choices["compression"] == "pod" or projected:
-            std = sensitivity(rom.vae, mean).rsqrt().expand_as(std)
-        weights = 1 / (std.square().mean((0, 1, 2)) if kept is None else std[:, kept].square().mean((0, 1)))
-        own = ("ema", "patience", "latent_consistency")
-        plan = DynamicsPlan(steps["dynamics"], 2 * rate, windows, large, seed, **{name: terms[name] for name in own})
         held, linear = None, may_be_linear(rom, terms, parts.variance.sizes["trajectory"])
         if plan.patience or linear or rom.choices["dynamics"] == "auto":
             new, beside = data_of(rom, parts.variance, budget)
