@@ -104,7 +104,7 @@ def closed_form(metrics: Mapping[str, Any]) -> str:
         text.append(
             f"POD compresses the fields: on trajectories beside the training it is {_of(found, 'pod_error')} off and "
             f"the trained autoencoder {_of(found, 'error')}, but first forecasts (linear dynamics or a short training) "
-            f"are {_of(found, 'pod_forecast')} off with its codes, {_of(found, 'forecast')} with those of the autoencoder."
+            f"are {_of(found, 'pod_forecast')} off with its codes, {_of(found, 'forecast')} with those of the latter."
         )
     elif found.get("kept") == "pod":
         text.append(
