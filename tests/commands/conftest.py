@@ -5,11 +5,8 @@ from __future__ import annotations
 import signal
 import sys
 import types
-from pathlib import Path
 
 import pytest
-
-from romvae import cli
 
 
 @pytest.fixture(autouse=True)
@@ -17,18 +14,6 @@ def _unchanged_process():
     handler = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, handler)
-
-
-@pytest.fixture
-def run(capsys):
-    """Run a command line; gives exit code, standard output and standard error."""
-
-    def run(*words: str | Path) -> tuple[int, str, str]:
-        code = cli.main([str(word) for word in words])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ import pytest
 import torch
 import xarray as xr
 
-from romvae import cli
 from romvae.commands.planned import parsed_ranges
 from romvae.commands.run_folder import DataRecord, RunFolder
 from romvae.data import open_snapshots, write_snapshots
@@ -36,16 +35,6 @@ def folder(small, tmp_path_factory) -> Path:
     RunFolder(top / "run").begin("seed: 0\n", DataRecord.of(top / "data.h5", parts, 0), "romvae train")
     small.untouched.save(top / "run" / "model")
     return top
-
-
-@pytest.fixture
-def run(capsys):
-    def run(*words: object) -> tuple[int, str, str]:
-        code = cli.main([str(word) for word in words])
-        told = capsys.readouterr()
-        return code, told.out, told.err
-
-    return run
 
 
 def test_a_study_of_the_run_s_own_data_in_one_command(small, folder, run, tmp_path):

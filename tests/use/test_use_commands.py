@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import romvae.hybrid
-from romvae import Alarm, assimilate, calibrate_alarm, cli, hybrid_rollout
+from romvae import Alarm, assimilate, calibrate_alarm, hybrid_rollout
 from romvae.assimilation import observe, read_observations
 from romvae.commands.run_folder import DataRecord, RunFolder
 from romvae.data import open_snapshots, write_snapshots
@@ -47,16 +47,6 @@ def tolerance(heat) -> float:
     data = heat.parts.calibration
     alone = hybrid_rollout(heat.rom, heat.case, data.isel(time=0), Alarm(np.inf))
     return float(true_error(heat.rom, data, alone).max("time").quantile(0.6))
-
-
-@pytest.fixture
-def run(capsys):
-    def run(*words: object) -> tuple[int, str, str]:
-        code = cli.main([str(word) for word in words])
-        told = capsys.readouterr()
-        return code, told.out, told.err
-
-    return run
 
 
 def test_a_hybrid_forecast_in_one_command_is_that_of_the_functions(heat, folder, tolerance, run, tmp_path):
