@@ -45,12 +45,12 @@ def assimilate(
 
     Arguments:
         run: folder that romvae train wrote.
-        observations: table with a line per reading (.csv) and the columns time, value, std, the axes of the grid, field
-            (of several), trajectory (of several) and parameters (without --start); or a Dataset (.nc, .h5, .zarr) of
-            value and std over (trajectory, time, sensor).
+        observations: table with a line per reading (.csv) and the columns time, value, std, the axes of the grid, and
+            where they are needed field, trajectory and parameters; or a Dataset (.nc, .h5, .zarr) of value and std
+            over (trajectory, time, sensor).
         out: store to write: a folder NAME.zarr, or a file NAME.h5 or NAME.nc.
         start: store from whose first snapshots the model would start without readings; of several trajectories those
-            that the readings name. By default nothing is known of the initial field.
+            that the readings name. By default the initial field is unknown, and the table holds the parameters.
         std: standard deviation of the noise where the readings do not tell it, in their units.
         method: etkf and enkf are ensemble Kalman filters, which know of the readings up to a time; 4dvar is a smoother,
             which knows of all in its window.
