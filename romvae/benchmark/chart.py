@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -23,22 +24,51 @@ __all__ = ["accuracy_cost", "points_of", "solver_points"]
 
 COLUMNS, WIDTH, HEIGHT, DPI = 4, 2.9, 2.3, 80
 GREY = "#555555"
+MEAN = f"{OWN}, mean alone"
 # Okabe and Ito (2008): told apart with any colour vision; the mark tells them apart in print too.
 _LOOK = (("#0072b2", "o"), ("#d55e00", "s"), ("#009e73", "^"), ("#cc79a7", "D"), ("#e69f00", "v"), ("#56b4e9", "P"))
 _MORE = (("#000000", "X"), ("#999999", "<"), ("#8c6d31", ">"), ("#5e3c99", "*"), ("#a50026", "h"), ("#1b7837", "d"))
 
 
+@dataclass(frozen=True)
+class Look:
+    """How the points of a method are drawn.
+
+    Arguments:
+        colour: As matplotlib takes it.
+        mark: Likewise.
+        hollow: Whether the mark is drawn as an outline.
+    """
+
+    colour: str
+    mark: str
+    hollow: bool = False
+
+    @property
+    def style(self) -> dict[str, Any]:
+        """Arguments of `Axes.plot`."""
+        return {
+            "marker": self.mark,
+            "color": self.colour,
+            "markerfacecolor": "none" if self.hollow else self.colour,
+        }
+
+
 def points_of(results: Sequence[Result]) -> dict[str, tuple[float, float]]:
     """Process seconds of a rollout per trajectory and its relative L2 error by method, geometric means over seeds.
 
-    All errors are over all test trajectories. That of romvae is of the mean over members, so that its seconds are
-    those of all of them, where they were measured.
+    Errors are over all test trajectories. That of romvae is of the mean over members, so that its seconds are those of
+    all of them, where they were measured; beside it stands the rollout of the mean code, which has no spread, with its
+    own error over those trajectories on which the costs were measured.
     """
     found: dict[str, list[tuple[float, float]]] = {}
     for result in results:
         timed = value_at(result.content, "metrics.cost.rom") or {}
-        own = timed.get("ensemble") or timed.get("mean") or {}
+        mean = timed.get("mean") or {}
+        own = timed.get("ensemble") or mean
         pairs = {OWN: (own.get("seconds_batch"), value_at(result.content, "metrics.rom.relative_l2"))}
+        if own is not mean:
+            pairs[MEAN] = (mean.get("seconds_batch"), mean.get("relative_l2"))
         for name, each in result.content["metrics"]["baselines"].items():
             pairs[name] = (each.get("rollout_seconds"), each.get("relative_l2"))
         for name, (seconds, error) in pairs.items():
@@ -62,8 +92,10 @@ def accuracy_cost(groups: Sequence[Group], path: Path) -> None:
         path: The file.
     """
     points = [(problem.name, points_of(results), results) for problem, results in groups]
-    names = list(dict.fromkeys(name for _, each, _ in points for name in each))
-    looks = {name: (*_LOOK, *_MORE)[k % 12] for k, name in enumerate(names)}
+    names = [name for name in dict.fromkeys(name for _, each, _ in points for name in each) if name != MEAN]
+    looks = {name: Look(*(*_LOOK, *_MORE)[k % 12]) for k, name in enumerate(names)}
+    if OWN in looks:
+        looks = {OWN: looks[OWN], MEAN: replace(looks[OWN], hollow=True)} | looks
     rows = -(-len(points) // COLUMNS)
     figure = Figure(figsize=(COLUMNS * WIDTH, rows * HEIGHT + 0.6), layout="constrained")
     FigureCanvasAgg(figure)
@@ -73,8 +105,8 @@ def accuracy_cost(groups: Sequence[Group], path: Path) -> None:
     for axes in panels[len(points) :]:
         axes.set_axis_off()
     handles = [
-        figure.axes[0].plot([], [], mark, color=colour, linestyle="none", label=name.replace("_", " "))[0]
-        for name, (colour, mark) in looks.items()
+        figure.axes[0].plot([], [], linestyle="none", label=name.replace("_", " "), **look.style)[0]
+        for name, look in looks.items()
     ]
     handles.append(figure.axes[0].plot([], [], "x", color=GREY, label="settings of the solver")[0])
     figure.legend(handles=handles, loc="outside upper center", ncols=min(6, len(handles)), fontsize=8, frameon=False)
@@ -88,11 +120,10 @@ def _panel(
     title: str,
     points: dict[str, tuple[float, float]],
     results: Sequence[Result],
-    looks: dict[str, tuple[str, str]],
+    looks: dict[str, Look],
 ) -> None:
     for name, (seconds, error) in points.items():
-        colour, mark = looks[name]
-        axes.plot([seconds], [error], mark, color=colour, markersize=7 if name == OWN else 5)
+        axes.plot([seconds], [error], markersize=7 if name in (OWN, MEAN) else 5, **looks[name].style)
     solver = solver_points(results)
     if solver:
         axes.plot(*zip(*solver, strict=True), "x", color=GREY, markersize=4)

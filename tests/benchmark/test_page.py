@@ -280,6 +280,7 @@ def test_costs_and_errors_of_methods_and_of_settings_of_the_solver(folder):
     assert points_of(results)["romvae"] == points["romvae"]
     results[0].content["metrics"]["cost"]["rom"]["ensemble"] = {"relative_l2": 1e-9, "seconds_batch": 0.16}
     assert points_of(results)["romvae"] == pytest.approx((0.04, 0.0002**0.5))  # the time of what has this error
+    assert points_of(results)["romvae, mean alone"] == pytest.approx((0.01, 1e-9))  # of the result that has both
     assert solver_points(results[:1]) == [(0.125, 0.01)]  # the reference itself has no error to show
     assert "| 12.5 |" in cost_table(groups(folder))
 
