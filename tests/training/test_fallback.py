@@ -265,8 +265,7 @@ def test_first_forecasts_try_a_network_where_linear_dynamics_leaves_something_to
         assert torch.is_grad_enabled()
         trained.append((stage.steps, type(stage.dynamics)))
 
-    with torch.no_grad():
-        error = first_forecast_error(rom, codes, held, fields, torch.ones(2), plan, run)
+    error = first_forecast_error(rom, codes, held, fields, torch.ones(2), plan, run)
     assert trained == [(8, type(rom.dynamics))][:runs]
     assert error <= forecast_error(rom, linear, held, fields) + 1e-12
     assert all(torch.equal(value, before[name]) for name, value in rom.state_dict().items())
