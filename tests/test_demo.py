@@ -39,8 +39,10 @@ def test_the_demo_leaves_data_model_comparison_report_and_metrics(demo):
         "report.html",
     ]
     assert json.loads((out / "metrics.json").read_text())["rom"] == metrics["rom"]
-    order = ["simulate", "vae", "variance", "encode", "dynamics", "calibration", "rollout", "baselines", "cost"]
-    assert list(dict.fromkeys(stages)) == [*order, "report"]
+    order = ["simulate", "vae", "variance", "dynamics", "calibration", "rollout", "baselines", "cost", "report"]
+    beside = ("encode", "dynamics: first forecasts")  # before the variance too, where POD is tried
+    assert [stage for stage in dict.fromkeys(stages) if stage not in beside] == order
+    assert "encode" in stages
 
 
 def test_the_metrics_hold_the_documented_keys(demo):
