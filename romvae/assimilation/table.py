@@ -24,7 +24,7 @@ _Place = tuple[str, tuple[float, ...]]
 def read_observations(path: Path | str, schema: Schema, std: float | None = None) -> xr.Dataset:
     """Observations from `.csv`, `.nc`, `.h5` or `.zarr`.
 
-    A table has a line per reading and these columns, in any order; one reading may be missing (an empty cell):
+    A table has a line per reading and these columns, in any order; an empty cell for the value is a missing reading:
 
     | column | holds |
     |---|---|
@@ -93,7 +93,7 @@ def _from_table(path: Path, schema: Schema, std: float | None) -> xr.Dataset:
         if taken[index]:
             raise DataError(f"{path}: line {i + 2} reads a sensor that was read at this time before. Remove one.")
         taken[index] = True
-        if row[_VALUE].strip():
+        if row[_VALUE]:
             value[index] = _number(path, i, row, _VALUE)
             noise[index] = _number(path, i, row, _STD) if _STD in columns else std
     dims = (TRAJECTORY, TIME, SENSOR)
@@ -102,7 +102,7 @@ def _from_table(path: Path, schema: Schema, std: float | None) -> xr.Dataset:
     if _FIELD in columns:
         coords[_FIELD] = (SENSOR, [name for name, _ in places])
     for name in parameters:
-        coords[name] = (TRAJECTORY, [_only(path, rows, trajectory, name) for trajectory in trajectories])
+        coords[name] = (TRAJECTORY, list(_parameter(path, rows, name).values()))
     if TRAJECTORY in columns:
         coords[TRAJECTORY] = (TRAJECTORY, [_label(path, name) for name in trajectories])
     return xr.Dataset({_VALUE: (dims, value), _STD: (dims, noise)}, coords)
@@ -161,16 +161,15 @@ def _number(path: Path, i: int, row: _Row, name: str) -> float:
     return number
 
 
-def _only(path: Path, rows: Sequence[_Row], trajectory: str, name: str) -> float:
-    """The parameter of a trajectory, which all its lines have to agree on."""
-    own = [(i, row) for i, row in enumerate(rows) if row.get(TRAJECTORY, "") == trajectory]
-    values = [_number(path, i, row, name) for i, row in own]
-    if len(set(values)) > 1:
-        where = f" of trajectory {trajectory}" if trajectory else ""
-        raise DataError(
-            f"{path}: {name}{where} is {values[0]:g} and {sorted(set(values) - {values[0]})[0]:g}. Correct it."
-        )
-    return values[0]
+def _parameter(path: Path, rows: Sequence[_Row], name: str) -> dict[str, float]:
+    """A parameter by trajectory, in the order of the table; all lines of a trajectory have to agree on it."""
+    found: dict[str, float] = {}
+    for i, row in enumerate(rows):
+        value = _number(path, i, row, name)
+        first = found.setdefault(row.get(TRAJECTORY, ""), value)
+        if value != first:
+            raise DataError(f"{path}: line {i + 2} has {name} = {value:g}, a line before it {first:g}. Correct one.")
+    return found
 
 
 def _label(path: Path, name: str) -> int:

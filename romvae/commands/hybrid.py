@@ -12,7 +12,7 @@ from romvae.commands.options import Out, Overwrite, Quiet, Reader
 from romvae.commands.outputs import check_store
 from romvae.commands.planned import named, part
 from romvae.commands.run_folder import RunFolder
-from romvae.errors import AssumptionWarning, ConfigError, DataError, OutOfRangeWarning, OutputError
+from romvae.errors import AssumptionWarning, ConfigError, OutOfRangeWarning, OutputError
 from romvae.progress import terminal_progress
 
 if TYPE_CHECKING:
@@ -63,19 +63,18 @@ def hybrid(
     if steps is not None and steps < 1:
         raise ConfigError(f"--steps = {steps}: should be at least 1.")
     check_store(out, overwrite)
-    if out.resolve() in {path.resolve() for path in start or ()}:
-        raise OutputError(f"{out}: is the store to start from, never replaced by its forecast. Choose another --out.")
     folder = RunFolder.open(run)
     record = folder.data()
-    if not all(path.exists() for path in record.paths):
-        raise DataError(
-            f"{named(record.paths)}: the data of this run are not there any more, on which the alarm rests."
-        )
+    if out.resolve() in {path.resolve() for path in (*record.paths, *(start or ()))}:
+        raise OutputError(f"{out}: holds data of the run or the start, never replaced by a forecast. Choose another.")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AssumptionWarning)  # said when the model was trained on them
-        own, _ = folder.opened(record.paths)
-        calibration = record.select(own, "calibration", named(record.paths))
-        snapshots = part(folder, start, split, reader)
+        own = folder.own_data()
+        calibration = record.select(own, "calibration")
+        if start is not None:
+            snapshots = part(folder, start, split, reader)
+        else:
+            snapshots = own if split == "all" else record.select(own, split or "test")
     solver = _case(case, own, run)
     from romvae.baselines.model import BaselineModel, load_model
     from romvae.data import write_snapshots

@@ -163,6 +163,21 @@ class RunFolder:
         own = all(each.exists() for each in _several(path)) and fingerprint(path) == self.data().fingerprint
         return open_snapshots(path, reader=reader or (self.reader() if own else None)), own
 
+    def own_data(self) -> xr.Dataset:
+        """The data that this run was trained on.
+
+        Raises:
+            DataError: They are not there any more, or were changed.
+        """
+        paths = self.data().paths
+        where = ", ".join(map(str, paths))
+        if not all(path.exists() for path in paths):
+            raise DataError(f"{where}: the data of this run are not there any more. Put them back.")
+        snapshots, own = self.opened(paths)
+        if not own:
+            raise DataError(f"{where}: are not what this run was trained on any more. Put the data back.")
+        return snapshots
+
     def reader(self) -> str | None:
         """Layout or mapping file that the run's data were read with; None where it was recognised."""
         reader = self.data().reader

@@ -122,7 +122,7 @@ def _calibrated(folder: RunFolder, rom: ROM, wanted: Any, tolerance: float | Non
     data = None
     if needed:
         try:
-            data = _calibration_part(folder)
+            data = folder.data().select(folder.own_data(), "calibration")
         except DataError as error:
             if tolerance is not None or needed != ["the trust horizon"]:
                 raise DataError(f"study: {', '.join(needed)} is to be calibrated first, but {error}") from None
@@ -137,18 +137,6 @@ def _calibrated(folder: RunFolder, rom: ROM, wanted: Any, tolerance: float | Non
         warnings.warn(f"study: {error}", FewTrajectoriesWarning, stacklevel=2)
         return None
     return asked
-
-
-def _calibration_part(folder: RunFolder) -> xr.Dataset:
-    record = folder.data()
-    paths = record.paths
-    where = ", ".join(map(str, paths))
-    if not all(path.exists() for path in paths):
-        raise DataError(f"{where}: the data of this run are not there any more. Put them back.")
-    snapshots, own = folder.opened(paths)
-    if not own:
-        raise DataError(f"{where}: are not what this run was trained on any more. Put the data back.")
-    return record.select(snapshots, "calibration", where)
 
 
 def _summary(found: xr.Dataset, out: Path) -> None:

@@ -165,6 +165,7 @@ def first_forecast_error(
     precision: Tensor,
     plan: DynamicsPlan,
     run: Callable[[Stage, StepSeeds], None],
+    ranks: Ranks = ALONE,
 ) -> float:
     """How far off forecasts of held-out trajectories are, with the codes that the ROM's autoencoder has now.
 
@@ -179,6 +180,7 @@ def first_forecast_error(
         precision: As in `DynamicsStage`.
         plan: That of the whole training.
         run: Runs a stage without keeping its state.
+        ranks: Processes that train; all do the same.
 
     Returns:
         Root mean square error per normalised value, from the first code on.
@@ -188,7 +190,7 @@ def first_forecast_error(
     error = forecast_error(rom, linear, held, fields)
     flat = fields.flatten(0, 1)
     some = flat[:: max(1, len(flat) // SNAPSHOTS)].to(next(rom.vae.parameters()).device)
-    if rom.dynamics.closed_form or error <= SETTLED * reconstruction_error(rom.vae, some):
+    if rom.dynamics.closed_form or ranks.once(lambda: error <= SETTLED * reconstruction_error(rom.vae, some)):
         return error
     kind = "residual" if rom.choices["dynamics"] == "auto" else str(rom.choices["dynamics"])
     network = trial(rom, kind).to(rom.dynamics.dt.device)

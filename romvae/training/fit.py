@@ -254,7 +254,7 @@ def fit(
         new, beside = snapshots_of(rom, parts.variance)
         theirs = encoded_copies(rom.vae, new, 1, Symmetry(), seed, report, None, ranks)
         held = Codes(*theirs, beside, controls_of(rom, parts.variance))
-        return first_forecast_error(rom, codes, held, new, weights, plan, passing)
+        return first_forecast_error(rom, codes, held, new, weights, plan, passing, ranks)
 
     def coded(projected: bool) -> tuple[Codes, Tensor]:
         """Codes of the training trajectories and of shifted copies, and the precision of each latent."""

@@ -114,6 +114,23 @@ def test_what_a_hybrid_forecast_cannot_be_made_of_is_refused(folder, run, tmp_pa
     assert not (tmp_path / "a.h5").exists()
 
 
+def test_the_data_of_the_run_are_neither_replaced_nor_taken_for_granted(folder, run, tmp_path):
+    """An alarm that was calibrated on other data than those that were set aside promises nothing."""
+    data, words = folder / "data.h5", ["hybrid", folder / "run", "--tolerance", "0.1", "--start", folder / "start.h5"]
+    before = data.read_bytes()
+    code, _, err = run(*words[:4], "--out", data, "--overwrite")
+    assert (code, "never replaced by a forecast" in err) == (5, True), err
+    assert data.read_bytes() == before
+    changed = open_snapshots(data).load()
+    write_snapshots(changed, folder / "start.h5", overwrite=True)
+    try:
+        write_snapshots(1.01 * changed.assign_attrs(changed.attrs), data, overwrite=True)
+        code, _, err = run(*words, "--out", tmp_path / "a.h5")
+        assert (code, "are not what this run was trained on any more" in err) == (3, True), err
+    finally:
+        data.write_bytes(before)
+
+
 @pytest.fixture(scope="module")
 def readings(heat):
     """Three sensors on two of the test trajectories, with one reading missing."""
@@ -145,9 +162,11 @@ def test_readings_are_followed_in_one_command(heat, folder, readings, run, tmp_p
     start = open_snapshots(folder / "data.h5").sel(trajectory=rows).isel(time=0)
     wanted = assimilate(heat.rom, start, readings, members=16, seed=2)
     readings.to_netcdf(tmp_path / "seen.nc", engine="h5netcdf")
+    readings.drop_vars("std").to_zarr(tmp_path / "seen.zarr")
     name = heat.rom.schema.field_names[0]
-    for given in (tmp_path / "seen.nc", table(readings, tmp_path / "seen.csv")):
-        code, told, err = run(*words, "--obs", given, "--out", tmp_path / f"{given.suffix[1:]}.h5")
+    for given in (tmp_path / "seen.nc", tmp_path / "seen.zarr", table(readings, tmp_path / "seen.csv")):
+        noise = ["--std", "0.05"] if given.suffix == ".zarr" else []
+        code, told, err = run(*words, *noise, "--obs", given, "--out", tmp_path / f"{given.suffix[1:]}.h5")
         assert code == 0, err
         assert "3 sensors at 5 times, 1 of 30 readings missing" in told
         found = open_snapshots(tmp_path / f"{given.suffix[1:]}.h5").sel(trajectory=rows)
@@ -178,6 +197,13 @@ def with_cell(text: str, column: str, cell: str) -> str:
     return "\n".join([head, ",".join(cells.values()), *others]) + "\n"
 
 
+def with_parameter(text: str, *values: str) -> str:
+    """The table with a column more, whose first lines have these values."""
+    head, *lines = text.splitlines()
+    column = [*values, *(values[:1] * len(lines))][: len(lines)]
+    return "\n".join([f"{head},diffusivity", *map(",".join, zip(lines, column, strict=True))]) + "\n"
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
@@ -186,6 +212,7 @@ def with_cell(text: str, column: str, cell: str) -> str:
         (lambda t: t.replace(",std", "", 1).replace(",0.05", ""), "nothing tells the noise"),
         (lambda t: t + t.splitlines()[1] + "\n", r"line 32 reads a sensor that was read at this time before"),
         (lambda t: with_cell(t, "x", "right"), r"line 2 has x = 'right', expected a number"),
+        (lambda t: with_parameter(t, "0.01", "0.02"), r"line 3 has diffusivity = 0.02, a line before it 0.01"),
         (lambda t: with_cell(t, "std", "inf"), r"line 2 has std = 'inf', expected a number"),
         (lambda t: t.splitlines()[0], "holds no readings"),
     ],
