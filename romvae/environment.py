@@ -29,6 +29,10 @@ _PACKAGES = (
     "rich",
     "safetensors",
     "scoringrules",
+    "pydmd",
+    "opinf",
+    "neuraloperator",
+    "scikit-learn",
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from romvae.benchmark.result import WITHOUT, Result, value_at
 from romvae.comparison.significance import SURE
@@ -13,7 +13,9 @@ from romvae.errors import NOT_INSTALLED
 if TYPE_CHECKING:
     from romvae.benchmark.page import Group
 
-__all__ = ["OWN", "absences", "ahead", "chance", "errors_of", "is_resolvable", "remarks"]
+__all__ = ["OWN", "Standing", "absences", "ahead", "chance", "errors_of", "is_resolvable", "remarks", "standing"]
+
+Standing = Literal["ahead", "tied", "behind", "alone"]
 
 OWN = "romvae"
 _ALIKE = 1.005  # factors below read "1 times"
@@ -44,7 +46,8 @@ def is_resolvable(results: Sequence[Result], method: str) -> bool:
 def ahead(results: Sequence[Result]) -> str:
     """The method of the least error and by how much; not told apart where the stored tests say that chance may do it.
 
-    A result holds the paired test of romvae against the best baseline. Two baselines have no test against each other.
+    A result holds the paired test of romvae against the best baseline, and on how many runs which of them is better.
+    Two baselines have no test against each other.
     """
     means = _means(errors_of(results))
     ranked = sorted(means, key=means.__getitem__)
@@ -56,11 +59,39 @@ def ahead(results: Sequence[Result]) -> str:
     maybe = chance(results)
     if maybe:
         return f"{_words(first)}, not told apart from {_words(OWN if first != OWN else second)} ({maybe})"
-    factor = means[second] / max(means[first], 1e-300)
-    untested = "" if OWN in (first, second) else f" {_words(second)} (not tested)"
-    if factor < _ALIKE and untested:
+    factor, own = means[second] / max(means[first], 1e-300), OWN in (first, second)
+    if factor < _ALIKE and not own:
         return f"{_words(first)} and {_words(second)} alike"
-    return f"{_words(first)}, {factor:.3g} times{untested}"
+    tests = _tests(results, second if first == OWN else first) if own else []
+    runs = _runs(tests, first == OWN)
+    other = "" if own else f" {_words(second)}"
+    return f"{_words(first)}, {factor:.3g} times{other}" + (runs if tests else " (not tested)")
+
+
+def standing(results: Sequence[Result]) -> Standing:
+    """Whether romvae is ahead, behind, or not told apart from the best; alone, where nothing else has an error."""
+    means = _means(errors_of(results))
+    ranked = sorted(means, key=means.__getitem__)
+    if len(ranked) < 2 or OWN not in means:
+        return "alone"
+    unresolved = not any(is_resolvable(results, name) for name in ranked[:2])
+    if chance(results) or (unresolved and OWN in ranked[:2]):
+        return "tied"
+    return "ahead" if ranked[0] == OWN else "behind"
+
+
+def _runs(tests: Sequence[Mapping[str, Any]], ahead: bool) -> str:
+    """On how many test runs the method ahead is the better one, where results say it."""
+    known = [test for test in tests if test.get("better_on") is not None and test.get("trajectories")]
+    count = sum(test["trajectories"] for test in known)
+    better = sum(test["better_on"] for test in known)
+    return f", on {better if ahead else count - better} of {count} runs" if count else ""
+
+
+def _tests(results: Sequence[Result], rival: str) -> list[Mapping[str, Any]]:
+    """The stored tests of romvae against a baseline."""
+    tests: list[Mapping[str, Any]] = [value_at(r.content, "metrics.significance") or {} for r in results]
+    return [test for test in tests if test.get("best") == rival and test.get("p_value") is not None]
 
 
 def chance(results: Sequence[Result]) -> str:
@@ -73,8 +104,7 @@ def chance(results: Sequence[Result]) -> str:
     if len(ranked) < 2:
         return ""
     rival = ranked[1] if ranked[0] == OWN else ranked[0]
-    tests: list[Mapping[str, Any]] = [value_at(r.content, "metrics.significance") or {} for r in results]
-    tests = [test for test in tests if test.get("best") == rival and test.get("p_value") is not None]
+    tests = _tests(results, rival)
     for test in tests:
         if test["p_value"] < SURE and (test["difference"] > 0) == (ranked[0] == OWN):
             return ""

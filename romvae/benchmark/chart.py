@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 
     from romvae.benchmark.page import Group
 
-__all__ = ["accuracy_cost", "points_of", "solver_points"]
+__all__ = ["accuracy_cost", "points_of", "solver_front", "solver_points"]
 
-COLUMNS, WIDTH, HEIGHT, DPI = 4, 2.9, 2.3, 80
+COLUMNS, WIDTH, HEIGHT, DPI = 4, 2.9, 2.4, 100
 GREY = "#555555"
+_BELOW = 0.3
+"""How far below the best method, as a factor, the line of the solver goes on."""
 MEAN = f"{OWN}, mean alone"
 # Okabe and Ito (2008): told apart with any colour vision; the mark tells them apart in print too.
 _LOOK = (("#0072b2", "o"), ("#d55e00", "s"), ("#009e73", "^"), ("#cc79a7", "D"), ("#e69f00", "v"), ("#56b4e9", "P"))
@@ -84,6 +86,15 @@ def solver_points(results: Sequence[Result]) -> list[tuple[float, float]]:
     return sorted(pairs)
 
 
+def solver_front(results: Sequence[Result], least: float) -> list[tuple[float, float]]:
+    """Of `solver_points` those that no other one beats, from the cheapest, with errors of at least `least`."""
+    front: list[tuple[float, float]] = []
+    for seconds, error in solver_points(results):
+        if error >= least and (not front or error < front[-1][1]):
+            front.append((seconds, error))
+    return front
+
+
 def accuracy_cost(groups: Sequence[Group], path: Path) -> None:
     """Draws the panels into a PNG file.
 
@@ -108,7 +119,7 @@ def accuracy_cost(groups: Sequence[Group], path: Path) -> None:
         figure.axes[0].plot([], [], linestyle="none", label=name.replace("_", " "), **look.style)[0]
         for name, look in looks.items()
     ]
-    handles.append(figure.axes[0].plot([], [], "x", color=GREY, label="settings of the solver")[0])
+    handles.append(figure.axes[0].plot([], [], "x-", color=GREY, linewidth=0.8, label="settings of the solver")[0])
     figure.legend(handles=handles, loc="outside upper center", ncols=min(6, len(handles)), fontsize=8, frameon=False)
     figure.supxlabel("process seconds per trajectory", fontsize=9)
     figure.supylabel("relative L2 error", fontsize=9)
@@ -124,9 +135,10 @@ def _panel(
 ) -> None:
     for name, (seconds, error) in points.items():
         axes.plot([seconds], [error], markersize=7 if name in (OWN, MEAN) else 5, **looks[name].style)
-    solver = solver_points(results)
+    least = _BELOW * min((error for _, error in points.values()), default=0.0)
+    solver = solver_front(results, least)
     if solver:
-        axes.plot(*zip(*solver, strict=True), "x", color=GREY, markersize=4)
+        axes.plot(*zip(*solver, strict=True), "x-", color=GREY, markersize=4, linewidth=0.8, zorder=1)
     axes.set(xscale="log", yscale="log")
     axes.set_title(title, fontsize=8)
     axes.tick_params(labelsize=7)

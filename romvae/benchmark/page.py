@@ -9,17 +9,19 @@ from pathlib import Path
 from romvae.atomic import atomic_file
 from romvae.benchmark.ahead import absences, remarks
 from romvae.benchmark.chart import accuracy_cost
+from romvae.benchmark.costs import rollout_table, work_table
 from romvae.benchmark.recipe import FILE, Problem, read_problems
 from romvae.benchmark.result import Result, read_results
+from romvae.benchmark.summary import in_short, methods, not_run
 from romvae.benchmark.tables import (
     accuracy_table,
     bars_table,
     calibration_table,
-    cost_table,
     earlier_rules,
     machines_table,
     published_table,
 )
+from romvae.benchmark.targets import targets_table
 from romvae.errors import DataError
 
 __all__ = ["Group", "grouped", "write_page"]
@@ -36,15 +38,23 @@ the forecast's members. Figures are means over seeds, with the smallest and the 
 several. Forecasts start from the first field of held-out trajectories and are scored over all later times.
 """
 _PARTS = {
+    "short": """## In short
+""",
+    "methods": """## Methods
+""",
     "accuracy": """## Accuracy
 
 Relative L2 error of the mean forecast, over all held-out trajectories, points and times; fields combined by their root
-mean square. All methods have the same training trajectories and at most the process time of romvae's training; POD with
-linear and with network dynamics has the latent size of romvae, the other baselines choose their own.
-*Ahead* is the method with the smallest mean, and how many times larger the error of the next one is. "Not told apart"
-says that a paired test over the held-out trajectories (romvae against the best baseline) leaves the difference to
-chance on every seed; two baselines are not tested against each other. A † marks an error below that of the reference
-solution itself, which these data cannot resolve.
+mean square; in square brackets, for romvae, the 95 % interval that the choice of test runs leaves. All methods have the
+same training trajectories, choose their settings on the trajectories that romvae learns its variance from, and take at
+most the process time of romvae's training. Calibration takes further trajectories of romvae's, which no mean rests on
+(how many there are of each stands under *Cost*). POD with linear and with network dynamics has the latent size of
+romvae, the other baselines choose their own.
+*Ahead* is the method with the smallest mean, how many times larger the error of the next one is, and on how many of the
+held-out runs the one ahead has the smaller error: where that is less than half of them, a few runs in which the other
+is far off decide. "Not told apart" says that a paired test over the held-out trajectories (romvae against the best
+baseline) leaves the difference to chance on every seed; two baselines are not tested against each other. A † marks an
+error below that of the reference solution itself, which these data cannot resolve.
 """,
     "calibration": """## Uncertainty
 
@@ -59,15 +69,27 @@ predicted and true error over trajectories.
 """,
     "cost": """## Cost
 
-Process time of simulation, training and comparison of one seed; process time per trajectory in a batch of a rollout
-(the mean alone) and of the reference solver, as it is and in its cheapest setting that is as accurate
-as the ROM. The speed-up is against the latter: the ROM's error is what the solver has to reach, not its own. Below one
-the solver is faster; `-` where no setting that was tried is as accurate, or where that is not known. The last columns
-are a rollout over decoding as many codes, and the rollouts in batches after which simulation and training are earned
-back. Where POD was found to be better than the autoencoder and kept, decoding is a single product of matrices, and the
-ratio to it says little.
+Process time per trajectory of a batch: of a rollout (the mean alone) and of the reference solver, as it is and in its
+cheapest setting that is as accurate as romvae. The speed-up is against the latter: the error of romvae, in the second
+column, is what the solver has to reach, not its own. Below one the solver is faster; `-` where no setting that was
+tried is as accurate, or where that is not known; *no skill* where climatology is as accurate as the forecast, whose
+speed is then worth nothing. *Its batches* says whether the solver computes a batch together; where it has no such mode,
+a batch of romvae stands against its runs one by one, and the column *one run* is the fairer one. *Search cut short*
+says that the time allowed for finding a cheaper setting ran out. *Baseline as accurate* is the baseline with the
+cheapest rollout of those that have at most romvae's error. The last column is a rollout over decoding as many codes:
+where POD was found to be better than the autoencoder and kept, decoding is a single product of matrices, and that
+ratio says little. Rollouts and solvers run on the CPU in the same process and with the same threads; a GPU, where one
+is named below, is used for training.
+""",
+    "work": """What came before the first rollout: trajectories (training + variance + calibration + test), process
+time of one seed (*baselines*: fitting all of them), and the number of rollouts in batches that earns simulations and
+training back.
 """,
     "bars": """## Figures that were to be reached
+
+Of every problem; each seed counts, the worst one decides. Figures are in the tables above.
+""",
+    "own bars": """Of single problems, in the mean over seeds:
 """,
     "published": """## Problems of published papers
 
@@ -80,8 +102,13 @@ set-ups differ in what the last column says.
 }
 
 _PICTURE = """The picture sets errors over all held-out trajectories against process time per trajectory in a batch. The
-error of romvae is that of the mean over its members, and its time is that of all of them; the table above has the time
-of a rollout of the mean alone. Errors of settings of the solver are over the trajectories that it was timed on.
+error of romvae is that of the mean over its members, and its time is that of all of them; the hollow mark and the table
+above have the rollout of the mean alone. The grey line joins the settings of the solver that no other one beats, as far
+down as any method comes; their errors are over the trajectories that it was timed on.
+"""
+_USE = "tests/use/TABLES.md"
+_USED = """What the uncertainty is good for (assimilation of sensors, hand-over to the solver, choice of the next
+simulations) and what physics in the loss brings is measured in [`{path}`]({path}).
 """
 
 
@@ -104,11 +131,20 @@ def write_page(folder: Path, page: Path) -> Path:
     with atomic_file(picture, overwrite=True) as target:
         accuracy_cost(main or groups, target)
     link = os.path.relpath(picture.absolute(), page.absolute().parent).replace(os.sep, "/")
+    used = _USED.format(path=_USE) if (page.parent / _USE).is_file() else ""
     tables = {
+        "short": [in_short(main), not_run(_problems(folder), groups)],
+        "methods": [methods(groups)],
         "accuracy": [accuracy_table(main), earlier_rules(groups), absences(main), remarks(groups), _variants(groups)],
         "calibration": [calibration_table(groups)],
-        "cost": [cost_table(groups), _PICTURE, f"![Error against cost of each method, one panel per problem]({link})"],
-        "bars": [bars_table(groups)],
+        "cost": [
+            rollout_table(groups),
+            _PICTURE,
+            f"![Error against cost of each method, one panel per problem]({link})",
+        ],
+        "work": [work_table(groups)],
+        "bars": [targets_table(groups)],
+        "own bars": [bars_table(groups), used],
         "published": [published_table(groups)],
         "machines": [machines_table(groups), _left_out(stale)],
     }
@@ -123,12 +159,7 @@ def write_page(folder: Path, page: Path) -> Path:
 
 def grouped(folder: Path, results: Sequence[Result]) -> tuple[list[Group], list[Result]]:
     """Problems with their results, in the order of the cases, and results that belong to no recipe as it is now."""
-    from romvae.solvers import CASES
-
-    problems: dict[str, Problem] = {}
-    for case in CASES:
-        if (folder / case / FILE).is_file():
-            problems |= read_problems(folder / case / FILE, case)
+    problems = _problems(folder)
     found: dict[str, list[Result]] = {}
     stale = []
     for result in results:
@@ -138,6 +169,17 @@ def grouped(folder: Path, results: Sequence[Result]) -> tuple[list[Group], list[
         else:
             found.setdefault(result.name, []).append(result)
     return [(problem, found[name]) for name, problem in problems.items() if name in found], stale
+
+
+def _problems(folder: Path) -> dict[str, Problem]:
+    """All recipes by name, in the order of the cases."""
+    from romvae.solvers import CASES
+
+    problems: dict[str, Problem] = {}
+    for case in CASES:
+        if (folder / case / FILE).is_file():
+            problems |= read_problems(folder / case / FILE, case)
+    return problems
 
 
 def _variants(groups: Sequence[Group]) -> str:

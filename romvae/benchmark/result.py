@@ -18,6 +18,7 @@ from romvae.errors import NOT_INSTALLED, DataError
 from romvae.version import __version__
 
 __all__ = [
+    "LONG_TRAINING",
     "PROTOCOL",
     "WITHOUT",
     "Result",
@@ -27,6 +28,7 @@ __all__ = [
     "read_result",
     "read_results",
     "small",
+    "thinned",
     "value_at",
     "write_result",
 ]
@@ -35,6 +37,8 @@ LONGEST_LIST, LONGEST_TEXT, DIGITS = 40, 600, 5
 PROTOCOL = 2
 """Rules of a comparison. With the second ones baselines search further for their number of modes and use their whole
 budget, POD with network dynamics has the ROM's settings, and more settings of the solver are tried."""
+LONG_TRAINING = 1200.0
+"""Seconds of process time of a training beyond which one seed is enough."""
 WITHOUT = "left out by --without"
 """Reason of a baseline that somebody did not want to wait for."""
 
@@ -189,6 +193,30 @@ def small(content: Any) -> Any:
         case None:
             return None
     return str(content)
+
+
+def thinned(runs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The runs of a solver's sweep that a result has room for: the reference, and those that no other one beats.
+
+    A run is beaten by one that is at least as accurate and at least as cheap, alone and in batches. Of more than
+    there is room for, those are kept that are spread evenly over the errors.
+    """
+    if len(runs) <= LONGEST_LIST:
+        return list(runs)
+
+    def figures(run: Mapping[str, Any]) -> tuple[float, ...]:
+        return tuple(math.inf if run[name] is None else run[name] for name in ("error", "seconds", "seconds_batch"))
+
+    def beats(other: Mapping[str, Any], run: Mapping[str, Any]) -> bool:
+        pairs = list(zip(figures(other), figures(run), strict=True))
+        return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
+
+    front = [run for run in runs[1:] if not any(beats(other, run) for other in runs[1:])]
+    front.sort(key=lambda run: figures(run)[0])
+    if len(front) >= LONGEST_LIST:
+        places = np.linspace(0, len(front) - 1, LONGEST_LIST - 1).round().astype(int)
+        front = [front[place] for place in np.unique(places)]
+    return [runs[0], *front]
 
 
 def _is_number(value: Any) -> bool:

@@ -22,7 +22,16 @@ from romvae.benchmark.filling import fill_in
 from romvae.benchmark.measures import as_published, long_run
 from romvae.benchmark.opponents import dynamics_as_trained, fit_opponents
 from romvae.benchmark.recipe import Problem
-from romvae.benchmark.result import PROTOCOL, is_made, machine, missing_baselines, value_at, write_result
+from romvae.benchmark.result import (
+    LONG_TRAINING,
+    PROTOCOL,
+    is_made,
+    machine,
+    missing_baselines,
+    thinned,
+    value_at,
+    write_result,
+)
 from romvae.comparison import compare
 from romvae.data import PARTS, Parts
 from romvae.errors import FewMembersWarning, OutOfRangeWarning, RomvaeError, TrainingStoppedError
@@ -33,12 +42,10 @@ from romvae.schema import TRAJECTORY
 from romvae.training import fit
 from romvae.version import __version__
 
-__all__ = ["LONG_TRAINING", "Redo", "cache_folder", "run_problem", "run_problems", "trained_rom"]
+__all__ = ["Redo", "cache_folder", "run_problem", "run_problems", "trained_rom"]
 
 Redo = Literal["all", "comparison"]
 
-LONG_TRAINING = 1200.0
-"""Seconds of process time of a training beyond which one seed is enough."""
 _FURTHER = "further.as_published."
 
 logger = logging.getLogger("romvae.benchmark")
@@ -166,6 +173,8 @@ def run_problem(
             for kind in (OutOfRangeWarning, FewMembersWarning):  # counted by the comparison; one member is meant
                 warnings.simplefilter("ignore", kind)
             further = _further(problem, rom, snapshots, parts, seed)
+        if solver := comparison.metrics.get("cost", {}).get("solver"):
+            solver |= {"tried": len(solver["sweep"]), "sweep": thinned(solver["sweep"])}
         for name, fit_of in against.fits.items():
             comparison.metrics["baselines"][name]["fit_seconds"] = fit_of["process_seconds"]
         here, versions = machine()

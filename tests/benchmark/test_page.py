@@ -9,19 +9,21 @@ from PIL import Image
 
 from romvae.benchmark import find_problems
 from romvae.benchmark.ahead import absences, remarks
-from romvae.benchmark.chart import points_of, solver_points
+from romvae.benchmark.chart import points_of, solver_front, solver_points
+from romvae.benchmark.costs import break_even, rollout_table, speed_up, work_table
 from romvae.benchmark.page import grouped, write_page
-from romvae.benchmark.result import is_made, read_results, write_result
+from romvae.benchmark.result import LONGEST_LIST, is_made, read_results, thinned, write_result
+from romvae.benchmark.summary import in_short, methods, not_run
 from romvae.benchmark.tables import (
     MARK,
     accuracy_table,
     bars_table,
     calibration_table,
-    cost_table,
     earlier_rules,
     published_table,
-    spread,
 )
+from romvae.benchmark.targets import TARGETS, missed, targets_table
+from romvae.benchmark.words import spread
 from romvae.errors import DataError
 from tests.benchmark.conftest import make_folder
 
@@ -87,15 +89,15 @@ def test_means_ranges_and_who_is_ahead(folder):
         "1.5 % (1 % to 2 %)",
         "60 % (50 % to 70 %)",
         "0.6 % (0.5 % to 0.7 %)",
-        "pod linear, 2.5 times",
+        "pod linear, 2.5 times (not tested)",
     ]
-    assert row(accuracy_table(groups(folder)), "heat_1d/more")[7] == "romvae, 2 times"
+    assert row(accuracy_table(groups(folder)), "heat_1d/more")[7] == "romvae, 2 times (not tested)"
 
 
 def test_a_method_that_diverged_on_a_seed_is_not_ahead(folder):
     main = find_problems(folder)["heat_1d"]
     write_result(main, 1, content(0.02, {"persistence": 0.7, "pod_linear": float("nan")}))
-    assert row(accuracy_table(groups(folder)), "heat_1d")[7] == "romvae, 40 times"
+    assert row(accuracy_table(groups(folder)), "heat_1d")[7] == "romvae, 40 times (not tested)"
 
 
 @pytest.mark.parametrize(
@@ -105,7 +107,7 @@ def test_a_method_that_diverged_on_a_seed_is_not_ahead(folder):
         ((0.010, 0.012), (0.14, 0.01), "romvae, 1.2 times"),
         ((0.012, 0.010), (0.21, None), "pod linear, not told apart from romvae (p = 0.21)"),
         ((0.012, 0.010), (0.21, 0.01), "pod linear, 1.2 times"),
-        ((0.012, 0.010), (None, None), "pod linear, 1.2 times"),  # an earlier result, without a test
+        ((0.012, 0.010), (None, None), "pod linear, 1.2 times (not tested)"),  # an earlier result
     ],
 )
 def test_a_difference_that_no_seed_tells_from_chance_is_no_lead(folder, errors, tests, expected):
@@ -146,7 +148,7 @@ def test_a_method_of_some_seeds_is_set_beside_romvae_on_these(folder):
     write_result(main, 1, content(0.004, {}))
     cells = row(accuracy_table(groups(folder)), "heat_1d")
     assert "22 %, seed 0 only" in cells
-    assert "fno, 1.82 times" in cells
+    assert "fno, 1.82 times (not tested)" in cells
 
 
 def test_a_missing_figure_is_explained(folder):
@@ -170,7 +172,7 @@ def test_errors_below_the_reference_s_own_are_marked(folder):
         one = content(0.01, {"persistence": 0.5, "pod_linear": 0.002}, reference_error=0.003, not_resolvable=False)
         write_result(main, seed, one)
     cells = row(accuracy_table(groups(folder)), "heat_1d")
-    assert cells[4:8] == ["1 %", "50 %", f"0.2 %{MARK}", "pod linear, 5 times"]
+    assert cells[4:8] == ["1 %", "50 %", f"0.2 %{MARK}", "pod linear, 5 times (not tested)"]
     for seed in range(2):
         one = content(0.001, {"persistence": 0.5, "pod_linear": 0.002}, reference_error=0.003, not_resolvable=True)
         write_result(main, seed, one)
@@ -232,14 +234,24 @@ def test_what_was_compared_by_earlier_rules_is_marked_and_made_again(folder):
     path.write_text(json.dumps(kept))
     assert not is_made(problem, 1)
     assert row(accuracy_table(groups(folder)), "heat_1d ‡")
-    assert row(cost_table(groups(folder)), "heat_1d ‡")
+    assert row(rollout_table(groups(folder)), "heat_1d ‡")
+    assert row(work_table(groups(folder)), "heat_1d ‡")
     assert "made them again" in earlier_rules(groups(folder))
 
 
 def test_the_page_holds_every_part_and_one_picture(folder, tmp_path):
     page = write_page(folder, tmp_path / "BENCHMARKS.md")
     text = page.read_text()
-    for heading in ("Accuracy", "Uncertainty", "Cost", "to be reached", "published papers", "Machines and commands"):
+    for heading in (
+        "In short",
+        "Methods",
+        "Accuracy",
+        "Uncertainty",
+        "Cost",
+        "to be reached",
+        "published papers",
+        "Machines and commands",
+    ):
         assert heading in text
     assert "* `heat_1d`: it decays, and a linear model knows that." in text
     assert "`heat_1d/more`:" not in text.split("Variants:")[0]
@@ -282,7 +294,11 @@ def test_costs_and_errors_of_methods_and_of_settings_of_the_solver(folder):
     assert points_of(results)["romvae"] == pytest.approx((0.04, 0.0002**0.5))  # the time of what has this error
     assert points_of(results)["romvae, mean alone"] == pytest.approx((0.01, 1e-9))  # of the result that has both
     assert solver_points(results[:1]) == [(0.125, 0.01)]  # the reference itself has no error to show
-    assert "| 12.5 |" in cost_table(groups(folder))
+    assert "| 12.5 |" in rollout_table(groups(folder))
+    assert solver_front(results[:1], 0.02) == []
+    sweep = results[0].content["metrics"]["cost"]["solver"]["sweep"]
+    sweep += [{"error": 0.02, "seconds_batch": 0.2}, {"error": 1e-3, "seconds_batch": 0.5}]
+    assert solver_front(results[:1], 0.005) == [(0.125, 0.01)]  # dearer and worse is beaten, beyond the least left out
 
 
 def test_a_spread_needs_several_values():
@@ -296,3 +312,118 @@ def test_results_are_json_without_nan(folder):
     main = find_problems(folder)["heat_1d"]
     path = write_result(main, 7, content(float("nan"), {}))
     assert json.loads(path.read_text(), parse_constant=pytest.fail)["metrics"]["rom"]["relative_l2"] is None
+
+
+def outcome(better, difference=0.01):
+    test = {"best": "pod_linear", "p_value": 0.01, "difference": difference}
+    return test | {"better_on": better, "trajectories": 100}
+
+
+def rewrite(problem, seed, change, rom=0.01, baselines=None):
+    one = content(rom, {"persistence": 0.5, "pod_linear": 0.02} if baselines is None else baselines)
+    change(one["metrics"])
+    return write_result(problem, seed, one)
+
+
+def test_the_runs_on_which_the_one_ahead_is_better_are_counted_over_the_seeds(folder):
+    main = find_problems(folder)["heat_1d"]
+    for seed, better in enumerate((30, 15)):
+        rewrite(main, seed, lambda metrics, better=better: metrics.update(significance=outcome(better)))
+    assert row(accuracy_table(groups(folder)), "heat_1d")[7] == "romvae, 2 times, on 45 of 200 runs"
+    for seed, better in enumerate((30, 15)):
+        test = outcome(better, difference=-0.02)
+        rewrite(main, seed, lambda metrics, test=test: metrics.update(significance=test), 0.04)
+    assert row(accuracy_table(groups(folder)), "heat_1d")[7] == "pod linear, 2 times, on 155 of 200 runs"
+
+
+def test_a_speed_is_worth_nothing_where_climatology_is_as_accurate(folder):
+    main = find_problems(folder)["heat_1d"]
+    baselines = {"climatology": 0.02, "pod_linear": 0.03}
+    for seed, error in enumerate((0.01, 0.021)):
+        rewrite(main, seed, lambda metrics: None, error, baselines)
+    found = groups(folder)
+    assert row(rollout_table(found), "heat_1d")[8:11] == ["no skill", "no skill", "no skill"]
+    assert speed_up(found[0][1]) is None
+    assert speed_up(found[0][1][:1]) == 12.5
+    assert "on heat_1d the forecast is no better than climatology" in in_short(found)
+
+
+def test_training_is_earned_back_by_its_process_time(folder):
+    def costs(metrics):
+        metrics["cost"]["rom"]["mean"]["solver_batch"] = {"seconds_batch": 0.06}
+        metrics["cost"]["pay_off"] = {"data_seconds": 50.0, "training_seconds": 1e6}
+
+    main = find_problems(folder)["heat_1d"]
+    rewrite(main, 0, costs)
+    assert break_even(groups(folder)[0][1][0]) == pytest.approx(150 / (0.06 - 0.01), abs=1)
+    rewrite(main, 0, lambda metrics: (costs(metrics), metrics["cost"]["rom"]["mean"].update(seconds_batch=0.06)))
+    assert break_even(groups(folder)[0][1][0]) is None
+
+
+def test_the_cheapest_baseline_that_is_as_accurate_stands_beside_a_rollout(folder):
+    def costs(metrics):
+        metrics["baselines"]["dmd"] = {"relative_l2": 0.01, "rollout_seconds": 0.003}
+        metrics["baselines"]["opinf"] = {"relative_l2": 0.001, "rollout_seconds": 0.004}
+        metrics["cost"]["solver"] |= {"batched": False, "complete": False}
+
+    main = find_problems(folder)["heat_1d"]
+    for seed in range(2):
+        rewrite(main, seed, costs)
+    cells = row(rollout_table(groups(folder)), "heat_1d")
+    assert "dmd, 3" in cells
+    assert "one by one, search cut short" in cells
+    assert "dmd" not in " ".join(row(rollout_table(groups(folder)), "heat_1d/more"))
+
+
+def test_the_worst_seed_decides_whether_a_target_is_reached(folder):
+    main = find_problems(folder)["heat_1d"]
+    for seed, held in enumerate((0.95, 0.80)):
+        band = {"risk_band": {"runs_held": held, "expected_low": 0.85, "expected_high": 0.945}}
+        figures = {"spread_skill": (1.0, 1.3)[seed], "crps_over_mae": 0.7, "bands": band}
+        rewrite(main, seed, lambda metrics, figures=figures: metrics["rom"].update(figures))
+    found = groups(folder)
+    by_name = {target.what: missed(target, found) for target in TARGETS}
+    assert by_name["spread over error of the mean"] == ({"heat_1d": 1.3}, 1)
+    assert by_name["CRPS over mean absolute error"] == ({}, 1)
+    assert [bad for what, (bad, _) in by_name.items() if "risk band" in what] == [{"heat_1d": 0.8}]
+    assert "| 0.85 to 1.15 | 0 of 1 | heat_1d 1.3 |" in targets_table(found)
+    assert "| at most 0.8 | 1 of 1 | nowhere |" in targets_table(found)
+
+
+def test_coverage_is_judged_where_there_are_enough_runs(folder):
+    main = find_problems(folder)["heat_1d"]
+    coverage = TARGETS[1]
+    rewrite(main, 0, lambda metrics: metrics["rom"].update(coverage_90=0.93))
+    assert missed(coverage, groups(folder)) == ({}, 0)  # 100 test runs
+    many = {"calibration": 200, "test": 200}
+    rewrite(main, 0, lambda metrics: (metrics["rom"].update(coverage_90=0.93), metrics["data"].update(split=many)))
+    assert missed(coverage, groups(folder)) == ({"heat_1d": 0.93}, 1)
+
+
+def test_the_page_says_first_what_came_out_and_what_was_not_run(folder, tmp_path):
+    problems = find_problems(folder, which="all")
+    found = groups(folder)
+    assert not_run(problems, found) == "Seed 2 not run: heat_1d.\n\nSeeds 1, 2 not run: heat_1d/more."
+    problems["heat_1d/more"].result(0).unlink()
+    assert "No result yet: heat_1d/more." in write_page(folder, tmp_path / "page.md").read_text()
+    long = content(0.01, {"persistence": 0.5})
+    long["cost"]["process_seconds"]["train"] = 1300.0
+    write_result(problems["heat_1d"], 0, long)
+    assert "heat_1d." not in not_run(problems, groups(folder)).replace("heat_1d/more.", "")
+    assert "another method is ahead on 1 (heat_1d)" in in_short(found[:1])
+    assert "* pod linear: " in methods(found)
+
+
+def test_a_long_sweep_keeps_the_reference_and_every_run_that_no_other_one_beats():
+    runs = [{"error": 0.0, "seconds": 9.0, "seconds_batch": 9.0}]
+    runs += [{"error": 0.5**k, "seconds": 1.0 + k, "seconds_batch": 1.0 + k} for k in range(20)]
+    runs += [{"error": 0.6**k, "seconds": 30.0, "seconds_batch": 30.0 if k else None} for k in range(30)]
+    kept = thinned(runs)
+    assert kept[0] is runs[0]
+    assert [run for run in runs[1:21] if run not in kept] == []
+    assert len(kept) <= LONGEST_LIST
+    assert thinned(runs[:30]) == runs[:30]
+    assert (
+        len(thinned(runs[:1] + [{**run, "error": 1.0 - k / 99} for k, run in enumerate(runs[1:21] * 4)]))
+        <= LONGEST_LIST
+    )
