@@ -12,7 +12,7 @@ from romvae.benchmark.chart import accuracy_cost
 from romvae.benchmark.costs import rollout_table, work_table
 from romvae.benchmark.recipe import FILE, Problem, read_problems
 from romvae.benchmark.result import Result, read_results
-from romvae.benchmark.summary import in_short, methods, not_run
+from romvae.benchmark.summary import extract, in_short, methods, not_run
 from romvae.benchmark.tables import (
     accuracy_table,
     bars_table,
@@ -24,8 +24,10 @@ from romvae.benchmark.tables import (
 from romvae.benchmark.targets import targets_table
 from romvae.errors import DataError
 
-__all__ = ["Group", "grouped", "write_page"]
+__all__ = ["BEGIN", "END", "Group", "grouped", "write_page"]
 
+BEGIN, END = "<!-- benchmark: begin -->", "<!-- benchmark: end -->"
+"""Around what the README takes from the page."""
 Group = tuple[Problem, list[Result]]
 
 _HEAD = """# Benchmarks
@@ -113,7 +115,9 @@ simulations) and what physics in the loss brings is measured in [`{path}`]({path
 
 
 def write_page(folder: Path, page: Path) -> Path:
-    """Writes the page, and its picture to `folder/benchmark.png`.
+    """Writes the page, its picture to `folder/benchmark.png`, and an extract into the README beside the page.
+
+    The extract goes between the lines `BEGIN` and `END`; a README without them stays as it is.
 
     Arguments:
         folder: With a folder per case, which may hold a recipe and `results`.
@@ -154,6 +158,7 @@ def write_page(folder: Path, page: Path) -> Path:
         text += [_PARTS[name], *some] if some else []
     with atomic_file(page, overwrite=True) as target:
         target.write_text("\n\n".join(part.strip() for part in text) + "\n", encoding="utf-8")
+    _extracted(page.parent / "README.md", f"{in_short(main)}\n\n{extract(main)}")
     return page
 
 
@@ -169,6 +174,17 @@ def grouped(folder: Path, results: Sequence[Result]) -> tuple[list[Group], list[
         else:
             found.setdefault(result.name, []).append(result)
     return [(problem, found[name]) for name, problem in problems.items() if name in found], stale
+
+
+def _extracted(readme: Path, text: str) -> None:
+    """Puts a text between the lines that a README has for it."""
+    if not readme.is_file():
+        return
+    before, begin, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if begin and end:
+        with atomic_file(readme, overwrite=True) as target:
+            target.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
 
 
 def _problems(folder: Path) -> dict[str, Problem]:

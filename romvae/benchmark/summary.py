@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from romvae.benchmark.ahead import Standing, errors_of, standing
-from romvae.benchmark.costs import has_skill, speed_up
+from romvae.benchmark.ahead import OWN, Standing, errors_of, standing
+from romvae.benchmark.costs import UNSKILLED, has_skill, speed_up
 from romvae.benchmark.result import LONG_TRAINING, value_at
 from romvae.benchmark.targets import FAST, TARGETS, missed
-from romvae.benchmark.words import plain
+from romvae.benchmark.words import markdown, named, over, percent, plain, spread
 
 if TYPE_CHECKING:
     from romvae.benchmark.page import Group
     from romvae.benchmark.recipe import Problem
 
-__all__ = ["METHODS", "in_short", "methods", "not_run"]
+__all__ = ["METHODS", "extract", "in_short", "methods", "not_run"]
 
 METHODS: Mapping[str, str] = {
     "romvae": "a convolutional autoencoder, or POD where that forecasts better, and an ensemble of latent dynamics",
@@ -58,6 +58,23 @@ def not_run(problems: Mapping[str, Problem], groups: Sequence[Group]) -> str:
     for seeds, names in owed.items():
         lines.append(f"Seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))} not run: {', '.join(names)}.")
     return "\n\n".join(lines)
+
+
+def extract(groups: Sequence[Group]) -> str:
+    """A short table for the README: error, the best other method and its error, coverage, and speed-up of a batch."""
+    rows = []
+    for problem, results in groups:
+        errors = {name: [e for e in each.values() if e is not None] for name, each in errors_of(results).items()}
+        errors.pop(OWN)
+        whole = {name: each for name, each in errors.items() if len(each) == len(results)}
+        best = min(whole, key=lambda name: sum(whole[name]), default="")
+        factor = speed_up(results)
+        speed = UNSKILLED if not all(map(has_skill, results)) else "-" if factor is None else plain(factor)
+        own, coverage = (over(results, f"metrics.rom.{name}", percent) for name in ("relative_l2", "coverage_90"))
+        other = f"{best.replace('_', ' ')} {spread(whole[best], percent)}" if best else "-"
+        rows.append([named(problem, results), str(len(results)), own, other, coverage, speed])
+    head = ["problem", "seeds", "romvae", "best other method", "90 % interval holds", "speed-up at equal accuracy"]
+    return markdown(head, rows)
 
 
 def _errors(groups: Sequence[Group]) -> str:

@@ -11,7 +11,7 @@ from romvae.benchmark import find_problems
 from romvae.benchmark.ahead import absences, remarks
 from romvae.benchmark.chart import points_of, solver_front, solver_points
 from romvae.benchmark.costs import break_even, rollout_table, speed_up, work_table
-from romvae.benchmark.page import grouped, write_page
+from romvae.benchmark.page import BEGIN, END, grouped, write_page
 from romvae.benchmark.result import LONGEST_LIST, is_made, read_results, thinned, write_result
 from romvae.benchmark.summary import in_short, methods, not_run
 from romvae.benchmark.tables import (
@@ -427,3 +427,18 @@ def test_a_long_sweep_keeps_the_reference_and_every_run_that_no_other_one_beats(
         len(thinned(runs[:1] + [{**run, "error": 1.0 - k / 99} for k, run in enumerate(runs[1:21] * 4)]))
         <= LONGEST_LIST
     )
+
+
+def test_a_readme_gets_an_extract_where_it_has_room_for_one(folder, tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text("Nothing to fill in.\n")
+    write_page(folder, tmp_path / "page.md")
+    assert readme.read_text() == "Nothing to fill in.\n"
+    readme.write_text(f"Before\n{BEGIN}\nan earlier table\n{END}\nafter\n")
+    for _ in range(2):
+        write_page(folder, tmp_path / "page.md")
+        text = readme.read_text()
+        assert text.startswith(f"Before\n{BEGIN}\n* Of 1 problems")
+        assert text.endswith(f"| 12.5 |\n{END}\nafter\n")
+        assert "| heat_1d | 2 | 1.5 % (1 % to 2 %) | pod linear 0.6 % (0.5 % to 0.7 %) | 90 % | 12.5 |" in text
+        assert "an earlier table" not in text
