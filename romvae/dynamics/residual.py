@@ -107,8 +107,11 @@ class ResidualDynamics(EnsembleDynamics):
         """Sets the scaling, and by least squares the linear part and the products where they help.
 
         Arguments:
-            z, c, controls, group: As in `EnsembleDynamics.start_from_linear`.
+            z: Latents, shape `(row, time, latent)`, stored `dt` apart.
+            c: Normalised parameters, shape `(row, parameter)`.
+            controls: Normalised controls `(row, time, control)`.
             ridge: Penalty of the linear part alone, relative to the number of samples.
+            group: Number of the trajectory that each row is a copy of, `(row,)`; as in `EnsembleDynamics`.
 
         Raises:
             NumericsError: The trajectories are too short.
