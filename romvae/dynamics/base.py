@@ -135,13 +135,22 @@ class EnsembleDynamics(LatentDynamics):
         """
 
     @abstractmethod
-    def start_from_linear(self, z: Tensor, c: Tensor, controls: Tensor | None = None) -> None:
+    def start_from_linear(
+        self, z: Tensor, c: Tensor, controls: Tensor | None = None, *, group: Tensor | None = None
+    ) -> None:
         """Sets everything that is known in closed form: scaling, and a least-squares linear part.
 
         Arguments:
-            z: Latents `(trajectory, time, latent)`, stored `dt` apart.
-            c: Normalised parameters `(trajectory, parameter)`.
-            controls: Normalised controls `(trajectory, time, control)`.
+            z: Latents `(row, time, latent)`, stored `dt` apart.
+            c: Normalised parameters `(row, parameter)`.
+            controls: Normalised controls `(row, time, control)`.
+            group: Number of the trajectory that each row is a copy of, integers `(row,)`. Copies stay together where
+                trajectories are set aside, drawn or left out, and count as one (`Groups`). None where every row is a
+                trajectory of its own.
+
+        Raises:
+            NumericsError: The trajectories are too short.
+            DataError: There is not one group per row.
         """
 
     def forward(self, history: Tensor, c: Tensor, dt: float | Tensor) -> Independent:

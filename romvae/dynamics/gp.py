@@ -9,12 +9,13 @@ from torch import Tensor
 
 from romvae.dynamics.affine import AffineDynamics, affine_features, fitted
 from romvae.dynamics.gaussian_process import GaussianProcess, kernel
+from romvae.dynamics.groups import Groups
 from romvae.errors import ConfigError
 
 __all__ = ["GpDynamics"]
 
 LARGEST = 256
-"""Trajectories that the Gaussian process sees, evenly chosen from more."""
+"""Rows that are used; of more, evenly chosen trajectories with as many copies of each as there is room for."""
 RIDGES = (1e-6, 1e-3, 1e-1)
 """Penalties on a trajectory's own part, among which the held-out trajectories choose."""
 
@@ -23,13 +24,15 @@ class GpDynamics(AffineDynamics):
     r"""Affine dynamics :math:`z' = (A(c) + \delta A(c))\, z + b(c) + \delta b(c)`, the deltas from a Gaussian process.
 
     The common part depends linearly on the parameters, by least squares over all trajectories. What one trajectory
-    adds to it, :math:`\delta A, \delta b`, is fitted to that trajectory alone (with a ridge penalty, because a single
-    trajectory seldom visits all directions) and interpolated over the parameters. The members are samples of the
-    process, the first one is its mean: their disagreement grows away from the training parameters.
+    adds to it, :math:`\delta A, \delta b`, is fitted to that trajectory and its copies alone (with a ridge penalty,
+    because a single trajectory seldom visits all directions) and interpolated over the parameters, one point for each.
+    The members are samples of the process, moved so that their mean is that of the process (and widened by
+    sqrt(M / (M - 1)), since M members share that mean; a single one is that mean): their disagreement grows away from
+    the training parameters.
 
     This is right where trajectories differ by their parameters, initial fields included; where initial fields are
     random, the parameters do not determine the trajectory and the process finds noise. At most 256 trajectories are
-    used.
+    used, and more than one copy of each where there are fewer.
 
     Arguments:
         latent, parameters, dt, stride, members, controls, stable: As in `AffineDynamics`; at least one parameter.
@@ -68,7 +71,6 @@ class GpDynamics(AffineDynamics):
             )
         generator = torch.Generator().manual_seed(seed)
         sample = torch.randn(members, latent + 1, latent, generator=generator, dtype=torch.float64)
-        sample[0] = 0.0
         features = latent + parameters + self.fixed * latent + 1
         for name, shape in {
             "common": (stride, features, latent),
@@ -78,7 +80,7 @@ class GpDynamics(AffineDynamics):
             "inverse": (1, 1),
         }.items():
             self.register_buffer(name, torch.zeros(shape, dtype=torch.float64))
-        self.register_buffer("sample", sample)
+        self.register_buffer("sample", _centred(sample))
         self.register_buffer("length", torch.ones(self.fixed, dtype=torch.float64))
 
     def operators(self, c: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -95,23 +97,27 @@ class GpDynamics(AffineDynamics):
         return (eye + linear + delta[..., :-1, :]).mT, offset, forced
 
     @torch.no_grad()
-    def start_from_linear(self, z: Tensor, c: Tensor, controls: Tensor | None = None) -> None:
+    def start_from_linear(
+        self, z: Tensor, c: Tensor, controls: Tensor | None = None, *, group: Tensor | None = None
+    ) -> None:
         """The whole fit, in float64 on the CPU."""
-        every = max(1, -(-len(z) // LARGEST))
-        z, c = z[::every].detach().cpu().double(), c[::every].detach().cpu().double()
-        controls = None if controls is None else controls[::every].detach().cpu().double()
+        groups = Groups.read(group, len(z))
+        rows = groups.thinned(LARGEST)
+        z, c, groups = z[rows].detach().cpu().double(), c[rows].detach().cpu().double(), groups.among(rows)
+        controls = None if controls is None else controls[rows].detach().cpu().double()
+        points = c[groups.first]
         common, residual = self._common(z, c, controls, self.stride)
-        ridge = self._choice(z, c, residual)
-        process = GaussianProcess(c, _deltas(z[:, : -self.stride], residual, ridge).flatten(1))
+        ridge = self._choice(z, points, residual, groups)
+        process = GaussianProcess(points, _deltas(z[:, : -self.stride], residual, ridge, groups).flatten(1))
         weights, amplitude, commons = [], [], []
         for step in range(1, self.stride + 1):
             common, residual = self._common(z, c, controls, step)
-            deltas = _deltas(z[:, :-step], residual, ridge)
+            deltas = _deltas(z[:, :-step], residual, ridge, groups)
             solved = torch.cholesky_solve(deltas.flatten(1), process.factor).reshape(deltas.shape)
             commons.append(common)
             weights.append(solved)
             amplitude.append((deltas * solved).mean(0).clamp_min(0.0))
-        self.common, self.points, self.length = torch.stack(commons), c, process.length
+        self.common, self.points, self.length = torch.stack(commons), points, process.length
         self.weights, self.amplitude = torch.stack(weights), torch.stack(amplitude)
         self.inverse = torch.cholesky_inverse(process.factor)
 
@@ -121,18 +127,20 @@ class GpDynamics(AffineDynamics):
         weights, offset = fitted(features, increments, 1e-12)
         return torch.cat([weights, offset[None]]), increments - features @ weights - offset
 
-    def _choice(self, z: Tensor, c: Tensor, residual: Tensor) -> float:
+    def _choice(self, z: Tensor, points: Tensor, residual: Tensor, groups: Groups) -> float:
         """The penalty with the smallest error of one step on trajectories that the process has not seen."""
-        if len(z) < 10:
+        held = groups.held_out()
+        if held is None:
             return RIDGES[1]
-        held = torch.arange(len(z)) % 5 == 4
+        unseen = held[groups.first]
+        seen, theirs = groups.among(~held), groups.among(held).of
         now = z[:, : -self.stride]
         errors = []
         for ridge in RIDGES:
-            deltas = _deltas(now[~held], residual[~held], ridge)
-            process = GaussianProcess(c[~held], deltas.flatten(1))
-            near = kernel(c[held], process.c, process.length)
-            guess = (near @ process.weights).reshape(-1, *deltas.shape[1:])
+            deltas = _deltas(now[~held], residual[~held], ridge, seen)
+            process = GaussianProcess(points[~unseen], deltas.flatten(1))
+            near = kernel(points[unseen], process.c, process.length)
+            guess = (near @ process.weights).reshape(-1, *deltas.shape[1:])[theirs]
             errors.append(float((residual[held] - _with_one(now[held]) @ guess).square().mean()))
         return RIDGES[errors.index(min(errors))]
 
@@ -153,13 +161,25 @@ def _with_one(z: Tensor) -> Tensor:
     return torch.cat([z, torch.ones_like(z[..., :1])], -1)
 
 
-def _deltas(now: Tensor, residual: Tensor, ridge: float) -> Tensor:
+def _centred(sample: Tensor) -> Tensor:
+    """Samples `(member, ...)` moved so that their mean is zero, and widened so that their spread is unbiased."""
+    count = len(sample)
+    return (count / max(1, count - 1)) ** 0.5 * (sample - sample.mean(0))
+
+
+def _deltas(now: Tensor, residual: Tensor, ridge: float, groups: Groups) -> Tensor:
     """Per trajectory the ridge regression of the residual on [z, 1], `(trajectory, latent + 1, latent)`.
 
-    The penalty counts relative to the latents' mean square over all trajectories.
+    Copies of a trajectory are one regression. The penalty counts relative to the latents' mean square over all rows.
     """
     features = _with_one(now)
     width = features.square().mean((0, 1)).sqrt().clamp_min(1e-12)
     scaled = features / width
-    gram = scaled.mT @ scaled / now.shape[1] + ridge * torch.eye(scaled.shape[-1], dtype=now.dtype)
-    return torch.linalg.solve(gram, scaled.mT @ residual / now.shape[1]) / width[:, None]
+    gram, right = (_mean_of_rows(scaled.mT @ part / now.shape[1], groups) for part in (scaled, residual))
+    return torch.linalg.solve(gram + ridge * torch.eye(scaled.shape[-1], dtype=now.dtype), right) / width[:, None]
+
+
+def _mean_of_rows(values: Tensor, groups: Groups) -> Tensor:
+    """Means over the copies of each trajectory, `(trajectory, ...)`."""
+    total = values.new_zeros(len(groups), *values.shape[1:]).index_add(0, groups.of, values)
+    return total / groups.of.bincount().reshape(-1, *[1] * (values.ndim - 1))

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from romvae.dynamics.affine import AffineDynamics, affine_features, fitted
+from romvae.dynamics.groups import Groups
 from romvae.dynamics.monomials import degrees_of, exponents, highest_degree, monomials
 
 __all__ = ["LinearEnsemble"]
@@ -25,10 +26,11 @@ class LinearEnsemble(AffineDynamics):
     second for three or four: what a finite step makes of a coefficient in the equation is no straight line, still less
     over a wide range of it, whose logarithm is what is scaled.
 
-    Each member sees a bootstrap sample of the trajectories, and all are moved so that their mean is the fit of all
-    trajectories (and widened by sqrt(M / (M - 1)), since M members share that mean): their disagreement is what the
-    number of trajectories leaves open, and nothing of what a linear model cannot describe. Penalty, and the degree in
-    which the matrix depends on the parameters, are chosen by rollouts of every fifth trajectory.
+    Each member sees a bootstrap sample of the trajectories, drawn with all of their copies, and all are moved so that
+    their mean is the fit of all trajectories (and widened by sqrt(M / (M - 1)), since M members share that mean): their
+    disagreement is what the number of trajectories leaves open, and nothing of what a linear model cannot describe.
+    Penalty, and the degree in which the matrix depends on the parameters, are chosen by rollouts of every fifth
+    trajectory.
 
     One linear map cannot describe shocks, collisions or speeds that depend on the amplitude.
 
@@ -83,15 +85,19 @@ class LinearEnsemble(AffineDynamics):
         self.B = self.B.new_zeros(self.stride, self.members, count + 2 * self.controls, self.latent)
 
     @torch.no_grad()
-    def start_from_linear(self, z: Tensor, c: Tensor, controls: Tensor | None = None) -> None:
+    def start_from_linear(
+        self, z: Tensor, c: Tensor, controls: Tensor | None = None, *, group: Tensor | None = None
+    ) -> None:
         """The whole fit, in float64 on the CPU."""
-        ridge, degree = self._choice(z, c, controls)
+        groups = Groups.read(group, len(z))
+        ridge, degree = self._choice(z, c, controls, groups)
         count, bilinear = self._counts(degree)
         self._resize(count)
         g = self._functions(c.detach().cpu().double(), count)
         generator = torch.Generator().manual_seed(self.seed)
-        n = len(z)
-        rows = [torch.randint(n, (n,), generator=generator) for _ in range(self.members if self.members > 1 else 0)]
+        n = len(groups)
+        draws = [torch.randint(n, (n,), generator=generator) for _ in range(self.members if self.members > 1 else 0)]
+        rows = [groups.rows_of(each) for each in draws]
         for step in range(1, self.stride + 1):
             features, increments = affine_features(z, g, controls, step, bilinear)
             whole = fitted(features, increments, ridge)
@@ -104,11 +110,11 @@ class LinearEnsemble(AffineDynamics):
         upto = int((degrees_of(self.get_buffer("exponents")) <= degree).sum())
         return max(upto, self.fixed), upto
 
-    def _choice(self, z: Tensor, c: Tensor, controls: Tensor | None) -> tuple[float, int]:
+    def _choice(self, z: Tensor, c: Tensor, controls: Tensor | None, groups: Groups) -> tuple[float, int]:
         """Penalty and degree in the parameters with the smallest rollout error on every fifth trajectory."""
-        if len(z) < 10:
+        held = groups.held_out()
+        if held is None:
             return RIDGES[1] if self.fixed else RIDGES[0], 0
-        held = torch.arange(len(z)) % 5 == 4
         twin = LinearEnsemble(
             self.latent, self.parameters_in, float(self.dt), self.stride, 1, controls=self.controls, stable=self.stable
         ).double()

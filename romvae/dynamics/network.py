@@ -61,7 +61,9 @@ class NetworkDynamics(EnsembleDynamics):
         return torch.baddbmm(self.drift, state, self.linear)
 
     @torch.no_grad()
-    def start_from_linear(self, z: Tensor, c: Tensor, controls: Tensor | None = None) -> None:
+    def start_from_linear(
+        self, z: Tensor, c: Tensor, controls: Tensor | None = None, *, group: Tensor | None = None
+    ) -> None:
         """Sets the scaling, and the linear path by least squares over the largest step."""
         weights, offset = self.linear_fit(z, c, controls, self.stride)
         self.linear.copy_(weights.to(self.linear.dtype).expand_as(self.linear))

@@ -150,7 +150,9 @@ class OdeDynamics(NetworkDynamics):
         return end
 
     @torch.no_grad()
-    def start_from_linear(self, z: Tensor, c: Tensor, controls: Tensor | None = None) -> None:
+    def start_from_linear(
+        self, z: Tensor, c: Tensor, controls: Tensor | None = None, *, group: Tensor | None = None
+    ) -> None:
         """Sets the scaling, and the linear field to the generator of the least-squares map over one stored step.
 
         With polynomial terms, they and the linear field are fitted together instead.
@@ -178,7 +180,7 @@ class OdeDynamics(NetworkDynamics):
         found = None
         if self.solver == "rk4" and not u:
             standardised = (z - self.centre) / self.scale
-            found = polynomial_start(self.polynomial, standardised, c, linear, self.stride, self.most)
+            found = polynomial_start(self.polynomial, standardised, c, linear, self.stride, self.most, group)
         linear, products, steps, dense = (linear, None, self.most, False) if found is None else found
         self.steps.fill_(steps)
         self.dense.fill_(dense)

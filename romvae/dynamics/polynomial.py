@@ -115,7 +115,13 @@ class PolynomialTerms(OptionalTerms):
 
 
 def polynomial_start(
-    terms: PolynomialTerms, z: Tensor, c: Tensor, linear: Tensor, stride: int, substeps: int
+    terms: PolynomialTerms,
+    z: Tensor,
+    c: Tensor,
+    linear: Tensor,
+    stride: int,
+    substeps: int,
+    group: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, int, bool] | None:
     """A polynomial field by least squares on difference quotients of sixth order; None where a linear one is as good.
 
@@ -128,18 +134,19 @@ def polynomial_start(
 
     Arguments:
         terms: What the polynomials are like.
-        z: Standardised latents `(trajectory, time, latent)`.
-        c: Parameters `(trajectory, parameter)`.
+        z: Standardised latents `(row, time, latent)`.
+        c: Parameters `(row, parameter)`.
         linear: The linear field that is known, `(1 + latent + parameter, latent)`, a constant first.
         stride: Stored steps in the unit of time.
         substeps: Runge-Kutta steps in the unit of time.
+        group: Trajectory that each row is a copy of, `(row,)`; None for rows that are all their own.
 
     Returns:
         The field's linear part, like `linear`, the other terms up to the degree that was chosen, the Runge-Kutta
         steps that are enough (`substeps`, or one), and whether the times in between are read off the cubic.
     """
     z, c = z.detach().cpu().double(), c.detach().cpu().double()
-    held = held_out(c, len(z)) if z.shape[1] > _SPAN and terms.degree else None
+    held = held_out(c, len(z), group) if z.shape[1] > _SPAN and terms.degree else None
     if held is None:
         return None
     plain = len(linear)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from romvae.dynamics.base import condition, step_pairs
+from romvae.dynamics.groups import Groups
 from romvae.dynamics.monomials import degrees_of, exponents, highest_degree, monomials
 from romvae.dynamics.optional_terms import OptionalTerms
 from romvae.dynamics.regression import RIDGES, ROWS, Regression, held_out, some_of
@@ -93,40 +94,47 @@ class LinearStart:
 
 
 def linear_start(
-    terms: ProductTerms, z: Tensor, c: Tensor, controls: Tensor | None, stride: int, ridge: float
+    terms: ProductTerms,
+    z: Tensor,
+    c: Tensor,
+    controls: Tensor | None,
+    stride: int,
+    ridge: float,
+    group: Tensor | None = None,
 ) -> LinearStart:
     """Fits the linear path by least squares over the largest step, with products over several steps up to it.
 
     Penalty, degree, and whether there are products at all, are chosen by the forecasts of every fifth trajectory, in
-    large steps to the end; moved copies of a trajectory stay with it where its parameters tell them. Products are not
-    taken where the map of any parameters, those in the corners of the range included, lets something grow more than
-    threefold until the end: there, a polynomial easily says too much. With fewer than ten trajectories nothing is
-    chosen, and there are no products.
+    large steps to the end; moved copies of a trajectory stay with it. Products are not taken where the map of any
+    parameters, those in the corners of the range included, lets something grow more than threefold until the end:
+    there, a polynomial easily says too much. With fewer than ten trajectories, however many copies there are of them,
+    nothing is chosen, and there are no products.
 
     Arguments:
         terms: What the products are like.
-        z: Standardised latents `(trajectory, time, latent)`.
-        c: Parameters `(trajectory, parameter)`.
-        controls: Controls `(trajectory, time, control)`.
+        z: Standardised latents `(row, time, latent)`.
+        c: Parameters `(row, parameter)`.
+        controls: Controls `(row, time, control)`.
         stride: Stored steps in the largest step.
         ridge: Penalty where nothing is chosen.
+        group: Trajectory that each row is a copy of, `(row,)`; None for rows that are all their own.
     """
     z, c = z.detach().cpu().double(), c.detach().cpu().double()
     controls = None if controls is None else controls.detach().cpu().double()
     plain = 1 + z.shape[-1] + c.shape[-1] + (0 if controls is None else 2 * controls.shape[-1])
     chosen, degree = ridge, -1
     if terms.count:
-        held = held_out(c, len(z))
+        held = held_out(c, len(z), group)
         if held is not None:
-            some = (z[~held], c[~held], None if controls is None else controls[~held], stride)
+            some = (z[~held], c[~held], _rows(controls, ~held), stride)
             fits = {products: _regression(terms, *some, products) for products in (False, True)}
-            beside = None if controls is None else controls[held]
-            large, places = (z.shape[1] - 1) // stride, _places(c, controls)
+            single = Groups.read(group, len(z)).first  # copies have the conditions of their trajectory
+            large, places = (z.shape[1] - 1) // stride, _places(c[single], _rows(controls, single))
             least, most = float("inf"), int(terms.degrees.max())
             known = [(-1, ridge), *product((-1, *sorted({min(1, most), min(2, most), most})), RIDGES)]
             for highest, penalty in known:
                 weights = fits[highest >= 0].weights(penalty, _used(terms, plain, highest))
-                error = _forecast_error(terms, weights, z[held], c[held], beside, stride)
+                error = _forecast_error(terms, weights, z[held], c[held], _rows(controls, held), stride)
                 wanted = GAIN * least if highest >= 0 > degree else least
                 if error < wanted and (highest < 0 or _growth(terms, weights, places) ** large < GROWTH):
                     chosen, degree, least = penalty, highest, error
@@ -135,6 +143,10 @@ def linear_start(
     products = weights[plain:].unflatten(0, (terms.count, z.shape[-1] + 1)) if degree >= 0 else None
     laid_out = None if products is None else products.transpose(0, 1).flatten(1)
     return LinearStart(weights[1:plain], weights[0], laid_out)
+
+
+def _rows(values: Tensor | None, chosen: Tensor) -> Tensor | None:
+    return None if values is None else values[chosen]
 
 
 def _used(terms: ProductTerms, plain: int, degree: int) -> Tensor:

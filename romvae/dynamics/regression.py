@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from romvae.dynamics.groups import FEWEST, Groups
+
 __all__ = ["RIDGES", "ROWS", "Regression", "held_out", "some_of"]
 
 RIDGES = (1e-8, 1e-6, 1e-4, 1e-3, 1e-2, 1e-1)
@@ -55,21 +57,24 @@ def some_of(rows: Tensor, most: int) -> Tensor:
     return rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:most].sort().values]
 
 
-def held_out(c: Tensor, n: int) -> Tensor | None:
+def held_out(c: Tensor, n: int, group: Tensor | None = None) -> Tensor | None:
     """Every fifth trajectory, boolean `(n,)`, to choose by; None where there are too few.
 
-    Trajectories with the same parameters, such as moved copies, are on one side, unless nearly all have them.
+    Copies of a trajectory are on one side, and so are trajectories with the same parameters, unless nearly all have
+    them.
 
     Arguments:
         c: Parameters `(n, parameter)`.
-        n: Number of trajectories.
+        n: Number of rows.
+        group: Trajectory that each row is a copy of, `(n,)`; None for rows that are all their own.
     """
-    if n < 10:
+    groups = Groups.read(group, n)
+    if len(groups) < FEWEST:
         return None
-    group = torch.arange(n)
+    number = torch.arange(len(groups))
     if c.shape[1]:
-        _, found = c.unique(dim=0, return_inverse=True)
-        if int(found.max()) >= 9:
-            group = found
-    held = group % 5 == 4
+        _, found = c[groups.first].unique(dim=0, return_inverse=True)
+        if int(found.max()) >= FEWEST - 1:
+            number = found
+    held = (number % 5 == 4)[groups.of]
     return held if bool(held.any()) and not bool(held.all()) else None

@@ -95,22 +95,32 @@ class ResidualDynamics(EnsembleDynamics):
         return z + ratio * (h + known) * self.scale
 
     @torch.no_grad()
-    def start_from_linear(self, z: Tensor, c: Tensor, controls: Tensor | None = None, ridge: float = 1e-6) -> None:
+    def start_from_linear(
+        self,
+        z: Tensor,
+        c: Tensor,
+        controls: Tensor | None = None,
+        ridge: float = 1e-6,
+        *,
+        group: Tensor | None = None,
+    ) -> None:
         """Sets the scaling, and by least squares the linear part and the products where they help.
 
         Arguments:
-            z: Latents, shape `(trajectory, time, latent)`, stored `dt` apart.
-            c: Normalised parameters, shape `(trajectory, parameter)`.
-            controls: Normalised controls `(trajectory, time, control)`.
+            z: Latents, shape `(row, time, latent)`, stored `dt` apart.
+            c: Normalised parameters, shape `(row, parameter)`.
+            controls: Normalised controls `(row, time, control)`.
             ridge: Penalty of the linear part alone, relative to the number of samples.
+            group: Number of the trajectory that each row is a copy of, `(row,)`; as in `EnsembleDynamics`.
 
         Raises:
             NumericsError: The trajectories are too short.
+            DataError: There is not one group per row.
         """
         flat = z.reshape(-1, self.latent)
         self.centre.copy_(flat.mean(0))
         self.scale.copy_(latent_scale(flat))
-        found = linear_start(self.products, (z - self.centre) / self.scale, c, controls, self.stride, ridge)
+        found = linear_start(self.products, (z - self.centre) / self.scale, c, controls, self.stride, ridge, group)
         self.linear.copy_(found.linear.to(self.linear).expand_as(self.linear))
         self.biases[-1].copy_(found.offset.to(self.linear).expand_as(self.biases[-1]))
         self.products.start(found.products)

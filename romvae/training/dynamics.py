@@ -59,9 +59,10 @@ class Codes:
         if self.kept is not None:
             self.even(dynamics.stride).start(dynamics)
             return
-        copies = self.mean.shape[0]
+        copies, trajectories = self.mean.shape[:2]
         controls = None if self.controls is None else self.controls.repeat(copies, 1, 1)
-        dynamics.start_from_linear(self.mean.flatten(0, 1), self.c.repeat(copies, 1), controls)
+        group = torch.arange(trajectories).repeat(copies)
+        dynamics.start_from_linear(self.mean.flatten(0, 1), self.c.repeat(copies, 1), controls, group=group)
 
 
 @dataclass(frozen=True)

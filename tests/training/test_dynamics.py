@@ -83,6 +83,23 @@ def test_every_network_learns_rotations_that_one_linear_map_cannot(kind):
     assert found < 0.4 * without
 
 
+@pytest.mark.parametrize("ragged", [False, True])
+@pytest.mark.parametrize(("kind", "trajectories"), [("linear", 20), ("gp", 9)])
+def test_codes_say_which_of_them_are_copies_of_one_trajectory(kind, trajectories, ragged):
+    """Codes that their symmetric copies repeat give the same ensemble as they do alone, disagreement included."""
+    codes, models = _circles(trajectories), []
+    kept = torch.ones(trajectories, codes.mean.shape[2], dtype=torch.bool)
+    kept[::4, 20:] = False
+    for copies in (1, 3):
+        mean, std = (part.double().repeat(copies, 1, 1, 1) for part in (codes.mean, codes.std))
+        model = build(kind, 2, 1, members=3)
+        Codes(mean, std, codes.c.double(), kept=kept if ragged else None).start(model)
+        models.append(model.state_dict())
+    for name, value in models[0].items():
+        # The scales of the process come from an optimiser that stops at a tolerance.
+        torch.testing.assert_close(models[1][name], value, rtol=1e-3 if kind == "gp" else 1e-8, atol=1e-8)
+
+
 def _ornstein_uhlenbeck(trajectories: int, steps: int, decay: float, std: float) -> Codes:
     generator = torch.Generator().manual_seed(3)
     stationary = std / math.sqrt(1 - decay**2)
