@@ -86,14 +86,39 @@ forecast["u_std"].isel(trajectory=0).plot(x="x")
 # ## How good is it, and against what?
 #
 # `compare` measures errors and coverage on the test part and sets them beside baselines: persistence, climatology, POD
-# with linear dynamics and, where they are installed, DMD and operator inference. After this few steps the model need not win; the point is that the
-# comparison says so.
+# with linear dynamics, DMD and operator inference. `reference` sets it beside the solver too: against the cheapest run of it
+# that is as accurate. After this few steps the model need not win; the point is that the comparison says so.
 
 # %%
-scores = romvae.compare(rom, truth, train=parts.train, members=16)
+scores = romvae.compare(
+    rom,
+    truth,
+    train=parts.train,
+    validation=parts.variance,
+    reference=romvae.solvers.get_case("burgers_1d"),
+    seconds=history.seconds,
+    process_seconds=history.process_seconds,
+    members=16,
+    cost_cap=5.0,
+)
 {"rom": scores.metrics["rom"]["relative_l2"]} | {
     name: baseline["relative_l2"] for name, baseline in scores.metrics["baselines"].items()
 }
+
+# %% [markdown]
+# The verdict says in words what to make of it. `write_report` puts it on a page with tables and pictures.
+
+# %%
+from romvae.report import verdict, write_report
+
+print("\n".join(verdict(scores.metrics)))
+
+# %%
+import tempfile
+from pathlib import Path
+
+page = write_report(scores, Path(tempfile.mkdtemp()))  # a folder of your choice
+page.name
 
 # %% [markdown]
 # ## Keep it
@@ -101,8 +126,6 @@ scores = romvae.compare(rom, truth, train=parts.train, members=16)
 # A saved model is JSON and safetensors with checksums. Loaded again, it gives the same forecast, bit by bit.
 
 # %%
-import tempfile
-
 import xarray as xr
 
 with tempfile.TemporaryDirectory() as folder:

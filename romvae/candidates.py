@@ -116,9 +116,10 @@ def fit_model(
 ) -> tuple[ROM | BaselineModel, Ranking]:
     """Trains a model of any kind, or with `auto` all that apply, and returns the best.
 
-    Candidates are fitted to `parts.train` and ranked by their forecasts of `parts.variance`; a ROM fits its local
-    variance there, and weighs POD and linear dynamics against what it has trained, but no mean was fitted there. The
-    test part is not looked at. Baselines get a spread from `parts.calibration`.
+    Candidates are fitted to `parts.train` and ranked by their forecasts of `parts.variance`. No mean was fitted there,
+    but all look at it: a ROM fits its local variance there, and weighs POD and linear dynamics against what it has
+    trained, and baselines choose their settings there. The test part is not looked at. Baselines get a spread from
+    `parts.calibration`.
 
     Arguments:
         parts: From `romvae.split`.
@@ -239,7 +240,10 @@ class _Work:
             return None
         left = self._to_fit()
         with costs.of("training"):
-            baseline = kind().fit(self.parts.train, seed=self.seed, budget=left, progress=self.progress)
+            parts = self.parts
+            baseline = kind().fit(
+                parts.train, validation=parts.variance, seed=self.seed, budget=left, progress=self.progress
+            )
         with costs.of("calibration"):
             return self._calibrated(baseline)
 

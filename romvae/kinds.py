@@ -23,6 +23,7 @@ __all__ = [
     "PosteriorKind",
     "Precision",
     "PriorKind",
+    "STAGES",
     "Schedule",
     "TransitionKind",
     "VarianceRule",
@@ -44,6 +45,9 @@ ModelName = Literal[
 """What is trained: the ROM with its autoencoder (`vae`) or with POD in its place (`pod_network`), a baseline
 (`romvae.baselines`), or `auto`: all that apply, of which the one with the best forecasts of held-out trajectories is
 kept."""
+
+STAGES = ("vae", "variance", "dynamics", "finetune", "calibration")
+"""The stages of a training in their order; `finetune` is left out where nothing asks for it."""
 
 Compression = Literal["vae", "ae", "dae", "pod", "ppca"]
 """Variational, plain or denoising autoencoder, POD, probabilistic PCA; the last two are known in closed form."""

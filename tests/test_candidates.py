@@ -75,6 +75,20 @@ def test_the_test_part_is_not_looked_at(parts: Parts, linear: BaselineModel) -> 
     xr.testing.assert_identical(model.rollout(start), linear.rollout(start))
 
 
+def test_a_baseline_chooses_where_a_rom_decides_and_is_fitted_to_all_of_the_training(parts: Parts, monkeypatch) -> None:
+    got: dict[str, object] = {}
+
+    class Noting(Persistence):
+        def fit(self, train, *, validation=None, **options):
+            got.update(train=train, validation=validation)
+            return super().fit(train)
+
+    monkeypatch.setattr(candidates, "registered", lambda: {"persistence": Noting})
+    fit_model(parts, "persistence")
+    assert got["validation"] is parts.variance
+    assert got["train"] is parts.train
+
+
 def test_a_baseline_says_how_wrong_it_is(gaussian_parts: Parts) -> None:
     """The residual is fitted on 54 trajectories and judged on others; pooled over points and times."""
     model, _ = fit_model(gaussian_parts, "persistence")

@@ -26,14 +26,15 @@ if TYPE_CHECKING:
     from romvae.data import Parts
     from romvae.rom import ROM
 
-__all__ = ["PODNetwork"]
+__all__ = ["OF_THE_DYNAMICS", "PODNetwork"]
 
 DEFAULT_STEPS = 2500
 MOST_STEPS = 4
 """In units of the usual number of steps: more do not make the dynamics of a few latents better."""
 TRIAL = (24, 60, 40)
 """Steps of the trial that measures the time of one: at least, at most, and their share (1/40) of the usual number."""
-_DYNAMICS = ("dynamics", "stride", "hidden", "depth", "members", "transition", "history", "ode_solver")
+OF_THE_DYNAMICS = ("dynamics", "stride", "hidden", "depth", "members", "transition", "history", "ode_solver")
+"""Arguments of `ROM.for_data` that are about the dynamics."""
 _NOT_HERE = ("vae_steps", "variance_steps", "dynamics_steps", "fallback", "devices", "nodes", "budget")
 
 
@@ -72,7 +73,7 @@ class PODNetwork(Baseline):
         super().__init__()
         self.latent, self.steps = check_rank(self.name, latent), steps
         self.usual = int((training or {}).get("dynamics_steps") or DEFAULT_STEPS)
-        self.model = {name: value for name, value in (model or {}).items() if name in _DYNAMICS}
+        self.model = {name: value for name, value in (model or {}).items() if name in OF_THE_DYNAMICS}
         self.training = {name: value for name, value in (training or {}).items() if name not in _NOT_HERE}
 
     @classmethod

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import xarray as xr
 
@@ -13,13 +14,15 @@ from romvae.baselines.pod_network import PODNetwork
 from romvae.canonical import did_you_mean
 from romvae.errors import ConfigError
 
-__all__ = ["CHEAP", "COSTLY", "GROUPS", "baseline_names", "default_baselines", "selected"]
+__all__ = ["CHEAP", "COSTLY", "GROUPS", "NOT_ASKED_FOR", "baseline_names", "default_baselines", "selected"]
 
 CHEAP = ("persistence", "climatology", "pod_linear", "pod_linear_free", "pod_rbf", "pod_gp", "dmd", "opinf")
 """Baselines of every comparison, as far as they apply and are installed: together a small part of a ROM's training."""
 COSTLY = ("pod_network", "fno")
 """Baselines that are trained about as long as a ROM."""
 GROUPS = ("cheap", "all")
+NOT_ASKED_FOR = "it costs about as much as the training and was not asked for: --baselines all fits it too"
+"""Why a costly baseline stands in no comparison by default."""
 
 
 def baseline_names(words: Iterable[str]) -> list[str]:
@@ -46,7 +49,11 @@ def baseline_names(words: Iterable[str]) -> list[str]:
 
 
 def selected(
-    names: Sequence[str], train: xr.Dataset, latent: int | None = None
+    names: Sequence[str],
+    train: xr.Dataset,
+    latent: int | None = None,
+    model: Mapping[str, Any] | None = None,
+    training: Mapping[str, Any] | None = None,
 ) -> tuple[list[Baseline], dict[str, str]]:
     """Baselines by name that apply to these trajectories and are installed, not fitted yet; and why others are not.
 
@@ -55,6 +62,8 @@ def selected(
         train: Training trajectories, dims `(trajectory, time, *space)`.
         latent: Number of modes of POD with linear and with network dynamics, the latent size of a ROM. None lets them
             choose, so that `pod_linear_free` would be `pod_linear` once more and is left out.
+        model: Settings of the ROM, arguments of `ROM.for_data`, which the network dynamics gets too.
+        training: Settings of its training, arguments of `romvae.fit`, likewise.
     """
     chosen: list[Baseline] = []
     left_out: dict[str, str] = {}
@@ -65,7 +74,9 @@ def selected(
             continue
         if reason:
             left_out[name] = reason
-        elif issubclass(kind, (PODLinear, PODNetwork)):
+        elif issubclass(kind, PODNetwork):
+            chosen.append(kind(latent, model=model, training=training))
+        elif issubclass(kind, PODLinear):
             chosen.append(kind(latent))
         else:
             chosen.append(kind())

@@ -164,6 +164,7 @@ def run_problem(
                 baselines=against.fitted,
                 reference=changed_case(problem),
                 seconds=trained["history"]["seconds"],
+                process_seconds=trained["history"].get("process_seconds"),
                 split={name: getattr(parts, name).sizes[TRAJECTORY] for name in PARTS},
                 members=recipe.members,
                 seed=seed,

@@ -7,6 +7,7 @@ import shlex
 import shutil
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,8 +47,7 @@ def fit_candidates(run: RunFolder, parts: Parts, chosen: TrainSettings, quiet: b
         raise
     run.keep_ranking(ranking.to_dict())
     best = ranking.entries[0]
-    others = sum(entry.wall_seconds for entry in ranking.entries[1:])
-    run.record(_history(run.candidates / best.name / HISTORY, best, others))
+    run.record(_history(run.candidates / best.name / HISTORY, best, ranking.entries[1:]))
     model.save(run.model, overwrite=True)
     run.finish()
     keep_baselines(run, ranking)
@@ -60,12 +60,15 @@ def fit_candidates(run: RunFolder, parts: Parts, chosen: TrainSettings, quiet: b
         print(f"kept: {ranking.chosen}, by the error of forecasts of {ranking.trajectories} held-out trajectories")
 
 
-def _history(kept: Path, best: Entry, others: float) -> dict[str, Any]:
+def _history(kept: Path, best: Entry, others: Sequence[Entry]) -> dict[str, Any]:
     """Losses and seconds of the model that was chosen, as of a ROM's training, with the seconds of the others."""
     found: dict[str, Any] = {"curves": {}, "seconds": {"training": best.wall_seconds}, "notes": {}}
+    found["process_seconds"] = {"training": best.seconds}
     if kept.is_file():
         found = json.loads(kept.read_text(encoding="utf-8"))
-    if others > 0:
-        found["seconds"]["other_models"] = others
+    if others:
+        found["seconds"]["other_models"] = sum(entry.wall_seconds for entry in others)
+        process = found.setdefault("process_seconds", {})  # earlier versions kept none
+        process["other_models"] = sum(entry.seconds for entry in others)
     found["notes"]["model"] = best.name
     return found

@@ -6,10 +6,10 @@ import json as json_format
 import logging
 import textwrap
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -183,7 +183,7 @@ def compare_run(run: RunFolder, ask: Asked, progress: Progress) -> Comparison:
             path,
         )
     test = record.select(snapshots, "test", str(path))
-    train = record.select(snapshots, "train", str(path))
+    train, variance = (record.select(snapshots, part, str(path)) for part in ("train", "variance"))
     from romvae.baselines.model import load_model
     from romvae.commands.kept import kept_baselines
     from romvae.comparison import compare as measure
@@ -193,13 +193,18 @@ def compare_run(run: RunFolder, ask: Asked, progress: Progress) -> Comparison:
     history = run.history()
     case = CASES.get(str(snapshots.attrs.get("case")))
     kept = kept_baselines(run, train)
+    model, training = _as_trained(run.settings(), history.get("notes", {}))
     comparison = measure(
         load_model(run.model),
         test,
         train=train,
+        validation=variance,
+        model=model,
+        training=training,
         baselines=kept.asked(ask.baselines),
         reference=case,
         seconds=dict(history.get("seconds", {})),
+        process_seconds=dict(history.get("process_seconds", {})),
         split={name: len(rows) for name, rows in record.trajectories.items()},
         members=ask.members,
         seed=ask.seed,
@@ -227,6 +232,25 @@ def compare_run(run: RunFolder, ask: Asked, progress: Progress) -> Comparison:
     if ranking is not None:
         comparison.metrics["ranking"] = ranking
     return comparison
+
+
+def _as_trained(settings: Mapping[str, Any], notes: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The run's settings of networks and training that are not left to the data, for a baseline that has them too.
+
+    The kind of dynamics is the one that was chosen, where the data chose. Threads are those of the present process.
+    """
+    from romvae.settings import ModelSettings, TrainingSettings
+
+    told = []
+    for part, known in (("model", ModelSettings), ("training", TrainingSettings)):
+        given = settings.get(part)
+        given = given if isinstance(given, Mapping) else {}
+        names = set(known.model_fields) - {"kind", "budget", "threads"}
+        told.append({name: value for name, value in given.items() if name in names and value is not None})
+    model, training = told
+    if model.get("dynamics") == "auto":
+        model["dynamics"] = notes.get("dynamics", {}).get("kind", "auto")
+    return model, training
 
 
 def _by_score(item: tuple[str, dict[str, float]]) -> float:

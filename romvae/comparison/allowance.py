@@ -7,12 +7,12 @@ from collections.abc import Mapping
 import torch
 
 from romvae.baselines.selection import CHEAP, COSTLY
+from romvae.cost.spent import training_seconds
 
 __all__ = ["Allowance"]
 
 SHARE, LEAST = 0.2, 60.0
 """Of the training's process seconds; and process seconds that cheap baselines may take together in any case."""
-_TRAINING = ("vae", "variance", "dynamics", "finetune", "calibration", "training")
 
 
 class Allowance:
@@ -23,11 +23,11 @@ class Allowance:
     Arguments:
         seconds: Wall-clock of earlier stages, as `romvae.compare` takes it; without those of a training there is no
             limit.
+        process: Process seconds of stages, as far as they are known.
     """
 
-    def __init__(self, seconds: Mapping[str, float]) -> None:
-        stages = [seconds[name] for name in _TRAINING if seconds.get(name) is not None]
-        self._training = sum(stages) * torch.get_num_threads() if stages else None
+    def __init__(self, seconds: Mapping[str, float], process: Mapping[str, float] | None = None) -> None:
+        self._training = training_seconds(seconds, process or {}, torch.get_num_threads())
         self._left = None if self._training is None else max(LEAST, SHARE * self._training)
 
     def of(self, name: str) -> float | None:

@@ -67,11 +67,17 @@ class Diverged:
 
 
 def contend_or_say(
-    baseline: Baseline, train: xr.Dataset, test: xr.Dataset, rom: Model, seed: int, budget: float | None = None
+    baseline: Baseline,
+    train: xr.Dataset,
+    test: xr.Dataset,
+    rom: Model,
+    seed: int,
+    budget: float | None = None,
+    validation: xr.Dataset | None = None,
 ) -> Contender | Diverged | str:
     """What `contend` gives, or why the baseline could not be fitted: one that fails ends no comparison."""
     try:
-        return contend(baseline, train, test, rom, seed, budget)
+        return contend(baseline, train, test, rom, seed, budget, validation)
     except TrainingStoppedError:  # whoever asked for a stop means all of it
         raise
     except RomvaeError as error:
@@ -79,7 +85,13 @@ def contend_or_say(
 
 
 def contend(
-    baseline: Baseline, train: xr.Dataset, test: xr.Dataset, rom: Model, seed: int, budget: float | None = None
+    baseline: Baseline,
+    train: xr.Dataset,
+    test: xr.Dataset,
+    rom: Model,
+    seed: int,
+    budget: float | None = None,
+    validation: xr.Dataset | None = None,
 ) -> Contender | Diverged:
     """Fits a baseline and scores its forecasts of the test trajectories, some of them at a time.
 
@@ -93,10 +105,11 @@ def contend(
         rom: The model that it is compared with, which knows grid and mask.
         seed: Of the resampling.
         budget: Process seconds that the fit may take; None leaves that to the baseline.
+        validation: What it chooses its settings on; None leaves it some of `train`.
     """
     names = list(rom.schema.field_names)
     wall, begin = time.perf_counter(), time.process_time()
-    fitted = baseline.fit(train, budget=budget)
+    fitted = baseline.fit(train, validation=validation, budget=budget)
     fit_seconds, wall = time.process_time() - begin, time.perf_counter() - wall
     seconds, parts, power = 0.0, [], Means()
     for rows in portions(test, names):

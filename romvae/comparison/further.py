@@ -78,6 +78,8 @@ def with_baselines(
     new |= {name: each.scores for name, each in diverged.items()}
     scores = {**metrics.get("baselines", {}), **new}
     result = {**metrics, "baselines": scores, "seconds": seconds}
+    left_out = {name: why for name, why in metrics.get("baselines_left_out", {}).items() if name not in new}
+    result |= {"baselines_left_out": left_out} if "baselines_left_out" in metrics else {}
     errors = {name: each.get("relative_l2") for name, each in scores.items()}
     best = best_of({name: error for name, error in errors.items() if error is not None})
     if best in found:

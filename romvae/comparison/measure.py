@@ -11,18 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from romvae import metrics as score
 from romvae.baselines import Baseline
 from romvae.baselines.selection import baseline_names
-from romvae.comparison.allowance import Allowance
+from romvae.comparison.against import Field, against_baselines, band, squares
 from romvae.comparison.bands import quantity_scores
 from romvae.comparison.card import data_card, data_fingerprint, doubtful_digits, examples
-from romvae.comparison.contenders import Contender, Diverged, contend_or_say
 from romvae.comparison.passing import Forecasts
 from romvae.comparison.result import Comparison
-from romvae.comparison.significance import CONFIDENCE, best_of, confidence_intervals, paired_difference
+from romvae.comparison.significance import CONFIDENCE, confidence_intervals
 from romvae.comparison.structure import ranges_of
-from romvae.comparison.subject import called, code_scores, code_series, code_summary, named, noise_floor, opponents
+from romvae.comparison.subject import code_scores, code_series, code_summary, named, noise_floor
 from romvae.comparison.sums import Sums, statistics
 from romvae.comparison.tally import Tally
 from romvae.comparison.uneven import Uneven
@@ -48,9 +46,13 @@ def compare(
     test: xr.Dataset,
     *,
     train: xr.Dataset | None = None,
+    validation: xr.Dataset | None = None,
     reference: Case | Solver | None = None,
     baselines: str | Sequence[Baseline | str] | None = None,
+    model: Mapping[str, Any] | None = None,
+    training: Mapping[str, Any] | None = None,
     seconds: Mapping[str, float] | None = None,
+    process_seconds: Mapping[str, float] | None = None,
     info: Mapping[str, Any] | None = None,
     split: Mapping[str, int] | None = None,
     members: int = 32,
@@ -74,18 +76,26 @@ def compare(
     Where test trajectories differ in length, the scores are those of the part in which all have one
     (`romvae.ragged.even_part`; `data.ragged` says what it leaves out), and `relative_l2_all_times` is the error over
     every truth that there is. `baselines_left_out` says which baselines do not apply to the training data, diverged or
-    are not installed, and why.
+    are not installed or were not asked for though they are the strongest, and why.
 
     Arguments:
         rom: A trained ROM, or a fitted baseline: what that has no part for is left out; `model.not_measured` says why.
         test: Trajectories that no part of the training has seen.
         train: Trajectories to fit the baselines to, the ROM's own training part; None leaves the baselines out.
-        reference: Solver or case that is to be compared at equal accuracy.
+        validation: Trajectories that baselines choose their settings on, the ROM's own part `variance`, on which it
+            decides between what it has trained and closed forms; None lets each set some of `train` aside instead.
+        reference: Solver or case that is to be compared at equal accuracy. One that has no settings to make it cheaper
+            is compared as it is, which `cost.solver.coarsened` and the report say: see `FunctionSolver(coarser=...)`.
         baselines: Baselines to fit, or their names; `"cheap"` are all that cost seconds, apply to the data and are
             installed, `"all"` adds those that are trained like a ROM (POD with network dynamics, a Fourier neural
             operator). None is `"cheap"`. Together the cheap ones take at most a fifth of the ROM's training, but a
             minute in any case.
+        model: Settings of the ROM that POD with network dynamics gets too, arguments of `ROM.for_data`; None takes
+            those of the ROM's dynamics, where it has a network.
+        training: Settings of the ROM's training that it gets too, arguments of `romvae.fit`; None takes the usual ones.
         seconds: Wall-clock of earlier stages, carried over into the metrics.
+        process_seconds: Process seconds of the training's stages, `history.process_seconds`; for a stage without, all
+            threads of this process count as busy for its wall-clock.
         info: Configuration, environment and training curves for the report.
         split: Trajectories per part, for the record.
         members: Members of the forecast ensemble.
@@ -105,8 +115,10 @@ def compare(
     baseline_names(each for each in baselines or () if isinstance(each, str))  # refused before anything is computed
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", OutOfRangeWarning)  # counted in the data card instead
+        field = None if train is None else Field(train, validation, baselines, model, training)
+        clocks = (dict(seconds or {}), dict(process_seconds or {}))
         return _Measurement(rom, test, reference, split, members, seed, report).comparison(
-            train, baselines, dict(seconds or {}), info, cost_cap, batch
+            field, clocks, info, cost_cap, batch
         )
 
 
@@ -132,15 +144,14 @@ class _Measurement:
 
     def comparison(
         self,
-        train: xr.Dataset | None,
-        baselines: Sequence[Baseline | str] | None,
-        clock: dict[str, float],
+        field: Field | None,
+        clocks: tuple[dict[str, float], dict[str, float]],
         info: Mapping[str, Any] | None,
         cap: float,
         batch: int,
     ) -> Comparison:
         """All of it."""
-        rom, test = self.rom, self.test
+        rom, test, (clock, process) = self.rom, self.test, clocks
         forecasts, tally = self._forecasts(), self._tally()
         forecasts.each(lambda rows, forecast: self._take(tally, rows, forecast))
         clock["rollout"] = forecasts.seconds / self.whole.sizes[TRAJECTORY]
@@ -161,14 +172,15 @@ class _Measurement:
             "baselines": {},
             **named(rom),
             "seconds": clock,
+            **({"process_seconds": process} if process else {}),
             "data": self._card(),
         }
         series = tally.series(sums).merge(code_series(rom, test))
-        series = series.merge(_band("rom_relative_l2_ci", sums, series)).merge(_kept("rom", sums, self.names))
-        if train is not None:
-            series = self._against_baselines(result, series, sums, train, baselines)
+        series = series.merge(band("rom_relative_l2_ci", sums, series)).merge(squares("rom", sums, self.names))
+        if field is not None:
+            series = against_baselines(rom, test, field, result, series, sums, self.seed, self.report)
         if cap > 0:
-            result["cost"] = self._cost(sums, clock, cap, batch)
+            result["cost"] = self._cost(sums, clocks, cap, batch)
             own_seconds = result["cost"].get("solver", {}).get("sweep", [{}])[0].get("seconds")
             if own_seconds is not None:
                 clock["solver"] = own_seconds
@@ -209,52 +221,7 @@ class _Measurement:
             card["ragged"] = self.uneven.left_out()
         return {**card, "fingerprint": data_fingerprint(self.test, self.names)}
 
-    def _against_baselines(
-        self,
-        result: dict[str, Any],
-        series: xr.Dataset,
-        sums: Sums,
-        train: xr.Dataset,
-        baselines: Sequence[Baseline | str] | None,
-    ) -> xr.Dataset:
-        """Fits and scores the baselines, tests the difference to the best, and adds their curves."""
-        chosen, left_out = opponents(self.rom, train, baselines)
-        given = [each for each in baselines or () if isinstance(each, Baseline)]
-        allowance = Allowance(result["seconds"])
-        found: dict[str, Contender] = {}
-        diverged: list[str] = []
-        for k, baseline in enumerate(chosen):
-            self.report("baselines", k, len(chosen), baseline.name)
-            budget = None if baseline in given else allowance.of(baseline.name)
-            each = contend_or_say(baseline, train, self.test, self.rom, self.seed, budget)
-            if isinstance(each, str):
-                left_out[baseline.name] = each
-                continue
-            allowance.take(baseline.name, each.scores["fit_seconds"])
-            result["baselines"][baseline.name] = each.scores
-            result["seconds"][f"baseline_{baseline.name}"] = each.wall_seconds
-            if isinstance(each, Diverged):
-                diverged.append(baseline.name)
-                continue
-            found[baseline.name] = each
-            series[f"baseline_{baseline.name}_relative_l2"] = (TIME, each.curve)
-            series = series.merge(_band(f"baseline_{baseline.name}_relative_l2_ci", each.sums, series))
-            series = series.assign(_kept(f"baseline_{baseline.name}", each.sums, self.names).data_vars)
-        self.report("baselines", len(chosen), len(chosen))
-        if left_out:
-            result["baselines_left_out"] = left_out
-        best = best_of({name: each.scores["relative_l2"] for name, each in found.items()})
-        if best is not None:
-            words = (called(self.rom), f"the best baseline, {best},")
-            tested = paired_difference(sums, found[best].sums, words, self.seed)
-            if diverged:
-                tested["words"] += f" Not tested, because forecasts diverged: {', '.join(diverged)}."
-            result["significance"] = {"best": best, **tested}
-            series = series.merge(found[best].spectra)
-            series.attrs["best_baseline"] = best
-        return series
-
-    def _cost(self, sums: Sums, clock: Mapping[str, float], cap: float, batch: int) -> dict[str, Any]:
+    def _cost(self, sums: Sums, clocks: Sequence[Mapping[str, float]], cap: float, batch: int) -> dict[str, Any]:
         """On the middle trajectories of equal parts of the ranking by error, so that their error is the usual one."""
         each = statistics(sums)["relative_l2"](np.arange(self.test.sizes[TRAJECTORY])[:, None])
         order = np.argsort(each)
@@ -272,7 +239,8 @@ class _Measurement:
             batch=batch,
             seed=self.seed,
             cap=cap,
-            seconds=clock,
+            seconds=clocks[0],
+            process=clocks[1],
             simulated=simulated,
             progress=lambda note: self.report("cost", 0, 1, note),
         )
@@ -289,17 +257,3 @@ def timed(values: int, cap: float) -> int:
     """
     least, most = _TIMED
     return int(min(max(cap * _VALUES / values, least), most))
-
-
-def _band(name: str, sums: Sums, series: xr.Dataset) -> xr.Dataset:
-    """The bootstrap band of an error over time, `<name>_low` and `<name>_high`."""
-    low, high = score.bootstrap_curves(sums["wrong"], sums["size"], CONFIDENCE)
-    both = {f"{name}_low": (TIME, low), f"{name}_high": (TIME, high)}
-    return xr.Dataset(both, coords={TIME: series[TIME]})
-
-
-def _kept(name: str, sums: Sums, names: Sequence[str]) -> xr.Dataset:
-    """Squares of error and truth per trajectory, from which other comparisons of the same data are made."""
-    dims = ("field", "scored")
-    kept = {f"{name}_wrong": (dims, sums["wrong"].sum(2)), "truth_size": (dims, sums["size"].sum(2))}
-    return xr.Dataset(kept, coords={"field": list(names)})

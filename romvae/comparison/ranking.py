@@ -115,6 +115,7 @@ def _row(name: str, comparison: Comparison) -> dict[str, Any]:
         "seconds_batch": mean.get("seconds_batch"),
         "speed_up": mean.get("speed_up"),
         "speed_up_batch": mean.get("speed_up_batch"),
+        "coarsened": cost.get("solver", {}).get("coarsened", True),
         "training_seconds": paid.get("training_seconds"),
         "latent": comparison.info.get("model", {}).get("latent"),
     }

@@ -42,7 +42,7 @@ def paired_difference(first: Sums, second: Sums, names: tuple[str, str], seed: i
     Returns:
         `difference` (second minus first: positive where the first is better), its interval `low` and `high` at the
         level `confidence`, `p_value`, the number of `trajectories`, on how many of them the first is better
-        (`better_on`), and `words`.
+        (`better_on`), the `median` of the errors of single trajectories of both, and `words`.
     """
     (wrong, size), (other, _) = ((s["wrong"].sum(2), s["size"].sum(2)) for s in (first, second))
     count = wrong.shape[1]
@@ -54,7 +54,7 @@ def paired_difference(first: Sums, second: Sums, names: tuple[str, str], seed: i
     interval = bootstrap_rows(gap, count, CONFIDENCE, seed=seed)
     p_value = sign_flip_p_value(wrong, other, lambda each: pooled_error(each, size), seed=seed)
     with np.errstate(divide="ignore", invalid="ignore"):
-        own, others = ((each / size).mean(0) for each in (wrong, other))
+        own, others = (np.where(each == 0, 0.0, each / size).mean(0) for each in (wrong, other))
     better = int((own < others).sum())
     return {
         "difference": interval.estimate,
@@ -64,6 +64,7 @@ def paired_difference(first: Sums, second: Sums, names: tuple[str, str], seed: i
         "p_value": p_value,
         "trajectories": count,
         "better_on": better,
+        "median": [float(np.sqrt(np.median(each))) for each in (own, others)],
         "words": _words(names, interval.estimate, p_value, better, count),
     }
 
@@ -72,9 +73,16 @@ def _words(names: tuple[str, str], difference: float, p_value: float, better: in
     if not np.isfinite(difference):
         return f"{names[0]} and {names[1]} cannot be told apart: an error is not finite."
     winner, wins = (names[0], better) if difference >= 0 else (names[1], count - better)
+    few = f"; {count} trajectories are too few to tell" if count < _FEW else ""
     where = f"smaller on {wins} of {count} trajectories"
     chance = "p < 0.001" if p_value < 1e-3 else f"p = {p_value:.2g}"
+    if 2 * wins < count:
+        other = names[1] if winner == names[0] else names[0]
+        explained = "" if p_value < SURE else ", which chance explains too"
+        return (
+            f"The error of {winner} is smaller in all, because of a few runs in which {other} is far off: {other} is "
+            f"better on {count - wins} of {count} trajectories ({chance} for the error in all{explained}){few}."
+        )
     if p_value < SURE:
         return f"The error of {winner} is {where}: more than chance ({chance})."
-    few = f"; {count} trajectories are too few to tell" if count < _FEW else ""
     return f"The error of {winner} is {where}, which chance explains too ({chance}){few}."

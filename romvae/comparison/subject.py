@@ -5,19 +5,21 @@ This is the one place that tells them apart; everything else of a comparison wor
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
 from romvae.baselines import Baseline
 from romvae.baselines.model import BaselineModel
-from romvae.baselines.selection import baseline_names, selected
+from romvae.baselines.pod_network import OF_THE_DYNAMICS
+from romvae.baselines.selection import COSTLY, NOT_ASKED_FOR, baseline_names, selected
 from romvae.comparison.code import compression_error, kl_per_dimension
 from romvae.latent.summary import latent_summary
 
 if TYPE_CHECKING:
     from romvae.baselines.model import Model
+    from romvae.rom import ROM
 
 __all__ = [
     "NOT_OF_A_BASELINE",
@@ -28,6 +30,7 @@ __all__ = [
     "named",
     "noise_floor",
     "opponents",
+    "own_dynamics",
 ]
 
 NOT_OF_A_BASELINE = {
@@ -81,17 +84,23 @@ def noise_floor(model: Model) -> dict[str, float]:
 
 
 def opponents(
-    model: Model, train: xr.Dataset, asked: Sequence[Baseline | str] | None = None
+    model: Model,
+    train: xr.Dataset,
+    asked: Sequence[Baseline | str] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    training: Mapping[str, Any] | None = None,
 ) -> tuple[list[Baseline], dict[str, str]]:
     """The baselines that a model is compared with, and why some of them are left out, by name.
 
-    POD with linear and with network dynamics get as many modes as a ROM has latents; `pod_linear_free` chooses. A
-    baseline is not compared with itself.
+    POD with linear and with network dynamics get as many modes as a ROM has latents, and the latter the settings of its
+    dynamics; `pod_linear_free` chooses. A baseline is not compared with itself. The costly ones are always spoken of.
 
     Arguments:
         model: A ROM or a fitted baseline.
         train: Trajectories to fit to.
         asked: Baselines, their names, or `cheap` or `all`; None is `cheap`.
+        settings: Those of the ROM, arguments of `ROM.for_data`; None takes what it knows of its dynamics.
+        training: Those of its training, arguments of `romvae.fit`.
 
     Raises:
         ConfigError: A name is unknown, or the library of a baseline that is asked for by its name is not installed.
@@ -100,10 +109,18 @@ def opponents(
     given = [each for each in asked if isinstance(each, Baseline)]
     names = baseline_names(each for each in asked if isinstance(each, str))
     names = [name for name in names if name not in {each.name for each in given}]
+    left_out = {name: NOT_ASKED_FOR for name in COSTLY if name not in {*names, *(each.name for each in given)}}
+    latent = None
     if not isinstance(model, BaselineModel):
-        chosen, left_out = selected(names, train, model.vae.latent)
-        return [*chosen, *given], left_out
-    chosen, left_out = selected([name for name in names if name != model.name], train)
-    if model.name in names:
+        latent = model.vae.latent
+        settings = own_dynamics(model) if settings is None else settings
+    elif model.name in {*names, *COSTLY}:
+        names = [name for name in names if name != model.name]
         left_out[model.name] = "it is the model itself"
-    return [*chosen, *given], left_out
+    chosen, others = selected(names, train, latent, settings, training)
+    return [*chosen, *given], {**others, **left_out}
+
+
+def own_dynamics(rom: ROM) -> dict[str, Any]:
+    """Settings of a ROM's dynamics, arguments of `ROM.for_data`; empty where linear or other closed forms move it."""
+    return {} if rom.dynamics.closed_form else {name: rom.config[name] for name in OF_THE_DYNAMICS}

@@ -103,6 +103,11 @@ class Knobs:
         return (*stored, *(cells * each for each in stored))
 
     @property
+    def known(self) -> bool:
+        """Whether any of these settings makes the solver cheaper."""
+        return any(family(1 / 2) for family in self.families)
+
+    @property
     def _cells(self) -> int:
         return 1 if self.factor is None else int(getattr(self.own, self.factor, 1))
 

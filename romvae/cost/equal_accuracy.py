@@ -12,6 +12,7 @@ import xarray as xr
 from romvae import metrics as score
 from romvae.baselines.model import BaselineModel
 from romvae.cost.rollouts import batch_size, decoder_seconds, rolled_out, rollout_seconds
+from romvae.cost.spent import TRAINING, training_seconds
 from romvae.cost.sweep import Run, Sweep, cheapest, sweep
 from romvae.cost.workload import Workload
 from romvae.schema import TIME, TRAJECTORY
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["cost_at_equal_accuracy"]
 
-_TRAINING = ("vae", "variance", "dynamics", "calibration", "training", "other_models")
 _BATCH_SHARE = 0.25  # of the time cap that one timing of a batch may take
 _REPRODUCED = 1e-3  # a reference that differs more from the data is not what made them
 
@@ -38,6 +38,7 @@ def cost_at_equal_accuracy(
     seed: int = 0,
     cap: float = 60.0,
     seconds: Mapping[str, float] | None = None,
+    process: Mapping[str, float] | None = None,
     simulated: int | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
@@ -58,6 +59,8 @@ def cost_at_equal_accuracy(
         seed: Of the forecasts.
         cap: Process seconds that the solver's sweep may take.
         seconds: Wall-clock of the training's stages by name.
+        process: Their process seconds, as far as they are known; of the others the threads of this process are taken
+            to have worked throughout.
         simulated: How many trajectories were simulated for the training; None where that is not known.
         progress: Called with a note on every run.
 
@@ -65,9 +68,10 @@ def cost_at_equal_accuracy(
         JSON types. `speed_up` and `speed_up_batch` are those of `mean`; `rom.<kind>` has error, seconds per trajectory,
         `over_decoder` (a rollout's cost over that of decoding as many codes) and the run of the solver that it was
         compared with; `solver.sweep` all runs that were tried, and `solver.batched` whether the solver can compute many
-        trajectories at once (where it cannot, a batch of the ROM stands against runs one by one); `pay_off` what came
-        before the first rollout, and after how many it is earned back. `unknown` says why there is no comparison with a
-        solver.
+        trajectories at once (where it cannot, a batch of the ROM stands against runs one by one); `solver.coarsened` is
+        False where no setting makes the solver cheaper, so that the ROM stands against the solver as it is and not at
+        equal accuracy; `pay_off` what came before the first rollout, and after how many it is earned back. `unknown`
+        says why there is no comparison with a solver.
     """
     note = progress or (lambda text: None)
     result: dict[str, Any] = {
@@ -94,6 +98,7 @@ def cost_at_equal_accuracy(
     found = sweep(work, errors, result["batch"], cap, lambda run: note(f"solver, error {run.error:.2g}"))
     result["solver"] = {
         "complete": found.complete,
+        "coarsened": found.coarsened,
         "batched": work.solvers[0].batched,
         "reproduces_data_to": found.runs[0].error,
         "sweep": [run.to_dict() for run in found.runs],
@@ -104,7 +109,7 @@ def cost_at_equal_accuracy(
         each |= _against(found, each)
     plain = result["rom"]["mean"]
     result |= {name: plain[name] for name in ("speed_up", "speed_up_batch")}
-    return result | _pay_off(result, seconds or {}, simulated)
+    return result | _pay_off(result, seconds or {}, process or {}, simulated)
 
 
 def _error(rom: Model, some: xr.Dataset, seed: int) -> float:
@@ -148,12 +153,13 @@ def _cost(run: Run, suffix: str) -> float:
     return run.seconds_batch if suffix else run.seconds
 
 
-def _pay_off(result: Mapping[str, Any], seconds: Mapping[str, float], simulated: int | None) -> dict[str, Any]:
+def _pay_off(
+    result: Mapping[str, Any], seconds: Mapping[str, float], process: Mapping[str, float], simulated: int | None
+) -> dict[str, Any]:
     """What the ROM cost before its first rollout, and after how many rollouts in batches that is earned back."""
-    stages = [seconds[stage] for stage in _TRAINING if seconds.get(stage) is not None]
-    if not stages:
+    training = training_seconds(seconds, process, result["threads"], (*TRAINING, "other_models"))
+    if training is None:
         return {}
-    training = float(sum(stages)) * result["threads"]
     own = result["solver"]["sweep"][0]["seconds"]
     data = float(simulated * own) if simulated and own else 0.0
     out: dict[str, Any] = {"training_seconds": training, "data_seconds": data, "simulated": simulated}

@@ -11,7 +11,7 @@ from typing import Any
 from romvae.cost.clock import Clock
 from romvae.cost.coarser import Family, Knobs, longer_step, nearest
 from romvae.cost.runs import Run, measured, measured_in_batch
-from romvae.cost.workload import Workload
+from romvae.cost.workload import VERSION, Workload
 from romvae.solvers.base import Solver
 
 __all__ = ["SHARES", "Run", "Sweep", "cheapest", "sweep"]
@@ -29,10 +29,17 @@ _DEARER = 2.0  # times the cheapest: a kind of settings that costs as much and s
 
 @dataclass(frozen=True)
 class Sweep:
-    """All runs that were tried, the reference as it is first, and whether the time cap ended the search."""
+    """What a search has found.
+
+    Arguments:
+        runs: All that were tried, the reference as it is first.
+        complete: Whether the search came to its end before the time cap.
+        coarsened: Whether the solver has settings that make it cheaper; where not, there is no equal accuracy.
+    """
 
     runs: tuple[Run, ...]
     complete: bool
+    coarsened: bool = True
 
 
 def cheapest(found: Sweep, target: float, batch: bool = False) -> Run | None:
@@ -57,7 +64,8 @@ def sweep(
     stand a longer step than that to be cheaper, and where it does not, this kind ends. Then the gap between the last
     share that failed and the first that did not is halved twice, and the cheapest run is tried with half a doubling of
     the step more. A run that cannot be cheaper than one that is accurate enough, or that is coarser than one that
-    clearly fails, is left out. Sizes that a solver refuses are replaced by the nearest that it accepts.
+    clearly fails, is left out. Sizes that a solver refuses are replaced by the nearest that it accepts. Versions that a
+    solver gives itself (`Solver.coarsened`) are one more kind of settings, from the cheapest up.
 
     Arguments:
         work: Trajectories, and the solver.
@@ -71,7 +79,9 @@ def sweep(
     search.own()
     for target in sorted(set(targets), reverse=True):
         search.upwards(target)
-    return Sweep(tuple(each.run for each in search.runs), not search.over)
+    runs = tuple(each.run for each in search.runs)
+    coarsened = any(run.settings for run in runs) or (search.over and search.has_settings)
+    return Sweep(runs, not search.over, coarsened)
 
 
 @dataclass(frozen=True)
@@ -96,7 +106,7 @@ class _Tried:
 class _Chain:
     """One kind of settings on its way up: what failed, what was first accurate enough, and the cheapest so far."""
 
-    family: Family
+    family: Family | None = None
     failed: float | None = None
     first: float | None = None
     best: Run | None = None
@@ -125,6 +135,12 @@ class _Search:
         maker, own = work.maker, work.solvers[0]
         self.knobs = None if maker is None else Knobs.of(maker, own)
         self.has_step = maker is not None and bool(longer_step(maker, own, 2.0))
+        self.versions = tuple(own.coarsened())
+
+    @property
+    def has_settings(self) -> bool:
+        """Whether there is a way to make the solver cheaper."""
+        return bool(self.versions) or self.has_step or (self.knobs is not None and self.knobs.known)
 
     @property
     def over(self) -> bool:
@@ -143,26 +159,50 @@ class _Search:
     def upwards(self, target: float) -> None:
         """All kinds of settings from the coarsest share up, then between shares, then between doublings."""
         self.target = target
-        if self.knobs is None:
-            return
-        chains = [_Chain(family) for family in self.knobs.families]
+        self._own_versions()
+        chains = [] if self.knobs is None else [_Chain(family) for family in self.knobs.families]
         around = (0.0, *SHARES, 2.0)
         for k, share in enumerate(SHARES):
             for chain in chains:
                 if not chain.ended and not self.over:
-                    self._climb(self.knobs, chain, share, (around[k], around[k + 2]))
+                    found = self._nearest(chain, share, (around[k], around[k + 2]))
+                    if found is not None:
+                        self._climb(chain, share, *found)
         for chain in chains:
-            self._between(self.knobs, chain)
+            self._between(chain)
         best = self.best
         if best is not None and self.has_step and (solvers := self.work.made(best.base)) is not None:
-            self._stepped(self.knobs, solvers, best.base, best.doublings + 0.5)
+            self._stepped(solvers, best.base, best.doublings + 0.5)
 
-    def _climb(self, knobs: Knobs, chain: _Chain, share: float, between: tuple[float, float]) -> None:
+    def _own_versions(self) -> None:
+        """Those that the solver gives itself, from the cheapest up, and last the solver as it is.
+
+        Where it has other settings, the last is one of those.
+        """
+        chain, count = _Chain(), len(self.versions) + 1
+        bases: list[dict[str, str]] = [{VERSION: name} for name in reversed(self.versions)]
+        for rank, base in enumerate([*bases, *([{}] if self.knobs is None else [])], start=1):
+            solvers = None if chain.ended or self.over else self.work.made(base)
+            if solvers is not None:
+                self._climb(chain, rank / count, base, solvers)
+
+    def _sizes(self, settings: Mapping[str, Any]) -> tuple[float, ...]:
+        """Place among the solver's own versions, and points: settings are finer where none is smaller."""
+        places = [*reversed(self.versions), None]
+        points = () if self.knobs is None else self.knobs.sizes(settings)
+        return (float(places.index(settings.get(VERSION))), *points)
+
+    def _nearest(
+        self, chain: _Chain, share: float, between: tuple[float, float]
+    ) -> tuple[Mapping[str, Any], list[Solver]] | None:
+        """Settings of a kind that come nearest to a share, and their solvers."""
+        if self.knobs is None or chain.family is None:
+            return None
+        return nearest(self.knobs, chain.family, share, between, self.work.made)
+
+    def _climb(self, chain: _Chain, share: float, base: Mapping[str, Any], solvers: Sequence[Solver]) -> None:
         """The next share of a kind of settings; the kind ends where finer cannot be cheaper."""
-        found = nearest(knobs, chain.family, share, between, self.work.made)
-        if found is None:
-            return
-        last, best = self._longest(knobs, *found), self.best
+        last, best = self._longest(base, solvers), self.best
         if last is not None and self._good(last):
             chain.takes(share, last.run)
             return
@@ -170,7 +210,7 @@ class _Search:
         chain.ended = dear or chain.first is not None
         chain.failed = share if chain.first is None else chain.failed
 
-    def _between(self, knobs: Knobs, chain: _Chain) -> None:
+    def _between(self, chain: _Chain) -> None:
         """Shares between the last that failed and the first that did not, where the best can be found among them."""
         low, high, best = chain.failed or 0.0, chain.first, self.best
         if not 0 < low < (high or 0.0) or high is None or best is None or chain.best is None:
@@ -180,25 +220,25 @@ class _Search:
             return
         for _ in range(_HALVINGS):
             share = math.sqrt(low * high)
-            found = None if self.over else nearest(knobs, chain.family, share, (low, high), self.work.made)
+            found = None if self.over else self._nearest(chain, share, (low, high))
             if found is None:
                 return
-            last = self._longest(knobs, *found)
+            last = self._longest(*found)
             low, high = (low, share) if last is not None and self._good(last) else (share, high)
 
-    def _longest(self, knobs: Knobs, base: Mapping[str, Any], solvers: Sequence[Solver]) -> _Tried | None:
+    def _longest(self, base: Mapping[str, Any], solvers: Sequence[Solver]) -> _Tried | None:
         """The longest step that is accurate enough; else the last that is not, or None where it was left out.
 
         It begins with that of the cheapest run so far: a shorter one has to pay.
         """
-        least, best = self._least_doublings(knobs.sizes(base)), self.best
+        least, best = self._least_doublings(self._sizes(base)), self.best
         steps = max(least, 0 if best is None else math.floor(best.doublings))
-        last = self._stepped(knobs, solvers, base, steps)
+        last = self._stepped(solvers, base, steps)
         while last is not None and not self._good(last) and steps > least and self._shorter_pays(last.run):
             steps -= 1
-            last = self._stepped(knobs, solvers, base, steps)
+            last = self._stepped(solvers, base, steps)
         while last is not None and self._good(last) and steps < _STEPS:
-            longer = self._stepped(knobs, solvers, base, steps + 1)
+            longer = self._stepped(solvers, base, steps + 1)
             if longer is None or not self._good(longer):
                 break
             last, steps = longer, steps + 1
@@ -236,15 +276,14 @@ class _Search:
     def _good(self, tried: _Tried) -> bool:
         return tried.run.error <= self.target
 
-    def _stepped(
-        self, knobs: Knobs, solvers: Sequence[Solver], base: Mapping[str, Any], doublings: float
-    ) -> _Tried | None:
+    def _stepped(self, solvers: Sequence[Solver], base: Mapping[str, Any], doublings: float) -> _Tried | None:
         """The run with the step doubled so often; where the solver sets its own, fewer times are asked for instead."""
         maker, own, times = self.work.maker, self.work.solvers[0], self.work.times
-        sizes = knobs.sizes(base)
-        if maker is None or self.over or self._hopeless(sizes, doublings) or self._too_dear(sizes, doublings):
+        sizes = self._sizes(base)
+        if self.over or self._hopeless(sizes, doublings) or self._too_dear(sizes, doublings):
             return None
-        longer = longer_step(maker, own, 2.0**doublings) if doublings else {}
+        settable = maker is not None and doublings > 0 and VERSION not in base
+        longer = longer_step(maker, own, 2.0**doublings) if settable and maker is not None else {}
         stored = float((times[1:] - times[:-1]).min())
         step = longer.get("step")
         every = 1 if doublings == 0 else max(1, int(step / stored * (1 + 1e-9))) if step else int(2**doublings)
@@ -274,7 +313,7 @@ class _Search:
         if solvers[0].batched and run.error <= self.target and not self.over:
             at_most = max(1, int(_BATCH_SHARE * self.cap / max(run.seconds, 1e-6)))
             run = measured_in_batch(self.work, solvers, run, min(self.batch, at_most), self.clock)
-        tried = _Tried(run, dict(base), () if self.knobs is None else self.knobs.sizes(base), doublings)
+        tried = _Tried(run, dict(base), self._sizes(base), doublings)
         self.seen[key] = tried
         self.runs.append(tried)
         self.tried(run)

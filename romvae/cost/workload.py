@@ -17,9 +17,11 @@ from romvae.grid import Grid
 from romvae.schema import TIME, TRAJECTORY
 from romvae.solvers.base import Case, Solver
 
-__all__ = ["Workload"]
+__all__ = ["VERSION", "Workload"]
 
 Array = NDArray[np.float64]
+VERSION: Final = "coarser"
+"""The setting that names one of a solver's own cheaper versions, see `Solver.coarsened`."""
 _ORDERS: Final[tuple[Literal["smooth", "linear"], ...]] = ("smooth", "linear")
 
 
@@ -88,11 +90,14 @@ class Workload:
         """Solvers of all trajectories with these settings, allowed to be inaccurate; None where they are refused."""
         if not settings:
             return list(self.solvers)
-        if self.maker is None:
+        if VERSION in settings:
+            solvers: list[Solver | None] = [each.coarsened().get(settings[VERSION]) for each in self.solvers]
+        elif self.maker is None:
             return None
+        else:
+            solvers = [buildable(self.maker, row, settings) for row in self.parameters]
         found = []
-        for row in self.parameters:
-            solver = buildable(self.maker, row, settings)
+        for solver in solvers:
             if solver is None:
                 return None
             solver.unresolved_allowed = True  # inaccurate on purpose: the error is measured here

@@ -29,7 +29,7 @@ _PROSE: Final[Mapping[str, str]] = {
     "pod_linear_free": "POD with linear dynamics and a number of modes of its choice",
     "pod_rbf": "POD with radial basis functions over the parameters",
     "pod_gp": "POD with Gaussian processes over the parameters",
-    "pod_network": "POD with a ROM's latent dynamics",
+    "pod_network": "POD with network dynamics",
     "dmd": "dynamic mode decomposition",
     "opinf": "operator inference",
     "fno": "a Fourier neural operator",

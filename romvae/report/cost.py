@@ -10,11 +10,31 @@ from romvae import plot
 from romvae.report.chosen import model_title, subject
 from romvae.report.picture import Picture, as_picture
 from romvae.report.reading import lookup, number, percent, ratio, seconds_text
-from romvae.report.speed import run_text
+from romvae.report.speed import as_it_is, run_text
 
-__all__ = ["cost_charts", "cost_rows"]
+__all__ = ["cost_charts", "cost_lead", "cost_rows"]
 
 _KINDS = {"mean": "mean forecast, without uncertainty", "ensemble": "with its uncertainty"}
+
+
+_LINE = (
+    "A model is worth its training where its star lies to the left of the dark line at its own height: that distance "
+    "is the speed-up. Where the line leaves the chart it goes on to the solver as the data were made with. "
+)
+
+
+def cost_lead(metrics: Mapping[str, Any]) -> tuple[str, str]:
+    """Title of the section and what stands below it."""
+    if as_it_is(metrics):
+        return "Cost", (
+            "What counts is the cheapest run of the solver that is still as accurate as "
+            f"{subject(metrics)}. That is not known here, because this solver has no settings that make it cheaper: "
+            f"figures are for the solver as it is, which flatters {subject(metrics)}."
+        )
+    return "Cost at equal accuracy", (
+        "A solver can be made faster by making it coarser. What counts is the cheapest run of it that is still as "
+        f"accurate as {subject(metrics)}."
+    )
 
 
 def cost_charts(metrics: Mapping[str, Any]) -> list[Picture]:
@@ -40,15 +60,14 @@ def cost_charts(metrics: Mapping[str, Any]) -> list[Picture]:
         if number(scores, "rollout_seconds") > 0
     }
     what = "the solver with fewer points and longer steps, " if points else ""
+    what = "the solver asked for fewer times, " if points and as_it_is(metrics) else what
     return [
         as_picture(
             plot.cost_accuracy(points, rom, others, own if own > 0 else None),
             "What accuracy costs",
             f"Each mark is a way to get the same forecasts: {what}{subject(metrics)}, and the baselines. Further left "
-            "is cheaper, further down more accurate. A model is worth its training where its star lies to the left of "
-            "the dark line at its own height: that distance is the speed-up. Where the line leaves the chart it goes "
-            "on to the solver as the data were made with. Process time, one trajectory at a time; batches are in the "
-            "table.",
+            f"is cheaper, further down more accurate. {'' if as_it_is(metrics) else _LINE}Process time, one trajectory "
+            "at a time; batches are in the table.",
             "Scatter chart of relative L2 error over seconds per trajectory: "
             + "; ".join(f"{name} {percent(error)} at {seconds_text(s)}" for name, (s, error) in rom.items()),
         )
@@ -74,7 +93,8 @@ def cost_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
         lines.append(
             ("solver as the data were made with", f"{seconds_text(number(runs[0], 'seconds'))} per trajectory")
         )
-        lines.append(("settings of the solver that were tried", str(len(runs))))
+        tried = "none: no cheaper one is known" if as_it_is(metrics) else str(len(runs))
+        lines.append(("settings of the solver that were tried", tried))
     batched = lookup(cost, "solver").get("batched")
     if batched is not None:
         lines.append(("the solver in a batch", "all at once" if batched else "one by one: it has no batched mode"))

@@ -17,7 +17,7 @@ from romvae.atomic import atomic_file
 from romvae.report.assets import jinja, policy
 from romvae.report.charts import error_charts, model_charts, uncertainty_charts
 from romvae.report.chosen import is_baseline, left_out_rows, model_title, subject, tried_rows
-from romvae.report.cost import cost_charts, cost_rows
+from romvae.report.cost import cost_charts, cost_lead, cost_rows
 from romvae.report.forecasts import example_blocks, field_names
 from romvae.report.latent import latent_charts
 from romvae.report.promises import uncertainty_rows
@@ -156,6 +156,7 @@ def render(comparison: Compared) -> str:
             error=error_charts(metrics, comparison.series),
             cost=cost_charts(metrics),
             cost_rows=cost_rows(metrics),
+            cost_lead=cost_lead(metrics),
             uncertainty=uncertainty_charts(metrics, comparison.series, comparison.examples),
             latent=latent_charts(latent, info),
             model=model_charts(metrics, comparison.series.drop_vars(drawn, errors="ignore"), info),

@@ -142,6 +142,7 @@ def _cells(run: Mapping[str, Any]) -> tuple[str, ...]:
     low, high = (number({"v": each}, "v") for each in run.get("interval") or (None, None))
     factor = number(run, "speed_up_batch")
     speed = f"{ratio(max(factor, 1 / factor))} {'faster' if factor >= 1 else 'slower'}" if factor > 0 else "–"
+    speed += " than as it is" if factor > 0 and run.get("coarsened") is False else ""
     latent = number(run, "latent")
     return (
         baseline_title(str(run.get("model") or "vae")),

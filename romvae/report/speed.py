@@ -10,7 +10,7 @@ from romvae.plot.style import plain
 from romvae.report.chosen import subject
 from romvae.report.reading import lookup, number, percent, ratio, rounded_up, seconds_text
 
-__all__ = ["costs", "run_text", "slower"]
+__all__ = ["as_it_is", "costs", "run_text", "slower", "worthless"]
 
 
 def slower(metrics: Mapping[str, Any]) -> bool:
@@ -18,6 +18,22 @@ def slower(metrics: Mapping[str, Any]) -> bool:
     rom = lookup(lookup(lookup(metrics, "cost"), "rom"), "mean")
     factors = [number(rom, name) for name in ("speed_up", "speed_up_batch")]
     return any(factor < 1 for factor in factors)
+
+
+def as_it_is(metrics: Mapping[str, Any]) -> bool:
+    """Whether the solver could not be made cheaper, so that a ratio of costs is not one at equal accuracy."""
+    return lookup(lookup(metrics, "cost"), "solver").get("coarsened") is False
+
+
+def worthless(metrics: Mapping[str, Any]) -> str:
+    """Why a speed-up would say nothing: the mean of the training data forecasts as well; empty where it does not."""
+    own, mean = number(metrics, "rom", "relative_l2"), number(metrics, "baselines", "climatology", "relative_l2")
+    if not mean <= own:
+        return ""
+    return (
+        f"No speed-up is quoted: {subject(metrics)} is no better than climatology, the mean of the training data, "
+        f"which costs nothing ({percent(own)} against {percent(mean)} off)."
+    )
 
 
 def costs(metrics: Mapping[str, Any]) -> list[str]:
@@ -32,6 +48,8 @@ def costs(metrics: Mapping[str, Any]) -> list[str]:
             f"A rollout takes {alone}, and {batch} per trajectory in a batch. Nothing can be said about a speed-up: "
             f"{cost['unknown']}."
         ]
+    if worthless(metrics):
+        return [worthless(metrics)]
     if not lookup(rom, "solver"):
         found = percent(number(lookup(cost, "solver"), "reproduces_data_to"))
         return [
@@ -74,6 +92,8 @@ def _headline(rom: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     alone, batch = number(rom, "speed_up"), number(rom, "speed_up_batch")
     run, error = lookup(rom, "solver"), percent(number(rom, "solver", "error"))
     size = f"in batches of {number(rom, 'batch'):.0f}"
+    if as_it_is(metrics):
+        return _against_as_it_is(metrics, (alone, batch), size, run_text(run))
     against = f"the cheapest solver run that is as accurate ({run_text(run)}, {error} off)"
     if alone >= 1 and batch >= 1:
         return (
@@ -91,6 +111,17 @@ def _headline(rom: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
         f"{who} is slower than the solver at equal accuracy {slow} ({ratio(1 / down)}), and faster {fast} "
         f"({ratio(up)}), against {against}."
     )
+
+
+def _against_as_it_is(metrics: Mapping[str, Any], factors: tuple[float, float], size: str, run: str) -> str:
+    """The ratio to a solver that has no cheaper setting, which is not one at equal accuracy."""
+    who, inside = subject(metrics, first=True), subject(metrics)
+    alone, batch = (f"{ratio(max(each, 1 / each))} {'faster' if each >= 1 else 'slower'}" for each in factors)
+    text = (
+        f"{who} is {alone} for one trajectory and {batch} {size} than {run}. No cheaper setting of this solver is "
+        f"known, so that it is more accurate than it would have to be: that flatters {inside}."
+    )
+    return f"{text} Where time is what counts, use the solver." if max(factors) < 1 else text
 
 
 def _one_by_one(cost: Mapping[str, Any]) -> str:

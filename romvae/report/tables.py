@@ -14,6 +14,7 @@ import xarray as xr
 from romvae.plot.style import baseline_title, units_text
 from romvae.report.chosen import model_title
 from romvae.report.reading import lookup, multiple, number, percent, seconds_text
+from romvae.report.speed import as_it_is, worthless
 from romvae.report.verdict import best_baseline
 from romvae.schema import SPACE, TIME
 
@@ -80,21 +81,29 @@ def tiles(metrics: Mapping[str, Any]) -> list[Tile]:
                 baseline_title(best[0]),
             )
         )
+    return [*found, *_speed(metrics)]
+
+
+def _speed(metrics: Mapping[str, Any]) -> list[Tile]:
+    """The ratio of costs to the solver; none where nothing was timed, and no figure where it would say nothing."""
     equal = lookup(lookup(lookup(metrics, "cost"), "rom"), "mean")
     alone, batch = number(equal, "speed_up"), number(equal, "speed_up_batch")
+    rollout, solver = number(metrics, "seconds", "rollout"), number(metrics, "seconds", "solver")
+    if not (alone > 0 and batch > 0) and not (rollout > 0 and solver > 0):
+        return []
+    if worthless(metrics):
+        return [Tile("Against the solver", "–", "no better than climatology, which costs nothing")]
     if alone > 0 and batch > 0:
         word = "faster" if batch >= 1 else "slower"
-        single = f"{_factor(alone)} × {'faster' if alone >= 1 else 'slower'} for one trajectory"
+        note = f"in batches; {_factor(alone)} × {'faster' if alone >= 1 else 'slower'} for one trajectory"
         name = "Against the solver, as accurate"
-        found.append(Tile(name, f"{_factor(batch)} × {word}", f"in batches; {single}"))
-        return found
-    rollout, solver = number(metrics, "seconds", "rollout"), number(metrics, "seconds", "solver")
-    if rollout > 0 and solver > 0:
-        word = "faster" if solver >= rollout else "slower"
-        ratio = max(solver / rollout, rollout / solver)
-        note = f"{seconds_text(rollout)} against {seconds_text(solver)}"
-        found.append(Tile("Against the solver", f"{ratio:.2g} × {word}", note))
-    return found
+        if as_it_is(metrics):
+            name, note = "Against the solver as it is", f"{note}; no cheaper setting of it is known"
+        return [Tile(name, f"{_factor(batch)} × {word}", note)]
+    word = "faster" if solver >= rollout else "slower"
+    ratio = max(solver / rollout, rollout / solver)
+    note = f"{seconds_text(rollout)} against {seconds_text(solver)}"
+    return [Tile("Against the solver", f"{ratio:.2g} × {word}", note)]
 
 
 def scores(metrics: Mapping[str, Any]) -> list[Score]:

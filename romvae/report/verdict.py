@@ -6,11 +6,12 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
+from romvae.kinds import STAGES
 from romvae.plot.style import plain, units_text
 from romvae.report.chosen import choice, closed_form, in_words, is_baseline, possessive, subject
 from romvae.report.coverage import coverage_in_words
 from romvae.report.reading import interval_text, lookup, number, percent, ratio, rounded_up, seconds_text
-from romvae.report.speed import costs, slower
+from romvae.report.speed import costs, slower, worthless
 from romvae.report.trust import trust_sentence
 
 __all__ = ["best_baseline", "loses", "verdict"]
@@ -28,18 +29,20 @@ def verdict(metrics: Mapping[str, Any]) -> list[str]:
 
     A ROM that loses to a baseline says so in the first sentence and recommends the baseline; one that is slower than
     the solver at equal accuracy says so in the second, whatever else there is to say. Then comes why this model was
-    chosen, where there was a choice. What was not measured gets no sentence.
+    chosen, where there was a choice. Where climatology is no worse, no speed-up is quoted. What was not measured gets
+    no sentence.
 
     Arguments:
         metrics: As in `metrics.json`: `rom.relative_l2`, `rom.worst_nrmse`,
             `rom.compression_relative_l2`, `rom.coverage_90`, `rom.coverage_90_se`, `rom.coverage_90_fifths`,
             `rom.coverage_90_fifths_se`, `rom.trust`,
             `kept` (what was decided against closed forms, see `romvae.report.chosen`),
-            `baselines.<name>.relative_l2`, `model` and `ranking` (see `romvae.report.chosen`), `seconds.rollout` and
-            `seconds.solver` (both per trajectory), and in `data`: `parameters` (name to `low`, `high`, `units`),
-            `horizon`, `time_units`, `split` (part to number of trajectories).
+            `baselines.<name>.relative_l2`, `baselines_left_out`, `significance`, `model` and `ranking` (see
+            `romvae.report.chosen`), `seconds.rollout` and `seconds.solver` (both per trajectory), and in `data`:
+            `parameters` (name to `low`, `high`, `units`), `horizon`, `time_units`, `split` (part to number of
+            trajectories).
     """
-    against, bad = _against(metrics), loses(metrics)
+    against, bad = f"{_against(metrics)}{_not_run(metrics)}", loses(metrics)
     wrong = (_wrong(metrics), _resolvable(metrics), _rough(metrics), _compression(metrics))
     cost = costs(metrics) or [_fast(metrics)]
     slow = cost[:1] if slower(metrics) else []  # belongs into the first lines
@@ -136,13 +139,38 @@ def _chance(metrics: Mapping[str, Any]) -> str:
     p, better, count = (number(test, name) for name in ("p_value", "better_on", "trajectories"))
     if not math.isfinite(p):
         return ""
-    wins = better if number(test, "difference") >= 0 else count - better
+    first = number(test, "difference") >= 0
+    wins = better if first else count - better
     chance = "p < 0.001" if p < 1e-3 else f"p = {p:.2g}"
+    if 2 * wins < count:
+        other = in_words(str(test.get("best"))) if first else subject(metrics)
+        many = f"{other} is better on {count - wins:.0f} of {count:.0f} trajectories ({_medians(test, first)}{chance}"
+        if p < _SURE:
+            return f" in all, because of a few runs in which {other} is far off: {many} for the error in all)"
+        return f", and {many})"
     if p < _SURE:
         return f", on {wins:.0f} of {count:.0f} trajectories, which is more than chance ({chance})"
     if wins == count:
         return f", on all of {count:.0f} trajectories, which are too few to rule out chance ({chance})"
     return f", and the one with the smaller error has it on {wins:.0f} of {count:.0f} trajectories ({chance})"
+
+
+def _medians(test: Mapping[str, Any], first: bool) -> str:
+    """The errors of the median trajectory, that of the one with the smaller error in all last."""
+    own, theirs = (number({"v": each}, "v") for each in test.get("median") or (None, None))
+    if not (math.isfinite(own) and math.isfinite(theirs)):
+        return ""
+    other, winner = (theirs, own) if first else (own, theirs)
+    return f"median error {percent(other)} against {percent(winner)}; "
+
+
+def _not_run(metrics: Mapping[str, Any]) -> str:
+    """Which of the strongest baselines are missing because nobody asked for them."""
+    left_out = lookup(metrics, "baselines_left_out")
+    names = [in_words(name) for name, why in left_out.items() if "was not asked for" in str(why)]
+    if not names or best_baseline(metrics) is None:
+        return ""
+    return f" The strongest baselines were not run: {' and '.join(names)}."
 
 
 def _diverged(metrics: Mapping[str, Any]) -> str:
@@ -188,6 +216,8 @@ def _sure(metrics: Mapping[str, Any]) -> str:
 
 def _fast(metrics: Mapping[str, Any]) -> str:
     rollout, solver = number(metrics, "seconds", "rollout"), number(metrics, "seconds", "solver")
+    if solver > 0 and worthless(metrics):
+        return worthless(metrics)
     if not (math.isfinite(rollout) and rollout > 0):
         return ""
     if not (math.isfinite(solver) and solver > 0):
@@ -203,7 +233,7 @@ def _fast(metrics: Mapping[str, Any]) -> str:
         )
     who = subject(metrics, first=True)
     text = f"{who} is {ratio(solver / rollout)} faster than the reference solver as it was run here ({times})"
-    trained = [number(metrics, "seconds", stage) for stage in ("vae", "variance", "dynamics", "calibration")]
+    trained = [number(metrics, "seconds", stage) for stage in STAGES]
     cost = sum(each for each in trained if math.isfinite(each))
     if cost > 0:
         text += f"; training took {seconds_text(cost)}, which pays off after about "

@@ -78,6 +78,14 @@ class Solver(ABC):
         """
         return None
 
+    def coarsened(self) -> Mapping[str, Solver]:
+        """Cheaper and less accurate versions by name, from the most accurate to the cheapest.
+
+        For solvers whose constructor has none of the arguments that `romvae.compare` knows how to lower (`points`,
+        `resolution`, `refinement`, `step`, `tolerance`). Each accepts what this one accepts; its grid may be another.
+        """
+        return {}
+
     def conserved(self, u: Array) -> dict[str, Array]:
         """What the equation keeps constant in time, such as mass or energy, up to the discretisation.
 

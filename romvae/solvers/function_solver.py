@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -25,7 +26,8 @@ class FunctionSolver(Solver):
     parameters that vary: `partial(FunctionSolver, function, fields, grid, initial)`; for several processes,
     function and `initial` have to be importable by name. `verify_solver` holds the result to the laws of `Solver`.
 
-    Limits: trajectories are solved one by one, and there is no finer version unless `finer` is given.
+    Limits: trajectories are solved one by one, and there is no finer version unless `finer` is given. Without `coarser`
+    a ROM is compared with the function as it is, which is more accurate than the ROM has to be: that flatters the ROM.
 
     Arguments:
         function: The simulation.
@@ -33,6 +35,9 @@ class FunctionSolver(Solver):
         grid: The axes, in the order z, y, x, with what holds at their ends.
         initial: `initial(rng)` gives a random initial field; None where the fields are always given.
         finer: The same computation with a smaller step or tolerance, for estimates of the error.
+        coarser: Cheaper versions of the function, from the most accurate to the cheapest, with which `romvae.compare`
+            looks for the cost at equal accuracy: each returns the same grid, and may use fewer points, longer steps or
+            a looser tolerance inside, such as `[partial(function, tolerance=t) for t in (1e-4, 1e-3, 1e-2)]`.
         name: What messages and stores call the solver; None takes the function's name.
         equation: The equation in plain text.
         scheme: The discretisation in a few words.
@@ -55,6 +60,7 @@ class FunctionSolver(Solver):
         initial: Callable[[np.random.Generator], ArrayLike] | None = None,
         *,
         finer: Callable[[Array, Mapping[str, float], Array], ArrayLike] | None = None,
+        coarser: Sequence[Callable[[Array, Mapping[str, float], Array], ArrayLike]] = (),
         name: str | None = None,
         equation: str = "",
         scheme: str = "",
@@ -70,9 +76,15 @@ class FunctionSolver(Solver):
         taken = {*grid.names, "time", "trajectory", "mask"} & {field.name for field in described}
         if taken:
             raise ConfigError(f"{title}: a field is called {min(taken)!r}, as an axis of the data is. Rename it")
+        if not isinstance(coarser, Sequence) or not all(callable(each) for each in coarser):
+            raise ConfigError(
+                f"{title}: coarser is {type(coarser).__name__}, expected a list of functions like the first argument, "
+                "from the most accurate to the cheapest"
+            )
         # What other solvers say of their class is here a fact of each object.
         vars(self).update(name=title, fields=described, equation=equation, scheme=scheme, units=dict(units or {}))
         self.function, self.finer, self.random_field = function, finer, initial
+        self.coarser = tuple(coarser)
         self.grid = grid
         self.parameters = {key: finite(title, key, value) for key, value in parameters.items()}
 
@@ -89,6 +101,18 @@ class FunctionSolver(Solver):
         finer = copy.copy(self)
         finer.function, finer.finer = self.finer, None
         return finer
+
+    def coarsened(self) -> dict[str, Solver]:
+        """The same with each of the functions `coarser`, by their names and what `functools.partial` has given them."""
+        found: dict[str, Solver] = {}
+        for number, function in enumerate(self.coarser, start=1):
+            label = _label(function)
+            label = f"{label}, number {number}" if label in found else label
+            version = copy.copy(self)
+            version.function, version.finer, version.coarser = function, None, ()
+            vars(version)["name"] = f"{self.name}, coarser: {label}"
+            found[label] = version
+        return found
 
     def initial(self, rng: np.random.Generator) -> Array:
         """What the function `initial` gives, `(field, *space)`."""
@@ -117,3 +141,16 @@ class FunctionSolver(Solver):
                 hint = ". The number of values is right: order the axes, or keep the axis of a single field"
             raise ConfigError(f"{self.name}: {what} returned shape {array.shape}, expected {dims} = {shape}{hint}")
         return array
+
+
+def _label(function: Callable[..., Any]) -> str:
+    """The name of a function, with the settings that `functools.partial` has fixed.
+
+    >>> from functools import partial
+    >>> _label(partial(sorted, reverse=True))
+    'sorted, reverse = True'
+    """
+    if isinstance(function, partial):
+        fixed = [*map(str, function.args), *(f"{name} = {value}" for name, value in function.keywords.items())]
+        return ", ".join([_label(function.func), *fixed])
+    return str(getattr(function, "__name__", type(function).__name__))

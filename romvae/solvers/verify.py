@@ -18,8 +18,9 @@ def verify_solver(solver: Solver, times: ArrayLike = (0.0, 0.01, 0.02), seed: in
     initial field; arguments are not changed; the same call gives the same bits; stopping on the way and going
     on gives the same end (within `tolerance`); a shift of time changes nothing (within `tolerance`); many
     trajectories together equal one by one; a finer version is of the same kind, on the same output grid, and takes
-    the same initial field; a mask is boolean on the grid; conserved quantities are a number per snapshot; times that
-    do not increase, a wrong shape and a NaN are refused.
+    the same initial field; cheaper versions have the same parameters, fields and axes, with as many points or others; a
+    mask is boolean on the grid; conserved quantities are a number per snapshot; times that do not increase, a wrong
+    shape and a NaN are refused.
 
     Arguments:
         solver: The solver, on a small grid.
@@ -72,6 +73,12 @@ def _check_statements(solver: Solver, u: np.ndarray, times: np.ndarray) -> None:
         _require(finer.grid == solver.grid, "refined: has another output grid")
         _require(dict(finer.parameters) == dict(solver.parameters), "refined: has other parameters")
         _require(finer.solve(u[0], times[:2]).shape == (2, *solver.shape), "refined: gives another shape")
+    for name, version in solver.coarsened().items():
+        u0 = u[0] if version.grid == solver.grid else version.initial(np.random.default_rng(0))
+        shape = version.solve(u0, times[:2]).shape
+        _require(shape == (2, *version.shape), f"coarsened: {name!r} gives another shape")
+        _require(version.grid.ndim == solver.grid.ndim, f"coarsened: {name!r} has another number of axes")
+        _require(dict(version.parameters) == dict(solver.parameters), f"coarsened: {name!r} has other parameters")
     mask = solver.mask
     if mask is not None:
         _require(mask.dtype == np.bool_ and mask.shape == solver.grid.shape, "mask: is not boolean on the grid")

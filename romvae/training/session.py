@@ -20,15 +20,13 @@ import torch
 
 from romvae.atomic import atomic_file
 from romvae.errors import CheckpointError, ConfigError, RankLostError, TrainingStoppedError
-from romvae.kinds import LOSS_DEFAULTS
+from romvae.kinds import LOSS_DEFAULTS, STAGES
 from romvae.ranks import ALONE, Ranks
 
 __all__ = ["STAGES", "History", "Session", "TrainingState", "read_state", "write_state"]
 
 logger = logging.getLogger("romvae.training")
 
-STAGES = ("vae", "variance", "dynamics", "finetune", "calibration")
-"""In their order; `finetune` is left out where nothing asks for it."""
 FORMAT = 1
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 """For each older format, what turns its fields into those of the next one. The first format is the present one."""
@@ -46,20 +44,35 @@ _DIGEST = 64
 
 @dataclass
 class History:
-    """What happened in training: loss curves and seconds per stage, and decisions taken from the data."""
+    """What happened in training: loss curves and seconds per stage, and decisions taken from the data.
+
+    Attributes:
+        curves: Losses by stage and name, with the steps that they belong to.
+        seconds: Wall-clock by stage.
+        notes: Decisions.
+        process_seconds: Seconds that processors worked, by stage: of all threads, and of all processes that train
+            together. A stage of which a part was trained by an earlier version, which did not count them, has none.
+    """
 
     curves: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
+    process_seconds: dict[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON types."""
-        return {"curves": self.curves, "seconds": self.seconds, "notes": self.notes}
+        return {
+            "curves": self.curves,
+            "seconds": self.seconds,
+            "notes": self.notes,
+            "process_seconds": self.process_seconds,
+        }
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> History:
         """The inverse of `to_dict`."""
-        return cls(dict(content["curves"]), dict(content["seconds"]), dict(content["notes"]))
+        process = dict(content.get("process_seconds", {}))  # earlier versions did not count them
+        return cls(dict(content["curves"]), dict(content["seconds"]), dict(content["notes"]), process)
 
 
 @dataclass
@@ -174,6 +187,7 @@ class Session:
         self._signal: int | None = None
         self._listening = False
         self._clock: tuple[str, float, float] | None = None
+        self._process: tuple[float, float] | None = None
         self._written = time.monotonic()
         if path is not None:
             self.found = ranks.once(lambda: self._read(path))
@@ -205,14 +219,21 @@ class Session:
                 )
 
     def begin(self, stage: str) -> None:
-        """Starts the clock of a stage; time spent on it before an interruption counts."""
-        self._clock = (stage, self.history.seconds.get(stage, 0.0), time.perf_counter())
+        """Starts the clocks of a stage; time spent on it before an interruption counts."""
+        spent, process = self.history.seconds.get(stage, 0.0), self.history.process_seconds
+        self._clock = (stage, spent, time.perf_counter())
+        unknown = spent > 0 and stage not in process
+        self._process = None if unknown else (process.get(stage, 0.0), time.process_time())
 
     def tick(self) -> None:
         """Brings the seconds of the present stage up to date."""
         if self._clock is not None:
             stage, before, begin = self._clock
             self.history.seconds[stage] = before + time.perf_counter() - begin
+            if self._process is not None:
+                before, begin = self._process
+                # The processes have equal shares of the work, so that nobody has to be asked.
+                self.history.process_seconds[stage] = before + self.ranks.size * (time.process_time() - begin)
 
     def finished(self, stage: str) -> bool:
         """Whether the state on disk is past this stage."""

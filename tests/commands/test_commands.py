@@ -16,6 +16,7 @@ import xarray as xr
 
 from romvae import errors
 from romvae.baselines.selection import CHEAP
+from romvae.commands.compare import _as_trained
 from romvae.commands.run_folder import DataRecord, RunFolder, fingerprint
 from romvae.commands.text import outline, skill
 from romvae.data.split import PARTS
@@ -182,6 +183,7 @@ def test_train_writes_a_whole_run_that_the_other_commands_read(run, science, sna
     assert "relative L2 error is 0.04, expected at most 0.01" in err
     assert science["compare"]["test"]["trajectory"].values.tolist() == record.trajectories["test"]
     assert science["compare"]["train"]["trajectory"].values.tolist() == record.trajectories["train"]
+    assert science["compare"]["validation"]["trajectory"].values.tolist() == record.trajectories["variance"]
     assert science["compare"]["seconds"] == {"vae": 1.0}
     assert science["compare"]["baselines"] == list(CHEAP)
     assert science["comparison"].info["history"] == {"vae": {"step": [1], "loss": [0.5]}}
@@ -409,3 +411,16 @@ def test_a_comparison_of_nothing_is_refused(run, tmp_path):
     code, _, err = run("compare", tmp_path / "run", "--out", tmp_path / "c", "--baselines", "cheap", "fmo")
     assert code == 2
     assert "--baselines: baseline 'fmo' is unknown. Did you mean 'fno'? Expected cheap, all, or some of" in err
+
+
+def test_a_baseline_of_a_comparison_gets_what_the_run_was_told():
+    settings = {
+        "seed": 3,
+        "model": {"kind": "vae", "latent": "auto", "dynamics": "auto", "hidden": 64, "stride": None},
+        "training": {"threads": 4, "budget": 5.0, "horizon": 20, "no_longer_known": 1, "dynamics_steps": None},
+    }
+    model, training = _as_trained(settings, {"dynamics": {"kind": "gru"}})
+    assert model == {"latent": "auto", "dynamics": "gru", "hidden": 64}
+    assert training == {"horizon": 20}
+    assert _as_trained(settings, {})[0]["dynamics"] == "auto"
+    assert _as_trained({}, {}) == ({}, {})

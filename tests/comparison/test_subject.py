@@ -11,13 +11,15 @@ import torch
 
 from romvae.baselines import Persistence, PODLinear
 from romvae.baselines.model import BaselineModel
-from romvae.baselines.selection import selected
+from romvae.baselines.selection import NOT_ASKED_FOR, selected
 from romvae.comparison import Comparison, compare, rank
 from romvae.comparison.allowance import Allowance
 from romvae.comparison.further import with_baselines
-from romvae.comparison.subject import NOT_OF_A_BASELINE
+from romvae.comparison.subject import NOT_OF_A_BASELINE, opponents
+from romvae.cost.spent import training_seconds
 from romvae.data.split import Parts
 from romvae.errors import ConfigError, NumericsError
+from romvae.kinds import STAGES
 from romvae.report import verdict
 from romvae.report.page import render
 from romvae.schema import Schema
@@ -66,7 +68,10 @@ def test_a_rom_meets_the_strong_cheap_baselines_without_being_asked(compared):
     assert {"dmd", "opinf", "pod_linear"} <= set(compared.metrics["baselines"])
     assert {"pod_network", "fno"}.isdisjoint(compared.metrics["baselines"])
     left_out = compared.metrics["baselines_left_out"]
-    assert {"pod_rbf", "pod_gp"} <= set(left_out) <= {"pod_rbf", "pod_gp", "pod_linear_free"}
+    costly = {"pod_network", "fno"}
+    assert {"pod_rbf", "pod_gp"} | costly <= set(left_out) <= {"pod_rbf", "pod_gp", "pod_linear_free"} | costly
+    assert {left_out[name] for name in costly} == {NOT_ASKED_FOR}
+    assert "The strongest baselines were not run" in " ".join(verdict(compared.metrics))
     free = compared.metrics["baselines"].get("pod_linear_free")
     assert (free is None) == ("those of pod_linear" in left_out.get("pod_linear_free", ""))
     assert "model" not in compared.metrics
@@ -76,7 +81,7 @@ def test_named_baselines_are_the_only_ones_and_unknown_ones_are_refused_before_a
     few = {"train": parts.train, "members": 8, "cost_cap": 0.0}
     found = compare(rom, parts.test, baselines=["climatology", Persistence()], **few)
     assert list(found.metrics["baselines"]) == ["climatology", "persistence"]
-    assert "baselines_left_out" not in found.metrics
+    assert found.metrics["baselines_left_out"] == dict.fromkeys(("pod_network", "fno"), NOT_ASKED_FOR)
     with pytest.raises(ConfigError, match=r"'climate' is unknown.*Expected cheap, all, or some of persistence"):
         compare(None, parts.test, baselines="climate", **few)
 
@@ -105,6 +110,46 @@ def test_cheap_baselines_share_a_fifth_of_the_training_and_costly_ones_have_all_
     assert allowance.of("fno") == 1000.0 * threads
     assert Allowance({"vae": 1.0}).of("dmd") == 60.0  # a minute in any case
     assert Allowance({"simulate": 7.0}).of("dmd") is None
+    known = Allowance({"vae": 400.0, "dynamics": 600.0}, {"vae": 500.0, "dynamics": 1500.0, "simulate": 9e9})
+    assert known.of("fno") == 2000.0
+    assert known.of("dmd") == 400.0
+
+
+def test_what_a_training_cost_is_counted_where_its_clock_was_read_and_estimated_where_not():
+    walls = {"simulate": 1.0, **dict.fromkeys(STAGES, 10.0)}
+    assert training_seconds({"simulate": 1.0}, {}, 2) is None
+    assert training_seconds(walls, {}, 2) == 20.0 * len(STAGES)
+    assert training_seconds(walls, {"finetune": 3.0}, 2) == 20.0 * (len(STAGES) - 1) + 3.0
+    assert training_seconds({}, {"training": 7.0}, 2) == 7.0
+    assert training_seconds({"training": 1.0, "other_models": 5.0}, {}, 2) == 2.0
+
+
+def test_baselines_choose_on_what_the_rom_decides_on_and_are_fitted_to_all_of_the_training(rom, parts):
+    got = {}
+
+    class Noting(Persistence):
+        name = "noting"
+
+        def fit(self, train, *, validation=None, **options):
+            got.update(train=train, validation=validation)
+            return super().fit(train)
+
+    few = {"train": parts.train, "members": 8, "cost_cap": 0.0}
+    compare(rom, parts.test, baselines=[Noting()], validation=parts.variance, **few)
+    assert got["validation"] is parts.variance
+    assert got["train"] is parts.train
+
+
+def test_pod_with_network_dynamics_gets_the_settings_of_the_roms_dynamics(rom, parts):
+    (chosen,), left_out = opponents(rom, parts.train, ["pod_network"])
+    assert list(left_out) == ["fno"]
+    assert chosen.latent == rom.vae.latent
+    assert (chosen.model["hidden"], chosen.model["members"]) == (8, 2)
+    assert chosen.model["stride"] == rom.dynamics.stride
+    told = {"dynamics": "gru", "hidden": 7, "channels": 3}
+    (chosen,), _ = opponents(rom, parts.train, ["pod_network"], told, {"horizon": 5, "vae_steps": 9})
+    assert chosen.model == {"dynamics": "gru", "hidden": 7}
+    assert chosen.training == {"horizon": 5}
 
 
 def test_baselines_that_are_added_later_give_the_same_comparison(rom, parts):
@@ -117,6 +162,7 @@ def test_baselines_that_are_added_later_give_the_same_comparison(rom, parts):
         part, rom, parts.test, train=parts.train, baselines=selected([best], parts.train, 4)[0], members=8, seed=0
     )
     assert failed == {}
+    assert more["baselines_left_out"] == whole["baselines_left_out"]
     assert more["significance"] == whole["significance"]
     assert set(more["baselines"]) == set(whole["baselines"])
     assert part["significance"]["best"] != best  # what was given is not changed

@@ -45,6 +45,15 @@ def test_the_page_is_sound_at_each_width(browser: Browser, report: Path, width: 
     assert page.complaints() == []
 
 
+def test_pictures_are_dimmed_on_a_dark_screen_only(browser: Browser, reports: dict[str, Path]) -> None:
+    """A factor for all channels: white paper gets less bright than the text, and hues stay."""
+    shown = "[...new Set([...document.images].map(i => getComputedStyle(i).filter))]"
+    (dimmed,) = browser.open(reports["1-D"], 1400, dark=True).evaluate(shown)
+    assert dimmed == "brightness(0.78)"
+    assert browser.open(reports["1-D"], 1400).evaluate(shown) == ["none"]
+    assert browser.open(reports["1-D"], A4[0], dark=True, media="print").evaluate(shown) == ["none"]
+
+
 @pytest.mark.parametrize("width", [360, 1400])
 def test_the_ranking_is_sound_at_each_width(browser: Browser, ranking_page: Path, width: int) -> None:
     page = browser.open(ranking_page, width, dark=width == 360)

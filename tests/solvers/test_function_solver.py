@@ -96,6 +96,8 @@ def test_a_function_may_change_its_arguments():
     [
         (lambda: FunctionSolver(oscillator, "u", GRID), "fields is 'u', expected a list"),
         (lambda: FunctionSolver(oscillator, ["x", "v"], GRID), "a field is called 'x', as an axis of the data is"),
+        (lambda: FunctionSolver(oscillator, ["u"], GRID, coarser=oscillator), "coarser is function, expected a list"),
+        (lambda: FunctionSolver(oscillator, ["u"], GRID, coarser=[0.1]), "expected a list of functions like the first"),
         (lambda: FunctionSolver(oscillator, ["u"], (8,)), "grid is tuple, expected romvae.schema.Grid"),
         (lambda: FunctionSolver(oscillator, ["u"], GRID, k=np.nan), "k is nan, expected a finite number"),
         (lambda: FunctionSolver(oscillator, ["u"], GRID).initial(np.random.default_rng(0)), "no random initial field"),
@@ -105,3 +107,13 @@ def test_bad_arguments(make, message):
     with pytest.raises(ConfigError) as error:
         make()
     assert message in str(error.value)
+
+
+def test_cheaper_versions_are_held_to_the_shape_of_the_function():
+    verify_solver(FunctionSolver(oscillator, FIELDS, GRID, start, coarser=[oscillator], stiffness=4.0), tolerance=1e-9)
+
+    def fewer_points(u0, parameters, times):
+        return oscillator(u0, parameters, times)[..., ::2]
+
+    with pytest.raises(ConfigError, match=r"oscillator, coarser: fewer_points: .* returned shape \(2, 2, 4\)"):
+        verify_solver(FunctionSolver(oscillator, FIELDS, GRID, start, coarser=[fewer_points], stiffness=4.0))
