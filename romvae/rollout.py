@@ -12,7 +12,7 @@ from torch import Tensor
 from romvae.calibration import Calibration, Interval, scaled
 from romvae.distributions import mixture_moments, moments, reparameterise
 from romvae.dynamics.base import EnsembleDynamics
-from romvae.errors import NumericsError
+from romvae.errors import DivergedError
 from romvae.memory import snapshots_at_once
 from romvae.nn.observation import Observation
 from romvae.vae import VAE
@@ -153,7 +153,7 @@ def check_finite(path: Tensor, steps: int, begin: int = 0, start: Tensor | None 
         start: Codes of the initial fields; growth counts from the largest of them, and from 1 at least.
 
     Raises:
-        NumericsError: With the first such step.
+        DivergedError: With the first such step.
     """
     good = path.isfinite()
     if start is not None:
@@ -162,9 +162,10 @@ def check_finite(path: Tensor, steps: int, begin: int = 0, start: Tensor | None 
     if not bool(good.all()):
         first = int((~good).nonzero()[0])
         what = f"has grown more than {GROWN:g} times" if path[first].isfinite().all() else "stopped being finite"
-        raise NumericsError(
+        raise DivergedError(
             f"rollout: the latent state {what} at step {begin + first} of {steps}. Roll out fewer steps, or train "
-            "on longer windows (--training.horizon)."
+            "on longer windows (--training.horizon).",
+            begin + first,
         )
 
 
