@@ -241,8 +241,9 @@ def _pooled(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`mixture_moments` of codes `(forecast, member, latent)`, each `(forecast, channel, *space)`.
 
-    The members' means `(forecast, member, channel, *space)` are put into `kept`, if there is such a list. Members that are too many to be decoded at once are decoded in turn; their squares are added up about the mean so
-    far (Chan, Golub and LeVeque, 1979, Updating formulae and a pairwise algorithm for computing sample variances).
+    The members' means `(forecast, member, channel, *space)` are put into `kept`, if there is such a list. Members that
+    are too many to be decoded at once are decoded in turn; their squares are added up about the mean so far (Chan,
+    Golub and LeVeque, 1979, Updating formulae and a pairwise algorithm for computing sample variances).
     """
     forecasts, members, _ = codes.shape
     if forecasts * members <= at_once:

@@ -59,8 +59,8 @@ def compare(
         baselines: names of baselines, cheap (all that take a small part of the training) or all (pod_network and fno
             too, which take as long as it did). By default cheap, and those that romvae train --model auto has kept.
         max_relative_l2: exit with code 6 if the ROM's relative L2 error (of several: of the best) is larger.
-        long_run: steps of a rollout from a few held-out starts whose statistics are compared with those of the data, for
-            chaotic flows: many times the length of a training trajectory. By default there is none.
+        long_run: steps of a rollout from a few held-out starts whose statistics are compared with those of the data,
+            for chaotic flows: many times the length of a training trajectory. By default there is none.
         json: print metrics.json instead of the table.
     """
     if not runs:

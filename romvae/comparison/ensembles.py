@@ -2,8 +2,8 @@
 
 They score what the networks and the spread of the posterior give, and nothing else: the decoder's own variance is not in
 the members, and the calibration does not scale them. Where compression is most of the error, the members lie closer
-together than to the truth, and these scores come near to the error of the mean; the Gaussian CRPS is that of the whole,
-calibrated forecast.
+together than to the truth, and these scores come near to the error of the mean; the Gaussian CRPS is that of the
+whole, calibrated forecast.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ DECODED, AT_ONCE = 2**28, 2**17
 def ensemble_scores(model: Model, test: xr.Dataset, members: int, seed: int) -> tuple[dict[str, Any], xr.Dataset]:
     """Energy score, fair CRPS and rank histogram of members, of up to 16 of them and 64 trajectories.
 
-    Trajectories are the first ones, and members the first of those that the comparison's forecasts have. Of large fields
-    fewer trajectories are taken. Means over fields, as of the other scores.
+    Trajectories are the first ones, and members the first of those that the comparison's forecasts have. Of large
+    fields fewer trajectories are taken. Means over fields, as of the other scores.
 
     Arguments:
         model: Whose forecasts; a baseline has no members.

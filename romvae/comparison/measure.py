@@ -79,9 +79,9 @@ def compare(
     every truth that there is. `baselines_left_out` says which baselines do not apply to the training data, diverged or
     are not installed, and why.
 
-    `energy_score` and `ensemble_crps` are of the members, up to 16 of them on up to 64 trajectories: they score what the
-    networks and the posterior's spread give, without the decoder's own variance (`romvae.comparison.ensembles`); `crps`
-    is that of the whole, calibrated forecast as a Gaussian.
+    `energy_score` and `ensemble_crps` are of the members, up to 16 of them on up to 64 trajectories: they score what
+    the networks and the posterior's spread give, without the decoder's own variance (`romvae.comparison.ensembles`);
+    `crps` is that of the whole, calibrated forecast as a Gaussian.
 
     Arguments:
         rom: A trained ROM, or a fitted baseline: what that has no part for is left out; `model.not_measured` says why.

@@ -51,7 +51,8 @@ def test_the_scores_are_those_of_the_members_of_one_rollout(masked, monkeypatch)
         np.testing.assert_allclose(series[f"rom_{name}"], expected, rtol=1e-5)  # blocks round differently
         assert numbers[name] == pytest.approx(float(expected.mean()), rel=1e-5)
     ranks = metrics.over_fields(metrics.rank_histogram(truth, members))
-    np.testing.assert_allclose(series["rank_histogram"], ranks, atol=2e-3)
+    # A fifth of the values of v are equal to all members; at random these go to 11 ranks, 15 of 5760 one way or other.
+    np.testing.assert_allclose(series["rank_histogram"], ranks, atol=4 * 15 / 5760)
     assert numbers["ensemble"] == {"members": 10, "trajectories": 5}
     np.testing.assert_array_equal(series.time, test.time[1:])
 
