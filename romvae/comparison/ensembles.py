@@ -1,7 +1,7 @@
 """Scores of a ROM's members, which are fields that could be: as an ensemble, and each snapshot as one object.
 
-They score what the networks and the spread of the posterior give, and nothing else: the decoder's own variance is not in
-the members, and the calibration does not scale them. Where compression is most of the error, the members lie closer
+They score what the networks and the spread of the posterior give, and nothing else: the decoder's own variance is not
+in the members, and the calibration does not scale them. Where compression is most of the error, the members lie closer
 together than to the truth, and these scores come near to the error of the mean; the Gaussian CRPS is that of the
 whole, calibrated forecast.
 """
