@@ -96,8 +96,8 @@ def _score_charts(series: xr.Dataset, examples: xr.Dataset) -> list[Picture]:
             "What the members are worth alone",
             "Lower is better. Members are fields that could be, as far as the initial field and the networks leave "
             "them open; the decoder's own spread is not in them, and is in the blue line. Where the dashed line is "
-            "higher, that spread is needed to say how wrong the forecast may be. The energy score takes each field as one "
-            "object, so that wrong dependence between its points counts too."
+            "higher, that spread is needed to say how wrong the forecast may be. The energy score takes each field "
+            "as one object, so that wrong dependence between its points counts too."
             + ("" if len(fields) == 1 else " Means over the fields."),
             "Line chart over lead time of the CRPS of the forecast, and of CRPS and energy score of its members.",
         )
