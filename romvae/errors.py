@@ -14,6 +14,7 @@ __all__ = [
     "CheckpointError",
     "ConfigError",
     "DataError",
+    "DivergedError",
     "FewMembersWarning",
     "FewTrajectoriesWarning",
     "NotEnoughMemoryError",
@@ -65,6 +66,19 @@ class NumericsError(RomvaeError, ArithmeticError):
     """A computation produced a value that is not finite, or a solver did not converge."""
 
     exit_code = 4
+
+
+class DivergedError(NumericsError):
+    """A forecast grew without bound, or stopped being finite.
+
+    Arguments:
+        message: What is said.
+        step: The first stored step at which it did; None where that is not known.
+    """
+
+    def __init__(self, message: str, step: int | None = None) -> None:
+        super().__init__(message)
+        self.step = step
 
 
 class NotEnoughMemoryError(RomvaeError, MemoryError):

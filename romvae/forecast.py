@@ -18,11 +18,12 @@ from romvae.calibration import Interval
 from romvae.canonical import MASK, MASK_ATTRS
 from romvae.errors import ConfigError, DataError, FewMembersWarning, SchemaError, caller_level
 from romvae.excerpt import Excerpt, excerpt_of
+from romvae.memory import require_memory
 from romvae.nn.observation import Observation
 from romvae.nn.window import windowed
-from romvae.pieces import Outside, Piece, pieces
+from romvae.pieces import MEMBERS, Outside, Piece, pieces
 from romvae.quantities import Quantity, quantity_variables
-from romvae.schema import LATENT, TIME, TRAJECTORY, Schema
+from romvae.schema import LATENT, MEMBER, TIME, TRAJECTORY, Schema
 from romvae.start import check_history, controls_for, history_of, start_time
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ BLOCK, BLOCK_BYTES = 16, 2**25
 """Trajectories rolled out at once; fewer where their latents, or their fields at one time, would take more bytes."""
 _PATHS = 4
 """What latents take on their way, in units of themselves: steps, all times, members in their order, checks."""
+_MEMBERS_ARE = "mean that each member decodes to; the decoder's own spread is not in it"
 KINDS = ("", "_std", "_std_decoder", "_std_dynamics", "_std_posterior", "_std_ensemble", "_lower", "_upper")
 """What is appended to a field's name: mean, total standard deviation, its parts by decoder and dynamics, the latter's
 parts by the posterior of the initial code and by the disagreement of the networks, ends of the interval."""
@@ -76,6 +78,7 @@ class Request:
     region: Mapping[str, Any] | None = None
     first: int = 0
     choice: str = ""
+    keep_members: bool = False
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -100,13 +103,15 @@ class Inputs:
 def together(rom: ROM, ask: Request) -> int:
     """Trajectories that are rolled out at once: it follows from the sizes alone, as bits depend on it.
 
-    Fewer than `BLOCK` where their latents at all times, or their fields at one of them, would take too much memory.
+    Fewer than `BLOCK` where their latents at all times, or their fields at one of them, members among them where they
+    are kept, would take too much memory.
     """
     members = ask.members
     if ask.propagation != "members":
         members = rom.dynamics.members * (1 + rom.vae.latent if ask.propagation == "linear" else 1)
+    kept = 2 * members if ask.keep_members else 0  # decoded, and in physical units
     latents = _PATHS * 4 * (ask.steps + 1) * members * rom.vae.latent
-    fields = 4 * math.prod(rom.schema.grid.shape) * len(rom.schema.fields) * len(KINDS)
+    fields = 4 * math.prod(rom.schema.grid.shape) * len(rom.schema.fields) * (len(KINDS) + kept)
     return max(1, min(BLOCK, 2 ** int(math.log2(max(1, BLOCK_BYTES // max(latents, fields))))))
 
 
@@ -177,6 +182,7 @@ def forecast(rom: ROM, start: xr.Dataset, ask: Request, controls: xr.Dataset | N
     course = Course.of(rom, start, ask, controls)
     ask, part, schema = course.ask, course.part, rom.schema
     single = TRAJECTORY not in start.dims
+    _require_room(course)
     whole: dict[str, np.ndarray] = {}
     numbers: dict[str, np.ndarray] = {}
     for rows, piece in course.pieces():
@@ -190,6 +196,9 @@ def forecast(rom: ROM, start: xr.Dataset, ask: Request, controls: xr.Dataset | N
     for field in (schema.fields[k] for k in part.fields):
         for kind in ask.kinds:
             out[field.name + kind] = (dims, whole.pop(field.name + kind), {"units": field.units})
+        if ask.keep_members:
+            about = {"units": field.units, "long_name": _MEMBERS_ARE}
+            out[field.name + MEMBERS] = ((MEMBER, *dims), np.moveaxis(whole.pop(field.name + MEMBERS), 2, 0), about)
     if course.outside is not None:
         out[MASK] = (schema.grid.names, (~course.outside.points).astype(np.int8), MASK_ATTRS)
     times = start_time(start) + schema.dt * np.asarray(part.leads)
@@ -262,6 +271,8 @@ def _check_kinds(rom: ROM, ask: Request) -> None:
         raise ConfigError("rollout: quantities are computed from the whole field. Ask for them without a region.")
     if ask.quantities and ask.propagation not in ("members", "auto"):
         raise ConfigError("rollout: quantities are computed from members. Use propagation='members' for them.")
+    if ask.keep_members:
+        _check_kept(rom, ask)
     rom.calibration.width(torch.zeros(1), ask.level, ask.interval, ask.share)
     promise = rom.calibration.guarantee(ask.level, ask.interval, ask.share)
     if ask.interval != "point" and not promise.attained:
@@ -269,6 +280,34 @@ def _check_kinds(rom: ROM, ask: Request) -> None:
     for quantity in ask.quantities:
         quantity.check(rom.schema)
         rom.calibration.quantities.at(quantity.name, torch.zeros(1), ask.level)
+
+
+def _check_kept(rom: ROM, ask: Request) -> None:
+    """Refuses members where none are followed, or where their name is that of a field."""
+    if ask.propagation != "members":
+        raise ConfigError(
+            f"rollout: propagation={ask.propagation!r} follows no members that could be kept. Use "
+            "propagation='members', or leave keep_members out."
+        )
+    for name in rom.schema.field_names:
+        if name + MEMBERS in rom.schema.field_names:
+            raise SchemaError(
+                f"rollout: the members of {name!r} would have the name of the field {name + MEMBERS!r}. Leave "
+                "keep_members out, or rename the field in the data and train again."
+            )
+
+
+def _require_room(course: Course) -> None:
+    """Refuses members that do not fit into memory, before the first is computed."""
+    if course.ask.keep_members:
+        points = math.prod(course.part.shape(course.rom.schema.grid.shape)) * len(course.part.fields)
+        values = course.trajectories * len(course.part.leads) * course.ask.members * points
+        require_memory(
+            f"rollout: {course.ask.members} members of {course.trajectories} forecasts",
+            4 * values,
+            "Ask for fewer times, fields or members, or write to a store a few times at once: romvae.rollout_to, "
+            "romvae rollout --workers",
+        )
 
 
 def check_names(schema: Schema) -> None:

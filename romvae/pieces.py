@@ -34,7 +34,10 @@ if TYPE_CHECKING:
     from romvae.forecast import Inputs, Request
     from romvae.rom import ROM
 
-__all__ = ["LATENT_BYTES", "Outside", "Piece", "pieces", "steps_at_once"]
+__all__ = ["LATENT_BYTES", "MEMBERS", "Outside", "Piece", "pieces", "steps_at_once"]
+
+MEMBERS = "_members"
+"""What is appended to a field's name for what its members decode to."""
 
 LATENT_BYTES = 2**23
 """What latents of all members at the steps that pass together may take; on their way they take four times that."""
@@ -46,7 +49,8 @@ class Piece:
 
     Arguments:
         place: Position of the first of them among those that are wanted.
-        values: By the name of the variable, `(trajectory, time, *space)`, physical units; the codes under `latent`.
+        values: By the name of the variable, `(trajectory, time, *space)`, physical units; the codes under `latent`, and
+            what members decode to, if it was asked for, `(trajectory, time, member, *space)`.
         numbers: What quantities of interest are, `(trajectory, time)`, as `quantity_forecast` names them.
     """
 
@@ -80,7 +84,8 @@ class Outside:
 
     def put(self, name: str, kind: str, values: NDArray[np.float32]) -> None:
         """A forecast repeats there what stands in the start, and claims no spread."""
-        values[..., self.points] = 0.0 if "_std" in kind else self.values[name][:, None]
+        given, between = self.values[name], [1] * (values.ndim - 1 - self.points.ndim)  # time, and members
+        values[..., self.points] = 0.0 if "_std" in kind else given.reshape(len(given), *between, -1)
 
 
 @torch.no_grad()
@@ -122,7 +127,7 @@ def pieces(
 
 _Chunks = Iterator[tuple[Tensor, Tensor, dict[str, Tensor], dict[str, NDArray[np.float64]]]]
 """Lead times, latents `(lead, trajectory, latent)`, `(lead, trajectory, channel, *space)` in physical units by what is
-appended to a name, and quantities."""
+appended to a name, `(lead, trajectory, channel, member, *space)` of the members, and quantities."""
 
 
 def _normalised(rom: ROM, given: Inputs, ask: Request, leads: Tensor, decoder: Observation, first: int) -> _Chunks:
@@ -187,19 +192,23 @@ def _sampled(
         return _physical(rom, replace(moments, lead=moments.lead + begin, ensemble_var=between), ask, grades)
 
     if not ask.quantities:
-        for moments in forecast_moments(rom.vae, path, leads, decoder=decoder):
+        for moments in forecast_moments(rom.vae, path, leads, decoder=decoder, keep_members=ask.keep_members):
             yield moments.lead, complete(moments), {}
         return
     for lead, mean, var in decoded_members(rom.vae, path, leads, decoder=decoder):
         numbers = quantity_forecast(rom, mean, var, ask.quantities)
-        yield lead, complete(Moments(lead, *mixture_moments(mean, var, dim=1))), numbers
+        members = mean.transpose(1, 2) if ask.keep_members else None
+        yield lead, complete(Moments(lead, *mixture_moments(mean, var, dim=1), members=members)), numbers
 
 
 def _physical(rom: ROM, moments: Moments, ask: Request, grades: Tensor | None) -> dict[str, Tensor]:
-    """Mean, standard deviations and the ends of the interval, by what is appended to the fields' names."""
+    """Mean, standard deviations, members and the ends of the interval, by what is appended to the fields' names."""
     stds = calibrated(moments, rom.calibration, ask.level, ask.interval, ask.share, grades)
     physical = {f"_{name}": _unscaled(rom.normaliser.inverse_std, std) for name, std in stds.items()}
     mean, half = _unscaled(rom.normaliser.inverse, moments.mean), physical.pop("_half_width")
+    if moments.members is not None:
+        each = rom.normaliser.inverse(moments.members.flatten(0, 2)).reshape(moments.members.shape)
+        physical[MEMBERS] = each.transpose(2, 3)
     return {"": mean, **physical, "_lower": mean - half, "_upper": mean + half}
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from romvae.calibration import Calibration, Interval, scaled
 from romvae.distributions import mixture_moments, moments, reparameterise
 from romvae.dynamics.base import EnsembleDynamics
-from romvae.errors import NumericsError
+from romvae.errors import DivergedError
 from romvae.memory import snapshots_at_once
 from romvae.nn.observation import Observation
 from romvae.vae import VAE
@@ -41,7 +41,8 @@ class Moments:
     """Moments of the forecast at some lead times, normalised units, before calibration.
 
     Shapes: `mean`, `decoder_var`, `dynamics_var` are `(lead, trajectory, channel, *space)`; `lead` holds step numbers.
-    `ensemble_var` is the part of `dynamics_var` in which the networks disagree, where it was asked for.
+    `ensemble_var` is the part of `dynamics_var` in which the networks disagree, and `members` what each member decodes
+    to, `(lead, trajectory, member, channel, *space)`, where they were asked for.
     """
 
     lead: Tensor
@@ -49,6 +50,7 @@ class Moments:
     decoder_var: Tensor
     dynamics_var: Tensor
     ensemble_var: Tensor | None = None
+    members: Tensor | None = None
 
 
 @torch.no_grad()
@@ -151,7 +153,7 @@ def check_finite(path: Tensor, steps: int, begin: int = 0, start: Tensor | None 
         start: Codes of the initial fields; growth counts from the largest of them, and from 1 at least.
 
     Raises:
-        NumericsError: With the first such step.
+        DivergedError: With the first such step.
     """
     good = path.isfinite()
     if start is not None:
@@ -160,9 +162,10 @@ def check_finite(path: Tensor, steps: int, begin: int = 0, start: Tensor | None 
     if not bool(good.all()):
         first = int((~good).nonzero()[0])
         what = f"has grown more than {GROWN:g} times" if path[first].isfinite().all() else "stopped being finite"
-        raise NumericsError(
+        raise DivergedError(
             f"rollout: the latent state {what} at step {begin + first} of {steps}. Roll out fewer steps, or train "
-            "on longer windows (--training.horizon)."
+            "on longer windows (--training.horizon).",
+            begin + first,
         )
 
 
@@ -206,35 +209,49 @@ def step_noise(dynamics: EnsembleDynamics, steps: int, rounds: int, n: int, seed
 
 @torch.no_grad()
 def forecast_moments(
-    vae: VAE, path: Tensor, leads: Tensor, frames: int = 1024, decoder: Observation | None = None
+    vae: VAE,
+    path: Tensor,
+    leads: Tensor,
+    frames: int = 1024,
+    decoder: Observation | None = None,
+    keep_members: bool = False,
 ) -> Iterator[Moments]:
     """Decodes latent members and yields their moments in chunks of lead times; arguments as in `decoded_members`.
 
     Members are added up where they are decoded, a few trajectories at a time, so that they stay in the cache and the
-    memory does not grow with their number.
+    memory does not grow with their number; unless `keep_members`, which yields the means of all of them too, of fewer
+    lead times at once.
     """
     _, members, n, latent = path.shape
     decoder = vae.decoder if decoder is None else decoder
     shape = (decoder.mean.layout.fields, *decoder.mean.layout.shape)
     at_once = min(frames, snapshots_at_once(math.prod(shape[1:])))
-    for lead in leads.split(max(1, min(frames // (members * n), _VALUES // (n * math.prod(shape))))):
+    held = n * math.prod(shape) * (members if keep_members else 1)
+    for lead in leads.split(max(1, min(frames // (members * n), _VALUES // held))):
         codes = path[lead].transpose(1, 2).reshape(-1, members, latent)
-        parts = [_pooled(decoder, group, at_once) for group in codes.split(max(1, at_once // members))]
+        kept: list[Tensor] | None = [] if keep_members else None
+        parts = [_pooled(decoder, group, at_once, kept) for group in codes.split(max(1, at_once // members))]
         mean, within, between = (torch.cat(each).reshape(len(lead), n, *shape) for each in zip(*parts, strict=True))
-        yield Moments(lead, mean, within, between)
+        each = None if kept is None else torch.cat(kept).reshape(len(lead), n, members, *shape)
+        yield Moments(lead, mean, within, between, members=each)
 
 
-def _pooled(decoder: Observation, codes: Tensor, at_once: int) -> tuple[Tensor, Tensor, Tensor]:
+def _pooled(
+    decoder: Observation, codes: Tensor, at_once: int, kept: list[Tensor] | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """`mixture_moments` of codes `(forecast, member, latent)`, each `(forecast, channel, *space)`.
 
-    Members that are too many to be decoded at once are decoded in turn; their squares are added up about the mean so
-    far (Chan, Golub and LeVeque, 1979, Updating formulae and a pairwise algorithm for computing sample variances).
+    The members' means `(forecast, member, channel, *space)` are put into `kept`, if there is such a list. Members that
+    are too many to be decoded at once are decoded in turn; their squares are added up about the mean so far (Chan,
+    Golub and LeVeque, 1979, Updating formulae and a pairwise algorithm for computing sample variances).
     """
     forecasts, members, _ = codes.shape
     if forecasts * members <= at_once:
-        mean, var = decoder.moments_of(codes.flatten(0, 1))
-        return mixture_moments(mean.unflatten(0, codes.shape[:2]), var.unflatten(0, codes.shape[:2]), dim=1)
-    done = 0
+        mean, var = (each.unflatten(0, codes.shape[:2]) for each in decoder.moments_of(codes.flatten(0, 1)))
+        if kept is not None:
+            kept.append(mean)
+        return mixture_moments(mean, var, dim=1)
+    done, parts = 0, []
     centre = within = squares = torch.zeros(())
     for part in codes.split(max(1, at_once // forecasts), dim=1):
         mean, var = (each.unflatten(0, part.shape[:2]) for each in decoder.moments_of(part.flatten(0, 1)))
@@ -243,6 +260,9 @@ def _pooled(decoder: Observation, codes: Tensor, at_once: int) -> tuple[Tensor, 
         shift = own - centre
         squares = squares + (mean - own[:, None]).square().sum(1) + shift.square() * (done * step)
         centre, within, done = centre + shift * step, within + (var.mean(1) - within) * step, done + count
+        parts += [] if kept is None else [mean]
+    if kept is not None:
+        kept.append(torch.cat(parts, 1))
     return centre, within, squares / (members - 1)
 
 

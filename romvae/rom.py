@@ -296,6 +296,7 @@ class ROM(nn.Module):
         times: Sequence[float] | None = None,
         fields: Sequence[str] | None = None,
         region: Mapping[str, Any] | None = None,
+        keep_members: bool = False,
     ) -> xr.Dataset:
         """Forecast from initial fields and parameters, with uncertainty maps.
 
@@ -331,6 +332,8 @@ class ROM(nn.Module):
                 nor what follows are decoded.
             fields: Names of the fields that are wanted; None takes all.
             region: Which part of the grid is decoded, two ends for each axis that is cut: `{"x": (0.2, 0.5)}`.
+            keep_members: Adds for each field `u_members` with a dim `member`: the mean that each member decodes to. It
+                takes as much memory as `members` fields; only with `propagation="members"`.
 
         Returns:
             For each field `u`, on the snapshots' own dims and times 0 to `steps`: `u` (mean), `u_std`,
@@ -338,14 +341,19 @@ class ROM(nn.Module):
             the decoder's part it adds up in squares to `u_std`), the latter's two parts `u_std_posterior` (what the
             initial field leaves open; with stochastic dynamics also their noise) and `u_std_ensemble` (where the
             networks disagree), `u_lower`, `u_upper`; for each quantity its mean, `_std`, `_lower` and `_upper`; and
-            `latent`, the members' mean. The attributes `calibration` and `guarantee` say what the intervals promise.
+            `latent`, the members' mean. `u_members` are forecasts that could be, as far as the posterior of the initial
+            field and the networks leave them open; their mean is `u`. The decoder's noise is not in them: it would be
+            independent at every point, which no field is. So they spread less than `u_std`, and are not scaled by the
+            calibration. The attributes `calibration` and `guarantee` say what the intervals promise.
             The points of a field are not independent of each other: a sample of the forecast is not drawn point by
             point.
 
         Raises:
             SchemaError: Grid, fields, units or parameters differ from the ROM's.
             DataError: A start value is not finite.
-            ConfigError: `steps`, `members` or `level` is out of range, or a time, field or region is not the ROM's.
+            ConfigError: `steps`, `members` or `level` is out of range, a time, field or region is not the ROM's, or
+                members are to be kept where none are followed.
+            NotEnoughMemoryError: The members that are to be kept do not fit into memory.
             NumericsError: The latent diverged, with the step.
 
         Warns:
@@ -364,6 +372,7 @@ class ROM(nn.Module):
             times=times,
             fields=fields,
             region=region,
+            keep_members=keep_members,
         )
         wanted = tolerance if until is None else until
         if wanted is not None:

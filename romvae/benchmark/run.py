@@ -19,7 +19,7 @@ import xarray as xr
 from romvae.atomic import atomic_file
 from romvae.benchmark.ensemble import changed_case, data_path, ensemble, parts_of
 from romvae.benchmark.filling import fill_in
-from romvae.benchmark.measures import as_published, long_run
+from romvae.benchmark.measures import as_published
 from romvae.benchmark.opponents import dynamics_as_trained, fit_opponents
 from romvae.benchmark.recipe import Problem
 from romvae.benchmark.result import (
@@ -33,6 +33,7 @@ from romvae.benchmark.result import (
     write_result,
 )
 from romvae.comparison import compare
+from romvae.comparison.long_run import long_run
 from romvae.data import PARTS, Parts
 from romvae.errors import FewMembersWarning, OutOfRangeWarning, RomvaeError, TrainingStoppedError
 from romvae.lock import LOCK, locked
@@ -238,7 +239,7 @@ def _further(problem: Problem, rom: ROM, snapshots: xr.Dataset, parts: Parts, se
         found["as_published"] = as_published(rom, parts.test, recipe.members, seed)
     if recipe.long_run is not None:
         starts = parts.test.isel({TRAJECTORY: slice(0, recipe.long_run.trajectories)})
-        found["long_run"] = long_run(rom, snapshots, starts, recipe.long_run.steps, seed)
+        found["long_run"] = long_run(rom, [snapshots], starts, recipe.long_run.steps, seed)
     return found
 
 

@@ -28,6 +28,8 @@ __all__ = ["Asked", "compare", "compare_run"]
 
 logger = logging.getLogger("romvae.commands")
 
+_LEAST_STEPS = 10  # of a long run, as `romvae.comparison.long_run` has it
+
 
 def compare(
     *runs: Path,
@@ -39,6 +41,7 @@ def compare(
     cost_seconds: float = 60.0,
     baselines: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
     max_relative_l2: float | None = None,
+    long_run: int | None = None,
     json: Annotated[bool, Parameter(name="--json")] = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -56,15 +59,19 @@ def compare(
         baselines: names of baselines, cheap (all that take a small part of the training) or all (pod_network and fno
             too, which take as long as it did). By default cheap, and those that romvae train --model auto has kept.
         max_relative_l2: exit with code 6 if the ROM's relative L2 error (of several: of the best) is larger.
+        long_run: steps of a rollout from a few held-out starts whose statistics are compared with those of the data,
+            for chaotic flows: many times the length of a training trajectory. By default there is none.
         json: print metrics.json instead of the table.
     """
     if not runs:
         raise ConfigError("compare: no run was given, expected one or more folders that romvae train wrote.")
     if not cost_seconds >= 0:
         raise ConfigError(f"--cost-seconds = {cost_seconds}: should be 0 or more.")
+    if long_run is not None and long_run < _LEAST_STEPS:
+        raise ConfigError(f"--long-run = {long_run}: should be {_LEAST_STEPS} or more.")
     _check_baselines(baselines)
     check_output(out, overwrite, ("metrics.json", "report.html"))
-    ask = Asked(data, members, seed, reader, cost_seconds, baselines)
+    ask = Asked(data, members, seed, reader, cost_seconds, baselines, long_run)
     if len(runs) > 1:
         error = compare_several(runs, ask, out, json, quiet)
     else:
@@ -118,6 +125,7 @@ class Asked:
     reader: str | None = None
     cost_seconds: float = 60.0
     baselines: Sequence[str] | None = None
+    long_run: int | None = None
 
 
 def compare_several(runs: Sequence[Path], ask: Asked, out: Path, json: bool, quiet: bool) -> float:
@@ -209,6 +217,7 @@ def compare_run(run: RunFolder, ask: Asked, progress: Progress) -> Comparison:
         members=ask.members,
         seed=ask.seed,
         cost_cap=ask.cost_seconds,
+        long_run=ask.long_run,
         progress=progress,
     )
     for name in comparison.metrics.get("baselines", {}):

@@ -45,6 +45,7 @@ def rollout(
     times: Annotated[list[float] | None, Parameter(consume_multiple=True)] = None,
     fields: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
     region: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
+    keep_members: bool = False,
     overwrite: Overwrite = False,
     options: DesignOptions = _NO_DESIGN,
     workers: Workers = None,
@@ -73,6 +74,7 @@ def rollout(
         times: times of the forecast that are wanted, in the units of the data; by default all.
         fields: names of the fields that are wanted; by default all.
         region: part of the grid that is wanted, AXIS=LOW:HIGH for each axis that is cut, such as x=0.2:0.5.
+        keep_members: write FIELD_members too, the mean that each member decodes to; as large as that many fields.
     """
     _check_ranges(steps, members, level)
     options.check()
@@ -92,6 +94,8 @@ def rollout(
     given: dict[str, Any] = {name: value for name, value in told.items() if value is not None}
     whole = not (times or fields or place) and given.get("propagation") != "mean"
     given |= promises.given
+    if keep_members:
+        given["keep_members"] = True
     asked = bool(given) or promises.tolerance is not None or promises.until is not None
     given |= {"steps": steps, "members": members, "seed": seed, "level": level}
     if many:
@@ -145,7 +149,7 @@ def _refuse_parts(rom: Model, run: Path, asked: bool) -> None:
     if asked and isinstance(rom, BaselineModel):
         raise ConfigError(
             f"{run}: is a baseline ({rom.name}), which gives whole forecasts. Leave out --mean-only, --propagation, "
-            "--times, --fields, --region, --tolerance, --until, --interval and --share."
+            "--times, --fields, --region, --keep-members, --tolerance, --until, --interval and --share."
         )
 
 

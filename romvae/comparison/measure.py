@@ -16,6 +16,8 @@ from romvae.baselines.selection import baseline_names
 from romvae.comparison.against import Field, against_baselines, band, squares
 from romvae.comparison.bands import quantity_scores
 from romvae.comparison.card import data_card, data_fingerprint, doubtful_digits, examples
+from romvae.comparison.ensembles import ensemble_scores
+from romvae.comparison.long_run import check_steps, long_run_scores
 from romvae.comparison.passing import Forecasts
 from romvae.comparison.result import Comparison
 from romvae.comparison.significance import CONFIDENCE, confidence_intervals
@@ -59,6 +61,7 @@ def compare(
     seed: int = 0,
     cost_cap: float = 60.0,
     batch: int = 64,
+    long_run: int | None = None,
     progress: Report | None = None,
 ) -> Comparison:
     """Forecasts held-out trajectories from their first field and scores the forecast.
@@ -77,6 +80,10 @@ def compare(
     (`romvae.ragged.even_part`; `data.ragged` says what it leaves out), and `relative_l2_all_times` is the error over
     every truth that there is. `baselines_left_out` says which baselines do not apply to the training data, diverged or
     are not installed or were not asked for though they are the strongest, and why.
+
+    `energy_score` and `ensemble_crps` are of the members, up to 16 of them on up to 64 trajectories: they score what
+    the networks and the posterior's spread give, without the decoder's own variance (`romvae.comparison.ensembles`);
+    `crps` is that of the whole, calibrated forecast as a Gaussian.
 
     Arguments:
         rom: A trained ROM, or a fitted baseline: what that has no part for is left out; `model.not_measured` says why.
@@ -102,13 +109,17 @@ def compare(
         seed: Seed of the forecast.
         cost_cap: Process seconds after which no other run of the solver is begun; 0 leaves the costs out.
         batch: Trajectories of a batch for the costs; fewer where memory or time is short.
+        long_run: Steps of a rollout from a few held-out starts whose statistics are compared with those of the data,
+            for chaotic flows; in the metrics as `rom.long_run`, see `romvae.comparison.long_run`. One that diverges is
+            reported with its step. None leaves it out.
         progress: Called as `progress(stage, done, total, note)`.
 
     Raises:
         SchemaError: The data are not on the ROM's grid.
         DataError: The trajectories hold a single time.
-        ConfigError: A baseline is unknown, or is asked for by its name and not installed.
+        ConfigError: The long run is too short, or a baseline is unknown, or is asked for by its name and not installed.
     """
+    check_steps(long_run)
     report: Report = progress if progress is not None else (lambda *args: None)
     test = canonical(test)
     baselines = (baselines,) if isinstance(baselines, str) else baselines
@@ -118,7 +129,7 @@ def compare(
         field = None if train is None else Field(train, validation, baselines, model, training)
         clocks = (dict(seconds or {}), dict(process_seconds or {}))
         return _Measurement(rom, test, reference, split, members, seed, report).comparison(
-            field, clocks, info, cost_cap, batch
+            field, clocks, info, cost_cap, batch, long_run
         )
 
 
@@ -149,6 +160,7 @@ class _Measurement:
         info: Mapping[str, Any] | None,
         cap: float,
         batch: int,
+        long_run: int | None,
     ) -> Comparison:
         """All of it."""
         rom, test, (clock, process) = self.rom, self.test, clocks
@@ -157,6 +169,8 @@ class _Measurement:
         clock["rollout"] = forecasts.seconds / self.whole.sizes[TRAJECTORY]
         sums = tally.sums()
         measured = {**tally.scores(sums), **code_scores(rom, test)}
+        ensemble, over_lead = ensemble_scores(rom, test, self.members, self.seed)
+        measured |= {**ensemble, **long_run_scores(rom, test, train, long_run, self.seed)}
         measured["quantities"] = quantity_scores(rom, test, self.seed)
         measured["intervals"] = confidence_intervals(sums, self.seed)
         measured["confidence"] = CONFIDENCE
@@ -175,7 +189,7 @@ class _Measurement:
             **({"process_seconds": process} if process else {}),
             "data": self._card(),
         }
-        series = tally.series(sums).merge(code_series(rom, test))
+        series = tally.series(sums).merge(over_lead).merge(code_series(rom, test))
         series = series.merge(band("rom_relative_l2_ci", sums, series)).merge(squares("rom", sums, self.names))
         if field is not None:
             series = against_baselines(rom, test, field, result, series, sums, self.seed, self.report)

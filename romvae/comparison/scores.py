@@ -76,6 +76,9 @@ def certainty_scores(sums: Sums, length: float) -> dict[str, Any]:
 def forecast_series(sums: Sums, time: xr.DataArray) -> xr.Dataset:
     """The same over lead time, with the parts of the spread if it has any.
 
+    `rom_nrmse` is the root mean square error over the truth's standard deviation at that time, over trajectories and
+    space; `rom_vrmse` is the mean of the snapshots' own.
+
     Arguments:
         sums: Of errors and uncertainty.
         time: Times of the forecast, the initial one left out.
@@ -86,6 +89,7 @@ def forecast_series(sums: Sums, time: xr.DataArray) -> xr.Dataset:
     error, variance = sums["error"].mean(1), sums["variance"].mean(1)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.sqrt(variance / error).mean(0)
+        nrmse = np.sqrt((error / (sums["within"].mean(1) + sums["mean"].var(1))).mean(0))
     curves = {
         "rom_relative_l2": error_curve(sums),
         "rom_relative_l2_low": low,
@@ -93,6 +97,7 @@ def forecast_series(sums: Sums, time: xr.DataArray) -> xr.Dataset:
         "rom_coverage_90": sums["coverage_90"].mean(both),
         "rom_crps": sums["crps"].mean(both),
         "rom_rmse": np.sqrt(error.mean(0)),
+        "rom_nrmse": nrmse,
         "rom_nll": sums["nll"].mean(both),
         "rom_spread_skill": ratio,
         "rom_vrmse": sums["vrmse"].mean(both),

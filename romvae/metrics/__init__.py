@@ -19,8 +19,9 @@ nothing is skipped.
 from __future__ import annotations
 
 from romvae.metrics.accuracy import nrmse, relative_l2, rmse, vrmse, worst_relative_l2
+from romvae.metrics.attractors import FieldStatistics, attractor, attractor_differences, long_run
 from romvae.metrics.ensembles import energy_score, ensemble_crps, rank_histogram
-from romvae.metrics.horizon import conservation, long_run, valid_prediction_time
+from romvae.metrics.horizon import conservation, valid_prediction_time
 from romvae.metrics.intervals import coverage, coverage_fifths, interval_score, reliability
 from romvae.metrics.matching import over_fields
 from romvae.metrics.predictive import (
@@ -44,7 +45,10 @@ from romvae.metrics.similarity import ssim
 from romvae.metrics.spectra import spectral_error, spectrum
 
 __all__ = [
+    "FieldStatistics",
     "Interval",
+    "attractor",
+    "attractor_differences",
     "ause",
     "bootstrap_curves",
     "bootstrap_over_trajectories",

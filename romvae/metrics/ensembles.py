@@ -34,7 +34,9 @@ def ensemble_crps(
     """
 
     def one(u: xr.DataArray, x: np.ndarray) -> xr.DataArray:
-        return mean_over(u.copy(data=scoringrules.crps_ensemble(u.values, x, estimator=estimator)), dims)
+        # `pwm`, probability weighted moments, is the fair score with a sort in place of all pairs of members.
+        kind = "pwm" if estimator == "fair" else estimator
+        return mean_over(u.copy(data=scoringrules.crps_ensemble(u.values, x, estimator=kind)), dims)
 
     return _with_members("ensemble_crps", one, truth, members)
 

@@ -1,4 +1,4 @@
-"""How long a forecast is good for, what it keeps constant, and whether its long run looks right."""
+"""How long a forecast is good for, and what it keeps constant."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import xarray as xr
-from scipy import stats
 
 from romvae.errors import ConfigError, DataError
 from romvae.metrics.matching import Fields, mean_over, per_field, space_dims
-from romvae.metrics.spectra import spectral_error
 from romvae.schema import TIME, TRAJECTORY
 
-__all__ = ["conservation", "long_run", "valid_prediction_time"]
+__all__ = ["conservation", "valid_prediction_time"]
 
 
 def valid_prediction_time(
@@ -101,40 +99,3 @@ def conservation(
         out[f"{name}_truth"] = (TIME, np.sqrt(((value - begin) ** 2).mean(0)))
         out[f"{name}_size"] = ((), np.sqrt((value**2).mean()))
     return xr.Dataset(out, {TIME: truth[TIME]})
-
-
-def long_run(truth: xr.DataArray, forecast: xr.DataArray, window: bool = False) -> dict[str, float]:
-    """Statistics of two long runs of one field, for chaotic flows: the runs themselves part, these should not.
-
-    Trajectories and times are pooled; the two need not have the same ones, only the same grid.
-
-    Arguments:
-        truth: Reference run on its attractor.
-        forecast: Forecast run.
-        window: As in `spectrum`, for axes that are not periodic.
-
-    Returns:
-        `mean`: difference of the means over the truth's standard deviation; `std`: ratio of standard deviations minus
-        1; `distribution`: Wasserstein-1 distance between the distributions of values over the truth's standard
-        deviation; `spectrum`: `spectral_error`; `largest`: largest absolute value over the truth's.
-
-    Raises:
-        DataError: The grids differ.
-    """
-    space = space_dims(truth)
-    if space != space_dims(forecast) or any(not np.array_equal(truth[d], forecast[d]) for d in space):
-        raise DataError("long_run: the two runs are on different grids. Interpolate one of them first.")
-    u, v = (np.asarray(each.transpose(..., *space).values, dtype=np.float64) for each in (truth, forecast))
-    u, v = (each.reshape(-1, *each.shape[each.ndim - len(space) :]) for each in (u, v))
-    scale = float(u.std())
-    coords = {d: truth[d].values for d in space}
-    pooled = [xr.DataArray(each, coords, ["sample", *space]) for each in (u, v)]
-    count = min(len(u), len(v))
-    picks = [each.isel(sample=np.linspace(0, each.sizes["sample"] - 1, count).round().astype(int)) for each in pooled]
-    return {
-        "mean": float(v.mean() - u.mean()) / scale,
-        "std": float(v.std()) / scale - 1,
-        "distribution": float(stats.wasserstein_distance(u.ravel(), v.ravel())) / scale,
-        "spectrum": float(spectral_error(picks[0], picks[1], window=window)),
-        "largest": float(np.abs(v).max() / np.abs(u).max()),
-    }

@@ -18,7 +18,14 @@ from romvae.plot.latent import (
     projection,
     typicality,
 )
-from romvae.plot.skill import coverage_over_time, error_of_runs, error_over_time, reliability, spread_skill
+from romvae.plot.skill import (
+    coverage_over_time,
+    error_of_runs,
+    error_over_time,
+    reliability,
+    scores_over_time,
+    spread_skill,
+)
 from romvae.plot.study import study_figure
 from romvae.plot.style import baseline_title, plain, release, svg, webp
 from romvae.plot.training import kl_per_dimension, stage_seconds, training_curves
@@ -46,6 +53,7 @@ __all__ = [
     "projection",
     "release",
     "reliability",
+    "scores_over_time",
     "sparsification",
     "spectra",
     "spread_skill",

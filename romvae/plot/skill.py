@@ -26,7 +26,7 @@ from romvae.plot.style import (
 )
 from romvae.schema import TIME
 
-__all__ = ["coverage_over_time", "error_of_runs", "error_over_time", "reliability", "spread_skill"]
+__all__ = ["coverage_over_time", "error_of_runs", "error_over_time", "reliability", "scores_over_time", "spread_skill"]
 
 _PREFIX, _SUFFIX = "baseline_", "_relative_l2"
 _LEGEND = 54
@@ -211,6 +211,30 @@ def spread_skill(parts: xr.Dataset) -> Figure:
         label="error actually made",
     )
     axes.set(xlabel=_lead_label(parts), ylabel=with_units("RMS over points", parts["rmse"].attrs.get("units")))
+    axes.set_ylim(bottom=0)
+    axes.margins(x=0)
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles[::-1], labels[::-1], loc="outside lower center", ncols=1)
+    return figure
+
+
+@matplotlib.rc_context(RC)
+def scores_over_time(series: xr.Dataset, units: str | None = None) -> Figure:
+    """CRPS of the whole forecast, and the scores of its members alone, over lead time.
+
+    Arguments:
+        series: `rom_crps`, `rom_ensemble_crps` and `rom_energy_score`, each `(time,)`.
+        units: Of the field; None where several fields are averaged.
+    """
+    figure, (axes,) = new_figure(height=3.6)
+    time = _lead(series)
+    for name, colour, dashes, label in (
+        ("rom_energy_score", DYNAMICS, "-.", "members: energy score of whole fields"),
+        ("rom_ensemble_crps", DECODER, "--", "members: CRPS"),
+        ("rom_crps", ROM, "-", "whole forecast: CRPS of a Gaussian"),
+    ):
+        axes.plot(time, series[name], dashes, color=colour, label=label)
+    axes.set(xlabel=_lead_label(series), ylabel=with_units("score", units))
     axes.set_ylim(bottom=0)
     axes.margins(x=0)
     handles, labels = axes.get_legend_handles_labels()

@@ -81,7 +81,27 @@ def uncertainty_charts(metrics: Mapping[str, Any], series: xr.Dataset, examples:
                 "Reliability curve: nominal against empirical coverage.",
             )
         )
-    return pictures + _shape_charts(metrics, series, examples)
+    return pictures + _score_charts(series, examples) + _shape_charts(metrics, series, examples)
+
+
+def _score_charts(series: xr.Dataset, examples: xr.Dataset) -> list[Picture]:
+    """Scores of the members beside that of the whole forecast; nothing where there are no members, as of a baseline."""
+    if not {"rom_crps", "rom_ensemble_crps", "rom_energy_score"} <= set(series.data_vars):
+        return []
+    fields = field_names(examples)
+    units = examples[f"truth_{fields[0]}"].attrs.get("units") if len(fields) == 1 else None
+    return [
+        as_picture(
+            plot.scores_over_time(series, units),
+            "What the members are worth alone",
+            "Lower is better. Members are fields that could be, as far as the initial field and the networks leave "
+            "them open; the decoder's own spread is not in them, and is in the blue line. Where the dashed line is "
+            "higher, that spread is needed to say how wrong the forecast may be. The energy score takes each field "
+            "as one object, so that wrong dependence between its points counts too."
+            + ("" if len(fields) == 1 else " Means over the fields."),
+            "Line chart over lead time of the CRPS of the forecast, and of CRPS and energy score of its members.",
+        )
+    ]
 
 
 def _shape_charts(metrics: Mapping[str, Any], series: xr.Dataset, examples: xr.Dataset) -> list[Picture]:

@@ -91,6 +91,8 @@ def write_metrics(comparison: Measured, out: Path, *, overwrite: bool = False) -
         comparison: Its `metrics` are written as nested objects: `rom` (`relative_l2` pooled over held-out
             trajectories, times and points; `worst_relative_l2` and `worst_nrmse` over trajectories and times;
             `compression_relative_l2`; `intervals`, 95 % confidence over trajectories; `vrmse`; `crps` in field units;
+            `energy_score` and `ensemble_crps` of the members alone, and `ensemble`, how many of them on how many
+            trajectories; `long_run`, where it was asked for;
             `coverage_90` with `coverage_90_se`,
             its standard error over trajectories; `coverage_90_fifths` and `coverage_90_fifths_se` over the
             horizon),
@@ -180,6 +182,9 @@ def _rom_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     crps = number(rom, "crps")
     if math.isfinite(crps):
         lines.append(("CRPS", f"{crps:.3g}"))
+    for key, text in (("ensemble_crps", "CRPS of the members alone"), ("energy_score", "energy score of the members")):
+        if math.isfinite(number(rom, key)):
+            lines.append((text, f"{number(rom, key):.3g}"))
     fifths, errors = rom.get("coverage_90_fifths") or (), rom.get("coverage_90_fifths_se") or ()
     if fifths:
         spreads = [f" ± {100 * number(each):.1f}" for each in errors] or [""] * len(fifths)

@@ -10,6 +10,7 @@ from romvae.kinds import STAGES
 from romvae.plot.style import plain, units_text
 from romvae.report.chosen import choice, closed_form, in_words, is_baseline, possessive, subject
 from romvae.report.coverage import coverage_in_words
+from romvae.report.long_run import long_run_sentence
 from romvae.report.reading import interval_text, lookup, number, percent, ratio, rounded_up, seconds_text
 from romvae.report.speed import costs, slower, worthless
 from romvae.report.trust import trust_sentence
@@ -35,7 +36,7 @@ def verdict(metrics: Mapping[str, Any]) -> list[str]:
     Arguments:
         metrics: As in `metrics.json`: `rom.relative_l2`, `rom.worst_nrmse`,
             `rom.compression_relative_l2`, `rom.coverage_90`, `rom.coverage_90_se`, `rom.coverage_90_fifths`,
-            `rom.coverage_90_fifths_se`, `rom.trust`,
+            `rom.coverage_90_fifths_se`, `rom.trust`, `rom.long_run`,
             `kept` (what was decided against closed forms, see `romvae.report.chosen`),
             `baselines.<name>.relative_l2`, `baselines_left_out`, `significance`, `model` and `ranking` (see
             `romvae.report.chosen`), `seconds.rollout` and `seconds.solver` (both per trajectory), and in `data`:
@@ -53,7 +54,8 @@ def verdict(metrics: Mapping[str, Any]) -> list[str]:
         first = [wrong[0], *slow, against, *why, *wrong[1:]]
     else:
         first = [wrong[0], *slow, *why, *wrong[1:], against]
-    rest = (_diverged(metrics), _sure(metrics), trust_sentence(metrics), *cost[len(slow) :], _not_for(metrics))
+    sure = (_sure(metrics), trust_sentence(metrics), long_run_sentence(metrics))
+    rest = (_diverged(metrics), *sure, *cost[len(slow) :], _not_for(metrics))
     return [sentence for sentence in (*first, *rest) if sentence]
 
 

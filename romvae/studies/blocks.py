@@ -20,7 +20,7 @@ import xarray as xr
 from romvae.baselines.model import BaselineModel
 from romvae.errors import FewMembersWarning, NumericsError, OutOfRangeWarning
 from romvae.forecast import Course, Request, forecast
-from romvae.schema import TRAJECTORY
+from romvae.schema import TIME, TRAJECTORY
 from romvae.studies.packed import PackedModel, unpacked
 from romvae.studies.reduced import PREDICTED, reduced_forecast
 from romvae.tasks.ensemble import Done, Errand
@@ -121,7 +121,7 @@ def _outcomes(
             yield index
             continue
         one = made.isel({TRAJECTORY: index - block.first})
-        yield Row(index, {name: one[name].values for name in job.names})
+        yield Row(index, {name: one[name].transpose(TIME, ...).values for name in job.names})
 
 
 def _pass_to_disk(

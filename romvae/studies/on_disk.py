@@ -56,6 +56,7 @@ def rollout_to(
     interval: Interval = "point",
     share: float = 0.9,
     tolerance: float | None = None,
+    keep_members: bool = False,
 ) -> Path:
     """Forecasts any number of trajectories into a store; called again after any end, it adds what is missing.
 
@@ -86,6 +87,7 @@ def rollout_to(
         interval: What the interval is to hold, as in `ROM.rollout`; of a ROM only.
         share: That share.
         tolerance: As in `ROM.rollout`; the store has `trust_horizon` as a coordinate, as its variables are fields.
+        keep_members: Adds what every member decodes to, as in `ROM.rollout`; of a ROM only.
 
     Returns:
         The path of the store.
@@ -108,8 +110,11 @@ def rollout_to(
         region=region,
         interval=interval,
         share=share,
+        keep_members=keep_members,
     )
     checked(ask, workers)
+    if keep_members and isinstance(model, BaselineModel):
+        raise ConfigError(f"rollout: {model.name} is a baseline, which has no members. Leave keep_members out.")
     if tolerance is not None:
         if isinstance(model, BaselineModel):
             raise ConfigError(f"rollout: {model.name} is a baseline, which has no trust horizon. Leave tolerance out.")
@@ -188,6 +193,8 @@ def _is_whole(work: WorkFolder, rollouts: Rollouts) -> bool:
 def _same(stored: xr.Dataset, shard: Shard, name: str) -> bool:
     parts = (chosen[TIME] for chosen in blocks(stored, name))
     return all(
-        np.array_equal(stored[name].isel({TIME: part}).values, shard.values(name, part.start, part.stop))
+        np.array_equal(
+            stored[name].isel({TIME: part}).transpose(TIME, ...).values, shard.values(name, part.start, part.stop)
+        )
         for part in parts
     )

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from romvae.agreement import sampled
 from romvae.baselines.model import BaselineModel
 from romvae.canonical import MASK
+from romvae.data.transposed import canonical_on_disk
 from romvae.errors import OutOfRangeWarning
 from romvae.excerpt import excerpt_of
 from romvae.forecast import BLOCK, Course, Request, together
@@ -163,6 +164,7 @@ class Rollouts:
             "fields": None if ask.fields is None else list(ask.fields),
             "region": None if ask.region is None else {name: list(ends) for name, ends in ask.region.items()},
             "quantities": [quantity.name for quantity in ask.quantities],
+            **({"keep_members": True} if ask.keep_members else {}),
             "every": self.every,
             "digest": digest_of(self.starts),
         }
@@ -237,9 +239,14 @@ class Rollouts:
             about = {"long_name": "trajectory that the initial field was taken from"}
             coords["initial_field"] = (TRAJECTORY, self.starts.origins[indices], about)
         data = {
-            name: xr.Variable(template[name].dims, ShardArray(found, name).lazy, template[name].attrs)
+            name: xr.Variable(_stored(template[name].dims), ShardArray(found, name).lazy, template[name].attrs)
             for name in self.names
         }
         if MASK in template:
             data[MASK] = template[MASK].variable
-        return xr.Dataset(data, coords, template.attrs)
+        return canonical_on_disk(xr.Dataset(data, coords, template.attrs))
+
+
+def _stored(dims: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The order in which shards hold a variable: trajectory and time come first."""
+    return (TRAJECTORY, TIME, *(dim for dim in dims if dim not in (TRAJECTORY, TIME)))

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from romvae.benchmark.measures import as_published, attractor
+from romvae.benchmark.measures import as_published
+from romvae.metrics import attractor
 
 
 def test_a_forecast_that_is_ten_per_cent_too_large_has_ten_per_cent_in_every_definition():

@@ -106,6 +106,24 @@ def test_an_excerpt_of_a_forecast_is_written_as_it_was_asked_for(run, trained, t
         assert not (tmp_path / "bad.nc").exists()
 
 
+def test_members_are_written_at_once_or_as_times_pass_and_refused_where_there_are_none(run, trained, tmp_path):
+    folder, _ = trained
+    words = ["rollout", folder / "run", "--start", folder / "data.h5", "--split", "all", "--members", "8", "-q"]
+    found = {}
+    for name, more in (("one.nc", []), ("many.nc", ["--workers", "1"])):
+        code, _, err = run(*words, *more, "--keep-members", "--out", tmp_path / name)
+        assert code == 0, err
+        found[name] = xr.load_dataset(tmp_path / name, engine="h5netcdf")
+        mean, scale = found[name]["u_members"].mean("member"), float(abs(found[name]["u"]).max())
+        np.testing.assert_allclose(mean, found[name]["u"], rtol=0, atol=2e-6 * scale)  # single precision
+    both = (each["u_members"] for each in found.values())
+    xr.testing.assert_allclose(*both, rtol=1e-4, atol=1e-5)  # on one thread, and on all
+    code, out, err = run(*words, "--keep-members", "--mean-only", "--out", tmp_path / "bad.nc")
+    assert (code, out, err.count("error: ")) == (2, "", 1), err
+    assert "propagation='mean' follows no members that could be kept" in err
+    assert not (tmp_path / "bad.nc").exists()
+
+
 def test_a_forecast_never_replaces_the_store_it_starts_from(run, trained, tmp_path):
     folder, _ = trained
     store = Path(shutil.copy(folder / "data.h5", tmp_path / "data.h5"))

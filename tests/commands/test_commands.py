@@ -408,6 +408,9 @@ def test_a_comparison_of_nothing_is_refused(run, tmp_path):
     code, _, err = run("compare", tmp_path / "run", "--out", tmp_path / "c", "--cost-seconds", "-1")
     assert code == 2
     assert "--cost-seconds = -1.0: should be 0 or more" in err
+    code, _, err = run("compare", tmp_path / "run", "--out", tmp_path / "c", "--long-run", "9")
+    assert code == 2
+    assert "--long-run = 9: should be 10 or more" in err
     code, _, err = run("compare", tmp_path / "run", "--out", tmp_path / "c", "--baselines", "cheap", "fmo")
     assert code == 2
     assert "--baselines: baseline 'fmo' is unknown. Did you mean 'fno'? Expected cheap, all, or some of" in err
