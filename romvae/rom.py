@@ -13,7 +13,7 @@ import xarray as xr
 from torch import Tensor, nn
 
 from romvae.assembly import DYNAMICS_SIZES, networks, resolved_choices
-from romvae.calibration import Calibration, Interval
+from romvae.calibration import Calibration, Interval, warn_beyond
 from romvae.canonical import mask_of, require_mask
 from romvae.data.manifest import Checksums, data_hash
 from romvae.distributions import moments
@@ -304,7 +304,8 @@ class ROM(nn.Module):
                 dimension must have a single entry, `ds.isel(time=0)` selects one; dynamics with memory (`gru`,
                 `transformer`) take several, of which the last is the one to start from.
             steps: Stored steps to forecast; None takes the length of a training trajectory, for which the
-                uncertainty is calibrated. Beyond it the last factors are held.
+                uncertainty is calibrated. Beyond it the last factors are held; the attribute `calibrated_steps` says
+                where that begins.
             members: Members of the ensemble, 1 or more; 16 to 64.
             seed: Seed of the members.
             level: Nominal coverage of the interval `u_lower` to `u_upper`, in (0, 1).
@@ -346,10 +347,11 @@ class ROM(nn.Module):
             SchemaError: Grid, fields, units or parameters differ from the ROM's.
             DataError: A start value is not finite.
             ConfigError: `steps`, `members` or `level` is out of range, or a time, field or region is not the ROM's.
-            NumericsError: The latent diverged, with the step.
+            DivergedError: The latent diverged, with the trajectory, the step and what to do.
 
         Warns:
             OutOfRangeWarning: A parameter lies outside the training range.
+            BeyondCalibrationWarning: There are more steps than the uncertainty was calibrated for; one of the former.
             FewMembersWarning: There are too few members to trust the spread.
         """
         ask = Request(
@@ -365,6 +367,7 @@ class ROM(nn.Module):
             fields=fields,
             region=region,
         )
+        warn_beyond(self.calibration, ask.steps)
         wanted = tolerance if until is None else until
         if wanted is not None:
             require_whole(propagation, times, fields, region)

@@ -15,7 +15,7 @@ from romvae.commands.planned import DesignOptions, Scheduler, SkipFailed, Worker
 from romvae.commands.run_folder import RunFolder
 from romvae.commands.trusted import PromiseOptions, ready, summary
 from romvae.environment import available_cpus
-from romvae.errors import AssumptionWarning, ConfigError, OutOfRangeWarning, OutputError
+from romvae.errors import AssumptionWarning, BeyondCalibrationWarning, ConfigError, OutOfRangeWarning, OutputError
 from romvae.progress import terminal_progress
 
 if TYPE_CHECKING:
@@ -127,6 +127,7 @@ def rollout(
         rom.schema.check(snapshots, source=named(start))  # with its times: their step and units have to fit as well
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", OutOfRangeWarning)  # said by the check, with the name of the store
+            warnings.simplefilter("always", BeyondCalibrationWarning)  # of --steps, which the check knows nothing of
             driven = snapshots if rom.schema.controls else None
             forecast = rom.rollout(snapshots.isel(time=0), **given, controls=driven)
             warnings.simplefilter("ignore", AssumptionWarning)

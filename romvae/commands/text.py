@@ -35,6 +35,9 @@ def places(metrics: Mapping[str, Any]) -> str:
     width = max(len(run["name"]) for run in metrics["runs"])
     lines = [f"relative L2 error on {metrics['trajectories']} held-out trajectories, best first"]
     for place, run in enumerate(metrics["runs"], start=1):
+        if run.get("diverged"):
+            lines.append(f"  {place}. {run['name']:<{width}} diverged")
+            continue
         bounds = " to ".join(_percent(bound).strip() for bound in run["interval"])
         lines.append(f"  {place}. {run['name']:<{width}} {_percent(run['relative_l2'])}  ({bounds})")
         if run.get("against_best"):

@@ -18,6 +18,7 @@ from romvae.comparison.allowance import Allowance
 from romvae.comparison.bands import quantity_scores
 from romvae.comparison.card import data_card, data_fingerprint, doubtful_digits, examples
 from romvae.comparison.contenders import Contender, Diverged, contend_or_say
+from romvae.comparison.divergence import divergence
 from romvae.comparison.passing import Forecasts
 from romvae.comparison.result import Comparison
 from romvae.comparison.significance import CONFIDENCE, best_of, confidence_intervals, paired_difference
@@ -27,7 +28,7 @@ from romvae.comparison.sums import Sums, statistics
 from romvae.comparison.tally import Tally
 from romvae.comparison.uneven import Uneven
 from romvae.cost import cost_at_equal_accuracy
-from romvae.errors import DataError, OutOfRangeWarning
+from romvae.errors import DataError, NumericsError, OutOfRangeWarning
 from romvae.forecast import Request
 from romvae.ragged import even_snapshots
 from romvae.schema import TIME, TRAJECTORY, canonical
@@ -65,7 +66,9 @@ def compare(
     by their root mean square, coverages by their mean. Scores have 95 % confidence intervals over trajectories
     (`intervals`), the difference to the best baseline has a paired test (`significance`), and `cost` compares ROM and
     solver at equal accuracy. A baseline whose forecast of the test trajectories diverges has no error: `relative_l2` is
-    None, `diverged` says why, and the others are compared without it.
+    None, `diverged` says why, and the others are compared without it. So it is with the model itself: where its
+    forecast of some trajectory diverges, `rom.relative_l2` is None, `rom.diverged` says of which trajectories and at
+    which step, and the baselines are scored all the same.
 
     Trajectories are forecast, scored and let go some at a time, so that memory holds a block of them however many there
     are; numbers do not depend on the block. What ranks points (`ause`, `spearman_points`, the sparsification curve) is
@@ -142,7 +145,10 @@ class _Measurement:
         """All of it."""
         rom, test = self.rom, self.test
         forecasts, tally = self._forecasts(), self._tally()
-        forecasts.each(lambda rows, forecast: self._take(tally, rows, forecast))
+        try:
+            forecasts.each(lambda rows, forecast: self._take(tally, rows, forecast))
+        except NumericsError:
+            return self._diverged(divergence(forecasts), train, baselines, clock, info)
         clock["rollout"] = forecasts.seconds / self.whole.sizes[TRAJECTORY]
         sums = tally.sums()
         measured = {**tally.scores(sums), **code_scores(rom, test)}
@@ -155,14 +161,7 @@ class _Measurement:
         if own is not None:
             measured["reference_error"] = own
             measured["not_resolvable"] = bool(measured["relative_l2"] < own)
-        result: dict[str, Any] = {
-            "case": str(test.attrs.get("case", "")),
-            "rom": measured,
-            "baselines": {},
-            **named(rom),
-            "seconds": clock,
-            "data": self._card(),
-        }
+        result = self._result(measured, clock)
         series = tally.series(sums).merge(code_series(rom, test))
         series = series.merge(_band("rom_relative_l2_ci", sums, series)).merge(_kept("rom", sums, self.names))
         if train is not None:
@@ -175,6 +174,33 @@ class _Measurement:
         extra = {"model": rom.config, **(info or {})}
         shown = examples(rom, test, sums, lambda rows: self._shown(forecasts, rows))
         return Comparison(result, series, shown, extra, code_summary(rom, test))
+
+    def _result(self, measured: dict[str, Any], clock: dict[str, float]) -> dict[str, Any]:
+        """What the metrics begin with."""
+        return {
+            "case": str(self.test.attrs.get("case", "")),
+            "rom": measured,
+            "baselines": {},
+            **named(self.rom),
+            "seconds": clock,
+            "data": self._card(),
+        }
+
+    def _diverged(
+        self,
+        measured: dict[str, Any],
+        train: xr.Dataset | None,
+        baselines: Sequence[Baseline | str] | None,
+        clock: dict[str, float],
+        info: Mapping[str, Any] | None,
+    ) -> Comparison:
+        """The comparison of a model without an error: its code, and the baselines."""
+        rom, test = self.rom, self.test
+        result = self._result({**measured, **code_scores(rom, test)}, clock)
+        series = code_series(rom, test).assign_coords({TIME: test[TIME].isel({TIME: slice(1, None)})})
+        if train is not None:
+            series = self._against_baselines(result, series, None, train, baselines)
+        return Comparison(result, series, xr.Dataset(), {"model": rom.config, **(info or {})}, code_summary(rom, test))
 
     def _forecasts(self) -> Forecasts:
         count = self.whole.sizes[TRAJECTORY]
@@ -213,11 +239,11 @@ class _Measurement:
         self,
         result: dict[str, Any],
         series: xr.Dataset,
-        sums: Sums,
+        sums: Sums | None,
         train: xr.Dataset,
         baselines: Sequence[Baseline | str] | None,
     ) -> xr.Dataset:
-        """Fits and scores the baselines, tests the difference to the best, and adds their curves."""
+        """Fits and scores the baselines, tests the difference to the best if it has one, and adds their curves."""
         chosen, left_out = opponents(self.rom, train, baselines)
         given = [each for each in baselines or () if isinstance(each, Baseline)]
         allowance = Allowance(result["seconds"])
@@ -244,7 +270,7 @@ class _Measurement:
         if left_out:
             result["baselines_left_out"] = left_out
         best = best_of({name: each.scores["relative_l2"] for name, each in found.items()})
-        if best is not None:
+        if best is not None and sums is not None:
             words = (called(self.rom), f"the best baseline, {best},")
             tested = paired_difference(sums, found[best].sums, words, self.seed)
             if diverged:

@@ -44,7 +44,9 @@ def verdict(metrics: Mapping[str, Any]) -> list[str]:
     cost = costs(metrics) or [_fast(metrics)]
     slow = cost[:1] if slower(metrics) else []  # belongs into the first lines
     why = (choice(metrics), closed_form(metrics))
-    if bad:
+    if lookup(lookup(metrics, "rom"), "diverged"):
+        first = [_broken(metrics), against, *why, *wrong]
+    elif bad:
         first = [against, *slow, *why, *wrong]
     elif _tied(metrics):
         first = [wrong[0], *slow, against, *why, *wrong[1:]]
@@ -107,6 +109,8 @@ def _against(metrics: Mapping[str, Any]) -> str:
 
 def _wrong(metrics: Mapping[str, Any]) -> str:
     rom = number(metrics, "rom", "relative_l2")
+    if lookup(lookup(metrics, "rom"), "diverged"):
+        return ""  # said first
     if not math.isfinite(rom):
         return f"{possessive(metrics, first=True)} forecast of held-out trajectories is not finite: it cannot be used."
     count = number(metrics, "data", "split", "test")
@@ -152,6 +156,26 @@ def _diverged(metrics: Mapping[str, Any]) -> str:
     if not names:
         return ""
     return f"Forecasts of the held-out trajectories diverged, so that there is no error to compare: {', '.join(names)}."
+
+
+def _broken(metrics: Mapping[str, Any]) -> str:
+    """On how many trajectories the model itself diverged, and what to do."""
+    found = lookup(lookup(metrics, "rom"), "diverged")
+    steps = [float(step) for step in found.get("steps") or () if step is not None]
+    count, outside = len(found.get("trajectories") or ()), number(found, "outside")
+    when = f" (first at step {min(steps):.0f} of the forecast)" if steps else ""
+    text = (
+        f"{subject(metrics, first=True)} diverged on {count} of {number(found, 'of'):.0f} held-out trajectories{when} "
+        "and cannot be used as it is"
+    )
+    if not is_baseline(metrics):
+        text += (
+            ": train the dynamics for more steps (--training.dynamics-steps) or on longer windows (--training.horizon)"
+        )
+    if outside > 0:
+        have = "has" if outside == 1 else "have"
+        text += f"; {outside:.0f} of these trajectories {have} parameters outside of the trained range"
+    return text + "."
 
 
 def _resolvable(metrics: Mapping[str, Any]) -> str:
