@@ -87,10 +87,10 @@ def compare(
 
 
 def _judged(comparison: Comparison) -> str:
-    """The first sentences of the report's verdict: how wrong, and against what; lines as wide as a terminal."""
-    from romvae.report import verdict
+    """The report's verdict in short: how wrong, how sure, and what not to use it for; lines as wide as a terminal."""
+    from romvae.report import headlines
 
-    words = " ".join(verdict(comparison.metrics)[:3]).replace(" %", "\u00a0%")  # a number keeps its sign
+    words = " ".join(headlines(comparison.metrics)).replace(" %", "\u00a0%")  # a number keeps its sign
     return textwrap.fill(words, 100).replace("\u00a0", " ")
 
 

@@ -136,8 +136,11 @@ def rollout(
             write_snapshots(forecast, out, overwrite=overwrite)
         trajectories = snapshots.sizes["trajectory"]
     print(f"{out}: {trajectories} forecasts of {rom.steps if steps is None else steps} steps")
+    why = promises.without(rom, level, whole)
     if told_of is not None:
         print(summary(told_of))
+    elif why:
+        print(why)
 
 
 def _refuse_parts(rom: Model, run: Path, asked: bool) -> None:

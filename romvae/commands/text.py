@@ -19,6 +19,8 @@ def skill(metrics: Mapping[str, Any]) -> str:
     lines += [
         f"  {name:<20} {'diverged' if row.get('diverged') else _percent(row.get('relative_l2'))}" for name, row in rows
     ]
+    if len(rom.get("fields") or {}) > 1:
+        lines += _by_field(rom["fields"])
     coverage, error = rom.get("coverage_90"), rom.get("coverage_90_se")
     if coverage is not None:
         margin = f" (standard error over trajectories {_percent(error).strip()})" if error is not None else ""
@@ -28,6 +30,24 @@ def skill(metrics: Mapping[str, Any]) -> str:
         told = (f"{stage}{_EACH.get(stage, '')} {value:.3g}" for stage, value in seconds.items())
         lines += ["seconds  " + ", ".join(told)]
     return "\n".join(lines)
+
+
+def _by_field(fields: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A line for each field, below a head: errors relative and in its units, and how often its intervals hold."""
+    rows = [("field by field", "relative L2", "over deviation", "mean error", "CRPS", "90 % holds")]
+    for name, each in fields.items():
+        shares = [_percent(each.get(key)).strip() for key in ("relative_l2", "nrmse", "coverage_90")]
+        units = "" if each.get("units") in (None, "", "1") else f" {each['units']}"
+        sizes = [each.get(key) for key in ("mean_absolute_error", "crps")]
+        told = ["-" if size is None else f"{size:.3g}{units}" for size in sizes]
+        rows.append((f"  {name}", *shares[:2], *told, shares[2]))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            [row[0].ljust(widths[0]), *(text.rjust(width) for text, width in zip(row[1:], widths[1:], strict=True))]
+        )
+        for row in rows
+    ]
 
 
 def places(metrics: Mapping[str, Any]) -> str:

@@ -63,7 +63,8 @@ def compare(
     """Forecasts held-out trajectories from their first field and scores the forecast.
 
     All scores leave out the initial time: it is input, not forecast. Relative errors of several fields are combined
-    by their root mean square, coverages by their mean. Scores have 95 % confidence intervals over trajectories
+    by their root mean square, coverages, CRPS and mean absolute errors by their mean; `fields` has the scores of each
+    field alone, in its units. Scores have 95 % confidence intervals over trajectories
     (`intervals`), the difference to the best baseline has a paired test (`significance`), and `cost` compares ROM and
     solver at equal accuracy. A baseline whose forecast of the test trajectories diverges has no error: `relative_l2` is
     None, `diverged` says why, and the others are compared without it. So it is with the model itself: where its

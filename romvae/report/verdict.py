@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 from romvae.plot.style import plain, units_text
 from romvae.report.chosen import choice, closed_form, in_words, is_baseline, possessive, subject
 from romvae.report.coverage import coverage_in_words
+from romvae.report.fields import flattered
 from romvae.report.reading import interval_text, lookup, number, percent, ratio, rounded_up, seconds_text
 from romvae.report.speed import costs, slower
 from romvae.report.trust import trust_sentence
 
-__all__ = ["best_baseline", "loses", "verdict"]
+__all__ = ["best_baseline", "headlines", "loses", "verdict"]
 
 # Relative errors above this can be seen at a glance.
 _LARGE: Final = 0.2
+# Sentences that a terminal shows from the beginning of the verdict.
+_LEADING: Final = 3
 # Fewer held-out trajectories than this are called few.
 _FEW: Final = 8
 # p-value below which a difference is called more than chance.
@@ -33,14 +37,14 @@ def verdict(metrics: Mapping[str, Any]) -> list[str]:
     Arguments:
         metrics: As in `metrics.json`: `rom.relative_l2`, `rom.worst_nrmse`,
             `rom.compression_relative_l2`, `rom.coverage_90`, `rom.coverage_90_se`, `rom.coverage_90_fifths`,
-            `rom.coverage_90_fifths_se`, `rom.trust`,
+            `rom.coverage_90_fifths_se`, `rom.trust`, `rom.fields` (see `romvae.report.fields`), `rom.diverged`,
             `kept` (what was decided against closed forms, see `romvae.report.chosen`),
             `baselines.<name>.relative_l2`, `model` and `ranking` (see `romvae.report.chosen`), `seconds.rollout` and
             `seconds.solver` (both per trajectory), and in `data`: `parameters` (name to `low`, `high`, `units`),
             `horizon`, `time_units`, `split` (part to number of trajectories).
     """
     against, bad = _against(metrics), loses(metrics)
-    wrong = (_wrong(metrics), _resolvable(metrics), _rough(metrics), _compression(metrics))
+    wrong = (_wrong(metrics), flattered(metrics), _resolvable(metrics), _rough(metrics), _compression(metrics))
     cost = costs(metrics) or [_fast(metrics)]
     slow = cost[:1] if slower(metrics) else []  # belongs into the first lines
     why = (choice(metrics), closed_form(metrics))
@@ -54,6 +58,33 @@ def verdict(metrics: Mapping[str, Any]) -> list[str]:
         first = [wrong[0], *slow, *why, *wrong[1:], against]
     rest = (_diverged(metrics), _sure(metrics), trust_sentence(metrics), *cost[len(slow) :], _not_for(metrics))
     return [sentence for sentence in (*first, *rest) if sentence]
+
+
+def headlines(metrics: Mapping[str, Any], most: int = 6) -> list[str]:
+    """What a terminal shows of the verdict: its first sentences, and two that are never left out.
+
+    These are the one on intervals where they are too narrow or too wide, and the one on what not to use the model for.
+
+    Arguments:
+        metrics: As for `verdict`.
+        most: Sentences that there may be.
+    """
+    wrong = any(each in coverage_in_words(metrics) for each in ("too narrow", "too wide"))
+    always = [sentence for sentence in (_sure(metrics) if wrong else "", _not_for(metrics)) if sentence]
+    hint = flattered(metrics) if len(lookup(lookup(metrics, "rom"), "fields")) < 2 else ""
+    others = [each for each in verdict(metrics) if each not in always and each != hint]
+    shown, left = [], most - sum(map(_count, always))
+    for sentence in others[:_LEADING]:
+        if shown and _count(sentence) > left:
+            break
+        shown.append(sentence)
+        left -= _count(sentence)
+    return [*shown, *always]
+
+
+def _count(text: str) -> int:
+    """Sentences of a text."""
+    return len(re.findall(r"[.!?](?=\s|$)", text))
 
 
 def best_baseline(metrics: Mapping[str, Any]) -> tuple[str, float] | None:
