@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType, ModuleType
 
 __all__ = [
     "NOT_INSTALLED",
     "AssumptionWarning",
+    "BeyondCalibrationWarning",
     "CheckpointError",
     "ConfigError",
     "DataError",
@@ -69,16 +71,41 @@ class NumericsError(RomvaeError, ArithmeticError):
 
 
 class DivergedError(NumericsError):
-    """A forecast grew without bound, or stopped being finite.
+    """The latent state of a forecast diverged.
 
     Arguments:
-        message: What is said.
-        step: The first stored step at which it did; None where that is not known.
+        steps: First step at which it did, by the trajectory's position among all that are forecast, from 0.
+        of: Steps of the whole forecast.
+        how: What became of the latent state, such as `stopped being finite`.
+        outside: Which parameters of a trajectory lie outside of the trained range, in words, by its position.
     """
 
-    def __init__(self, message: str, step: int | None = None) -> None:
-        super().__init__(message)
-        self.step = step
+    def __init__(self, steps: Mapping[int, int], of: int, how: str, outside: Mapping[int, str] | None = None) -> None:
+        self.steps, self.of, self.how, self.outside = dict(steps), of, how, dict(outside or {})
+        super().__init__(self._words(min(self.steps, key=lambda position: (self.steps[position], position))))
+
+    def __reduce__(self) -> tuple[type[DivergedError], tuple[Mapping[int, int], int, str, Mapping[int, str]]]:
+        return type(self), (self.steps, self.of, self.how, self.outside)
+
+    @property
+    def step(self) -> int:
+        """The first step at which any trajectory diverged."""
+        return min(self.steps.values())
+
+    def of_one(self, position: int) -> str:
+        """The message of one of the trajectories."""
+        return self._words(position, alone=True)
+
+    def _words(self, position: int, alone: bool = False) -> str:
+        others = 0 if alone else len(self.steps) - 1
+        more = f", that of {others} other{'s' if others > 1 else ''} at that step or later" if others else ""
+        beyond = self.outside.get(position, "")
+        why = f" Its parameters lie outside of the trained range ({beyond})." if beyond else ""
+        return (
+            f"rollout: the latent state of trajectory {position} (the first is 0) {self.how} at step "
+            f"{self.steps[position]} of {self.of}{more}.{why} Roll out fewer steps, or train the dynamics for more "
+            "steps (--training.dynamics-steps) or on longer windows (--training.horizon)."
+        )
 
 
 class NotEnoughMemoryError(RomvaeError, MemoryError):
@@ -119,6 +146,10 @@ class FewTrajectoriesWarning(UserWarning):
 
 class OutOfRangeWarning(UserWarning):
     """A parameter lies outside the range that the model was trained on."""
+
+
+class BeyondCalibrationWarning(OutOfRangeWarning):
+    """A forecast goes on beyond the lead times that the model was calibrated on."""
 
 
 class TrainingStoppedError(RomvaeError):

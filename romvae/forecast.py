@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -14,9 +15,9 @@ import xarray as xr
 from torch import Tensor
 
 from romvae.agreement import chosen, sampled
-from romvae.calibration import Interval
+from romvae.calibration import Interval, calibrated_steps
 from romvae.canonical import MASK, MASK_ATTRS
-from romvae.errors import ConfigError, DataError, FewMembersWarning, SchemaError, caller_level
+from romvae.errors import ConfigError, DataError, DivergedError, FewMembersWarning, SchemaError, caller_level
 from romvae.excerpt import Excerpt, excerpt_of
 from romvae.memory import require_memory
 from romvae.nn.observation import Observation
@@ -38,6 +39,7 @@ __all__ = [
     "check_names",
     "checked_inputs",
     "forecast",
+    "naming_outside",
     "together",
 ]
 
@@ -136,6 +138,7 @@ class Course:
         part: Which times, fields and region that means.
         decoder: Of the ROM, or a window of it.
         outside: Points outside of the domain, if there are any.
+        start: As it was given, with the parameters in their units.
     """
 
     rom: ROM
@@ -144,6 +147,7 @@ class Course:
     part: Excerpt
     decoder: Observation
     outside: Outside | None
+    start: xr.Dataset
 
     @classmethod
     def of(cls, rom: ROM, start: xr.Dataset, ask: Request, controls: xr.Dataset | None = None) -> Course:
@@ -158,7 +162,7 @@ class Course:
             ask = replace(ask, members=rom.dynamics.members)
         mask = rom.mask
         outside = None if mask is None else Outside.of(start, rom, mask, part)
-        return cls(rom, given, ask, part, decoder, outside)
+        return cls(rom, given, ask, part, decoder, outside, start)
 
     @property
     def trajectories(self) -> int:
@@ -172,8 +176,28 @@ class Course:
             rows = slice(first, min(first + size, self.trajectories))
             outside = None if self.outside is None else self.outside[rows]
             block = (self.given[rows], self.ask, self.part, self.decoder, self.ask.first + first, outside)
-            for piece in pieces(self.rom, *block):
+            for piece in self._passing(block):
                 yield rows, piece
+
+    def _passing(self, block: tuple[Any, ...]) -> Iterator[Piece]:
+        with naming_outside(self.rom.schema, self.start, self.ask.first):
+            yield from pieces(self.rom, *block)
+
+
+@contextmanager
+def naming_outside(schema: Schema, start: xr.Dataset, first: int) -> Iterator[None]:
+    """A forecast that diverges within says which parameters of its trajectories lie outside of the trained range.
+
+    Arguments:
+        schema: Of the ROM.
+        start: What is forecast, with its parameters.
+        first: Position of its first trajectory among all.
+    """
+    try:
+        yield
+    except DivergedError as error:
+        outside = {first + row: words for row, words in schema.outside(start).items()}
+        raise DivergedError(error.steps, error.of, error.how, outside) from None
 
 
 @torch.no_grad()
@@ -227,6 +251,7 @@ def _attributes(rom: ROM, start: xr.Dataset, ask: Request) -> dict[str, Any]:
         "propagation": ask.propagation,
         **({"propagation_choice": ask.choice} if ask.choice else {}),
         "calibration_trajectories": int(rom.calibration.trajectories),
+        "calibrated_steps": calibrated_steps(rom.calibration),
         "calibration": rom.calibration.statement(ask.level),
     }
     if rom.calibration.fitted:

@@ -147,7 +147,7 @@ def _normalised(rom: ROM, given: Inputs, ask: Request, leads: Tensor, decoder: O
         for begin, paths in centres:
             latents = paths.mean(1)
             codes = latents[0] if codes is None else codes
-            check_finite(latents, ask.steps, begin, codes)
+            check_finite(latents, ask.steps, begin, codes, first)
             for lead, mean in decoded_means(decoder, latents, _within(leads, begin, paths)):
                 yield lead + begin, latents[lead], {"": _unscaled(rom.normaliser.inverse, mean)}, {}
         return

@@ -89,7 +89,7 @@ def latent_members(
         Latents `(steps + 1, member, trajectory, latent)`.
 
     Raises:
-        NumericsError: A latent stopped being finite, with the first such step.
+        DivergedError: A latent diverged, with the trajectory and the first such step.
     """
     return next(
         latent_parts(vae, dynamics, x0, c, steps, members, seed, first, max(1, steps), past=past, controls=controls)
@@ -139,34 +139,35 @@ def latent_parts(
         parts = dynamics.passing(z0, conditions, steps, length, **along)
     for begin, path in parts:
         path = path.reshape(len(path), networks, rounds, n, latent).transpose(1, 2).flatten(1, 2)[:, :members]
-        check_finite(path, steps, begin, centre)
+        check_finite(path, steps, begin, centre, first)
         yield begin, path
 
 
-def check_finite(path: Tensor, steps: int, begin: int = 0, start: Tensor | None = None) -> None:
-    """Refuses latents `(time, ...)` from step `begin` on that diverge: not finite any more, or `GROWN` times too large.
+def check_finite(path: Tensor, steps: int, begin: int = 0, start: Tensor | None = None, first: int = 0) -> None:
+    """Refuses latents `(time, ..., trajectory, latent)` from step `begin` on that diverge.
+
+    They do where they are not finite any more, or `GROWN` times too large.
 
     Arguments:
         path: The latents.
         steps: Of the whole forecast.
         begin: First step of `path`.
         start: Codes of the initial fields; growth counts from the largest of them, and from 1 at least.
+        first: Position of the first trajectory among all.
 
     Raises:
-        DivergedError: With the first such step.
+        DivergedError: With the first such step of every trajectory of `path`.
     """
     good = path.isfinite()
     if start is not None:
         good &= path.abs() <= GROWN * max(1.0, float(start.abs().max()) if start.numel() else 1.0)
-    good = good.flatten(1).all(1)
-    if not bool(good.all()):
-        first = int((~good).nonzero()[0])
-        what = f"has grown more than {GROWN:g} times" if path[first].isfinite().all() else "stopped being finite"
-        raise DivergedError(
-            f"rollout: the latent state {what} at step {begin + first} of {steps}. Roll out fewer steps, or train "
-            "on longer windows (--training.horizon).",
-            begin + first,
-        )
+    if bool(good.all()):
+        return
+    bad = ~good.movedim(-2, 1).flatten(2).all(2)  # (time, trajectory)
+    early = int(bad.any(1).nonzero()[0])
+    how = f"has grown more than {GROWN:g} times" if path[early].isfinite().all() else "stopped being finite"
+    rows = bad.any(0).nonzero()[:, 0].tolist()
+    raise DivergedError({first + row: begin + int(bad[:, row].nonzero()[0]) for row in rows}, steps, how)
 
 
 def _codes(vae: VAE, x: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import xarray as xr
 from torch import Tensor, nn
 
 from romvae.assembly import DYNAMICS_SIZES, networks, resolved_choices
-from romvae.calibration import Calibration, Interval
+from romvae.calibration import Calibration, Interval, warn_beyond
 from romvae.canonical import mask_of, require_mask
 from romvae.data.manifest import Checksums, data_hash
 from romvae.distributions import moments
@@ -305,7 +305,8 @@ class ROM(nn.Module):
                 dimension must have a single entry, `ds.isel(time=0)` selects one; dynamics with memory (`gru`,
                 `transformer`) take several, of which the last is the one to start from.
             steps: Stored steps to forecast; None takes the length of a training trajectory, for which the
-                uncertainty is calibrated. Beyond it the last factors are held.
+                uncertainty is calibrated. Beyond it the last factors are held; the attribute `calibrated_steps` says
+                where that begins.
             members: Members of the ensemble, 1 or more; 16 to 64.
             seed: Seed of the members.
             level: Nominal coverage of the interval `u_lower` to `u_upper`, in (0, 1).
@@ -354,10 +355,11 @@ class ROM(nn.Module):
             ConfigError: `steps`, `members` or `level` is out of range, a time, field or region is not the ROM's, or
                 members are to be kept where none are followed.
             NotEnoughMemoryError: The members that are to be kept do not fit into memory.
-            NumericsError: The latent diverged, with the step.
+            DivergedError: The latent diverged, with the trajectory, the step and what to do.
 
         Warns:
             OutOfRangeWarning: A parameter lies outside the training range.
+            BeyondCalibrationWarning: There are more steps than the uncertainty was calibrated for; one of the former.
             FewMembersWarning: There are too few members to trust the spread.
         """
         ask = Request(
@@ -374,6 +376,7 @@ class ROM(nn.Module):
             region=region,
             keep_members=keep_members,
         )
+        warn_beyond(self.calibration, ask.steps)
         wanted = tolerance if until is None else until
         if wanted is not None:
             require_whole(propagation, times, fields, region)

@@ -249,6 +249,21 @@ class Schema:
                 raise SchemaError(f"{where}control {name!r} is {values[~np.isfinite(values)][0]}; give it numbers")
             _warn_outside("control", control, values, where)
 
+    def outside(self, ds: xr.Dataset) -> dict[int, str]:
+        """Which parameters lie outside of the trained range, in words, by the position of the trajectory.
+
+        Arguments:
+            ds: Snapshots, or one of them, with their parameters.
+        """
+        found: dict[int, list[str]] = {}
+        for p in self.parameters:
+            slack = 1e-9 * (p.high - p.low)
+            for row, value in enumerate(np.atleast_1d(ds[p.name].values).astype(float).tolist()):
+                if not p.low - slack <= value <= p.high + slack:
+                    words = f"{p.name} = {value:.6g}, trained from {p.low:.6g} to {p.high:.6g}"
+                    found.setdefault(row, []).append(words)
+        return {row: "; ".join(words) for row, words in found.items()}
+
     def to_json(self) -> str:
         """The facts as JSON; numbers are written so that `from_json` returns the same bits."""
         facts = asdict(self)

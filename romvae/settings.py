@@ -44,6 +44,7 @@ __all__ = [
     "ModelSettings",
     "Settings",
     "SimulateSettings",
+    "SplitSettings",
     "TrainSettings",
     "TrainingSettings",
     "WatchSettings",
@@ -223,10 +224,34 @@ class WatchSettings(Settings):
         return self
 
 
+class SplitSettings(Settings):
+    """Shares of the trajectories; where the data have a split of their own, that is used and these stay as they are."""
+
+    train: float = Field(0.5, gt=0, lt=1, description="share that the mean and the dynamics are fitted on")
+    variance: float = Field(0.15, gt=0, lt=1, description="share that the local variance is fitted on")
+    calibration: float = Field(0.15, gt=0, lt=1, description="share that intervals and the trust horizon rest on")
+    test: float = Field(0.2, gt=0, lt=1, description="share that only a comparison sees")
+
+    @model_validator(mode="after")
+    def _whole(self) -> SplitSettings:
+        total = self.train + self.variance + self.calibration + self.test
+        if abs(total - 1) > 1e-6:
+            raise ValueError(
+                f"split: shares sum to {total:.6g} (train {self.train:g}, variance {self.variance:g}, calibration "
+                f"{self.calibration:g}, test {self.test:g}), should sum to 1: change another one too"
+            )
+        return self
+
+    def chosen(self) -> dict[str, Any]:
+        """As arguments of `romvae.split`; none where the shares are the usual ones."""
+        return {} if self == SplitSettings() else {"fractions": super().chosen()}
+
+
 class TrainSettings(Settings):
     """Everything that `romvae train` can be told."""
 
     seed: int = Field(0, ge=0, lt=2**32, description="seed of the split, the initial weights and the training")
+    split: SplitSettings = Field(SplitSettings(), description="what the trajectories are for")
     model: ModelSettings = Field(ModelSettings(), description="the networks")
     training: TrainingSettings = Field(TrainingSettings(), description="the optimisation")
     watch: WatchSettings = Field(WatchSettings(), description="what is recorded beside the result")

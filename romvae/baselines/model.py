@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from romvae.atomic import atomic_folder
 from romvae.baselines.base import Baseline
 from romvae.baselines.keeping import load_baseline, save_baseline
-from romvae.calibration import Calibration
+from romvae.calibration import Calibration, calibrated_steps, warn_beyond
 from romvae.canonical import canonical, mask_of
 from romvae.checkpoint import file_sha256
 from romvae.errors import CheckpointError, ConfigError, DataError
@@ -138,6 +138,7 @@ class BaselineModel:
 
         Warns:
             OutOfRangeWarning: A parameter lies outside the training range.
+            BeyondCalibrationWarning: There are more steps than the uncertainty was calibrated for.
         """
         steps = self.steps if steps is None else steps
         if steps < 1:
@@ -145,6 +146,7 @@ class BaselineModel:
         if not 0 < level < 1:
             raise ConfigError(f"rollout: level is {level}, expected between 0 and 1. Choose 0.9, for example.")
         self.schema.check(start, time=False)
+        warn_beyond(self.calibration, steps)
         mean = self.baseline.rollout(start, start_time(start) + self.schema.dt * np.arange(steps + 1))
         factor, half = self.calibration.at(torch.arange(steps + 1), level)
         std = factor.double().numpy() * self.width
@@ -163,6 +165,7 @@ class BaselineModel:
             "baseline": self.name,
             "level": level,
             "calibration_trajectories": int(self.calibration.trajectories),
+            "calibrated_steps": calibrated_steps(self.calibration),
             "calibration": self.calibration.statement(level),
         }
         return xr.Dataset(out, mean.coords, {**mean.attrs, **attrs})

@@ -13,6 +13,7 @@ from romvae.calibration.conformal import (
     trajectories_needed,
 )
 from romvae.calibration.parts import PartWeights
+from romvae.calibration.reach import calibrated_steps, warn_beyond
 from romvae.calibration.scalars import ScalarScores
 from romvae.calibration.spread import frontier, scaled
 
@@ -25,6 +26,7 @@ __all__ = [
     "Interval",
     "PartWeights",
     "ScalarScores",
+    "calibrated_steps",
     "conformal_quantile",
     "coverage_law",
     "frontier",
@@ -32,4 +34,5 @@ __all__ = [
     "scaled",
     "share_quantile",
     "trajectories_needed",
+    "warn_beyond",
 ]

@@ -107,4 +107,6 @@ def _print_results(problems: dict) -> None:
             others = {name: each["relative_l2"] for name, each in metrics["baselines"].items()}
             best = min(others, key=lambda name: others[name] if others[name] is not None else float("inf"), default="")
             beside = f", best baseline {best} {others[best]:.4g}" if best and others[best] is not None else ""
-            print(f"{result.name} seed {result.seed}: relative L2 {metrics['rom']['relative_l2']:.4g}{beside}")
+            error = metrics["rom"]["relative_l2"]
+            own = "diverged" if error is None else f"relative L2 {error:.4g}"
+            print(f"{result.name} seed {result.seed}: {own}{beside}")

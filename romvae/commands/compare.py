@@ -85,16 +85,19 @@ def compare(
             print(f"\n{_judged(comparison)}")
             print(f"\nreport:  {out / 'report.html'}\nmetrics: {out / 'metrics.json'}")
         error = comparison.metrics["rom"]["relative_l2"]
-    if max_relative_l2 is not None and not error <= max_relative_l2:
+    if max_relative_l2 is not None and (error is None or not error <= max_relative_l2):
         who = str(runs[0]) if len(runs) == 1 else "the best run"
+        if error is None:
+            what = f"relative L2 error of at most {max_relative_l2:.4g}"
+            raise QualityError(f"{who}: the forecast diverged and has no error, expected a {what}.")
         raise QualityError(f"{who}: relative L2 error is {error:.4g}, expected at most {max_relative_l2:.4g}.")
 
 
 def _judged(comparison: Comparison) -> str:
-    """The first sentences of the report's verdict: how wrong, and against what; lines as wide as a terminal."""
-    from romvae.report import verdict
+    """The report's verdict in short: how wrong, how sure, and what not to use it for; lines as wide as a terminal."""
+    from romvae.report import headlines
 
-    words = " ".join(verdict(comparison.metrics)[:3]).replace(" %", "\u00a0%")  # a number keeps its sign
+    words = " ".join(headlines(comparison.metrics)).replace(" %", "\u00a0%")  # a number keeps its sign
     return textwrap.fill(words, 100).replace("\u00a0", " ")
 
 
@@ -143,9 +146,9 @@ def compare_several(runs: Sequence[Path], ask: Asked, out: Path, json: bool, qui
     from romvae.comparison import rank
     from romvae.report import write_metrics, write_ranking
 
-    ranking = rank(found, ask.seed)
     for name, comparison in found.items():
         _write(comparison, out / name)
+    ranking = rank(found, ask.seed)
     write_metrics(ranking, out / "metrics.json", overwrite=True)
     write_ranking(ranking, out / "report.html", overwrite=True)
     print(json_format.dumps(ranking.metrics, indent=2) if json else places(ranking.metrics))

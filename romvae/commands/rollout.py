@@ -15,7 +15,7 @@ from romvae.commands.planned import DesignOptions, Scheduler, SkipFailed, Worker
 from romvae.commands.run_folder import RunFolder
 from romvae.commands.trusted import PromiseOptions, ready, summary
 from romvae.environment import available_cpus
-from romvae.errors import AssumptionWarning, ConfigError, OutOfRangeWarning, OutputError
+from romvae.errors import AssumptionWarning, BeyondCalibrationWarning, ConfigError, OutOfRangeWarning, OutputError
 from romvae.progress import terminal_progress
 
 if TYPE_CHECKING:
@@ -131,6 +131,7 @@ def rollout(
         rom.schema.check(snapshots, source=named(start))  # with its times: their step and units have to fit as well
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", OutOfRangeWarning)  # said by the check, with the name of the store
+            warnings.simplefilter("always", BeyondCalibrationWarning)  # of --steps, which the check knows nothing of
             driven = snapshots if rom.schema.controls else None
             forecast = rom.rollout(snapshots.isel(time=0), **given, controls=driven)
             warnings.simplefilter("ignore", AssumptionWarning)
@@ -139,8 +140,11 @@ def rollout(
             write_snapshots(forecast, out, overwrite=overwrite)
         trajectories = snapshots.sizes["trajectory"]
     print(f"{out}: {trajectories} forecasts of {rom.steps if steps is None else steps} steps")
+    why = promises.without(rom, level, whole)
     if told_of is not None:
         print(summary(told_of))
+    elif why:
+        print(why)
 
 
 def _refuse_parts(rom: Model, run: Path, asked: bool) -> None:

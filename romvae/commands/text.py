@@ -19,6 +19,8 @@ def skill(metrics: Mapping[str, Any]) -> str:
     lines += [
         f"  {name:<20} {'diverged' if row.get('diverged') else _percent(row.get('relative_l2'))}" for name, row in rows
     ]
+    if len(rom.get("fields") or {}) > 1:
+        lines += _by_field(rom["fields"])
     coverage, error = rom.get("coverage_90"), rom.get("coverage_90_se")
     if coverage is not None:
         margin = f" (standard error over trajectories {_percent(error).strip()})" if error is not None else ""
@@ -30,11 +32,32 @@ def skill(metrics: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _by_field(fields: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A line for each field, below a head: errors relative and in its units, and how often its intervals hold."""
+    rows = [("field by field", "relative L2", "over deviation", "mean error", "CRPS", "90 % holds")]
+    for name, each in fields.items():
+        shares = [_percent(each.get(key)).strip() for key in ("relative_l2", "nrmse", "coverage_90")]
+        units = "" if each.get("units") in (None, "", "1") else f" {each['units']}"
+        sizes = [each.get(key) for key in ("mean_absolute_error", "crps")]
+        told = ["-" if size is None else f"{size:.3g}{units}" for size in sizes]
+        rows.append((f"  {name}", *shares[:2], *told, shares[2]))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            [row[0].ljust(widths[0]), *(text.rjust(width) for text, width in zip(row[1:], widths[1:], strict=True))]
+        )
+        for row in rows
+    ]
+
+
 def places(metrics: Mapping[str, Any]) -> str:
     """The ranking of several runs: error with its interval, and whether the best is better by more than chance."""
     width = max(len(run["name"]) for run in metrics["runs"])
     lines = [f"relative L2 error on {metrics['trajectories']} held-out trajectories, best first"]
     for place, run in enumerate(metrics["runs"], start=1):
+        if run.get("diverged"):
+            lines.append(f"  {place}. {run['name']:<{width}} diverged")
+            continue
         bounds = " to ".join(_percent(bound).strip() for bound in run["interval"])
         lines.append(f"  {place}. {run['name']:<{width}} {_percent(run['relative_l2'])}  ({bounds})")
         if run.get("against_best"):

@@ -23,6 +23,7 @@ from romvae.commands.choosing import fit_candidates
 from romvae.commands.options import Config, Overwrite, Quiet, Reader
 from romvae.commands.outputs import check_output
 from romvae.commands.run_folder import DataRecord, RunFolder, fingerprint
+from romvae.commands.trusted import warn_of_few
 from romvae.errors import (
     AssumptionWarning,
     ConfigError,
@@ -118,9 +119,11 @@ def train(
         ranks = _joined(place, chosen)
         watch = _watch(run, chosen)
         with _naming(paths):
-            parts = split(snapshots, seed=chosen.seed)
+            parts = split(snapshots, seed=chosen.seed, **chosen.split.chosen())
             alone = chosen.model.latent == "auto" or chosen.model.kind != "vae"
             rom = None if alone else ranks.once(lambda: _untrained(parts, chosen))
+        if first and resume is None:
+            warn_of_few(parts.calibration.sizes["trajectory"], ", ".join(map(str, paths)))
         aside = None
         if first and rom is not None:
             _require_space(run, rom)

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from cyclopts import Parameter
 
-from romvae.errors import ConfigError, DataError
+from romvae.errors import ConfigError, DataError, FewTrajectoriesWarning
 
 if TYPE_CHECKING:
     import xarray as xr
 
     from romvae.baselines.model import Model
 
-__all__ = ["TOLERANCE", "PromiseOptions", "ready", "summary"]
+__all__ = ["TOLERANCE", "PromiseOptions", "few_in_words", "ready", "summary", "warn_of_few"]
 
 TOLERANCE = 0.1
 """Error, in standard deviations of the training data, up to which a forecast is trusted where nothing else is asked."""
+_LEVEL = 0.9
+"""Of intervals and the trust horizon where no other is asked for."""
 
 
 @Parameter(name="*")
@@ -85,6 +88,56 @@ class PromiseOptions:
         except DataError:
             return None
         return TOLERANCE
+
+    def without(self, model: Model, level: float, whole: bool) -> str:
+        """Why there is no trust horizon though whole forecasts of a ROM were asked for; empty where there is one.
+
+        Arguments:
+            model: As in `tolerance_for`, like the others.
+            level: Share of new runs.
+            whole: Whether whole forecasts are asked for.
+        """
+        scores = getattr(model, "trust", None)
+        if scores is None or not whole or self.tolerance_for(model, level, whole) is not None:
+            return ""
+        if not scores.trajectories:
+            return "no trust horizon: this ROM has no calibrated errors; romvae.calibrate_trust makes them"
+        return f"no trust horizon: {few_in_words(level, scores.trajectories)}. Train on more, or lower --level."
+
+
+def few_in_words(level: float, count: int) -> str:
+    """How many trajectories a level takes, in a clause.
+
+    Arguments:
+        level: Share of new runs that something is to hold for.
+        count: Calibration trajectories that there are.
+    """
+    from romvae.calibration import trajectories_needed
+    from romvae.data.split import in_all
+
+    needed = trajectories_needed(level)
+    return (
+        f"level {level:g} takes at least {needed} calibration trajectories, about {in_all('calibration', needed)} in "
+        f"all with the usual shares; there {'is' if count == 1 else 'are'} {count}"
+    )
+
+
+def warn_of_few(count: int, source: str) -> None:
+    """Says before a training that its calibration part is too small for what a forecast promises by default.
+
+    Arguments:
+        count: Calibration trajectories.
+        source: The data.
+    """
+    from romvae.calibration import trajectories_needed
+
+    if count < trajectories_needed(_LEVEL):
+        warnings.warn(
+            f"{source}: forecasts will have no trust horizon, and their 90 % intervals no guarantee: "
+            f"{few_in_words(_LEVEL, count)}. Simulate more, or give calibration a larger share (--split.calibration).",
+            FewTrajectoriesWarning,
+            stacklevel=2,
+        )
 
 
 def ready(forecast: xr.Dataset, cut_off: bool) -> xr.Dataset:

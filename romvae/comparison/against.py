@@ -48,11 +48,11 @@ def against_baselines(
     field: Field,
     result: dict[str, Any],
     series: xr.Dataset,
-    sums: Sums,
+    sums: Sums | None,
     seed: int,
     report: Callable[..., None],
 ) -> xr.Dataset:
-    """Fits and scores the baselines, tests the difference to the best, and adds their curves.
+    """Fits and scores the baselines, tests the difference to the best, if the model has one, and adds their curves.
 
     Arguments:
         rom: The model.
@@ -60,7 +60,7 @@ def against_baselines(
         field: The baselines and what they are fitted to.
         result: The metrics so far; gets `baselines`, `baselines_left_out`, `significance` and seconds.
         series: The series so far.
-        sums: Of the model's forecast, see `romvae.comparison.sums`.
+        sums: Of the model's forecast, see `romvae.comparison.sums`; None where it diverged.
         seed: Of the resampling.
         report: Called as `report(stage, done, total, note)`.
 
@@ -94,7 +94,7 @@ def against_baselines(
     if left_out:
         result["baselines_left_out"] = left_out
     best = best_of({name: each.scores["relative_l2"] for name, each in found.items()})
-    if best is not None:
+    if best is not None and sums is not None:
         words = (called(rom), f"the best baseline, {best},")
         tested = paired_difference(sums, found[best].sums, words, seed)
         if diverged:

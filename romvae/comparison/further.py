@@ -82,7 +82,7 @@ def with_baselines(
     result |= {"baselines_left_out": left_out} if "baselines_left_out" in metrics else {}
     errors = {name: each.get("relative_l2") for name, each in scores.items()}
     best = best_of({name: error for name, error in errors.items() if error is not None})
-    if best in found:
+    if best in found and not metrics.get("rom", {}).get("diverged"):
         words = (called(rom), f"the best baseline, {best},")
         tested = paired_difference(_own_sums(rom, test, members, seed), found[best].sums, words, seed)
         result["significance"] = {"best": best, **tested}

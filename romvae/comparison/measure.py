@@ -16,6 +16,7 @@ from romvae.baselines.selection import baseline_names
 from romvae.comparison.against import Field, against_baselines, band, squares
 from romvae.comparison.bands import quantity_scores
 from romvae.comparison.card import data_card, data_fingerprint, doubtful_digits, examples
+from romvae.comparison.divergence import divergence
 from romvae.comparison.ensembles import ensemble_scores
 from romvae.comparison.long_run import check_steps, long_run_scores
 from romvae.comparison.passing import Forecasts
@@ -27,7 +28,7 @@ from romvae.comparison.sums import Sums, statistics
 from romvae.comparison.tally import Tally
 from romvae.comparison.uneven import Uneven
 from romvae.cost import cost_at_equal_accuracy
-from romvae.errors import DataError, OutOfRangeWarning
+from romvae.errors import DataError, NumericsError, OutOfRangeWarning
 from romvae.forecast import Request
 from romvae.ragged import even_snapshots
 from romvae.schema import TIME, TRAJECTORY, canonical
@@ -67,10 +68,13 @@ def compare(
     """Forecasts held-out trajectories from their first field and scores the forecast.
 
     All scores leave out the initial time: it is input, not forecast. Relative errors of several fields are combined
-    by their root mean square, coverages by their mean. Scores have 95 % confidence intervals over trajectories
+    by their root mean square, coverages, CRPS and mean absolute errors by their mean; `fields` has the scores of each
+    field alone, in its units. Scores have 95 % confidence intervals over trajectories
     (`intervals`), the difference to the best baseline has a paired test (`significance`), and `cost` compares ROM and
     solver at equal accuracy. A baseline whose forecast of the test trajectories diverges has no error: `relative_l2` is
-    None, `diverged` says why, and the others are compared without it.
+    None, `diverged` says why, and the others are compared without it. So it is with the model itself: where its
+    forecast of some trajectory diverges, `rom.relative_l2` is None, `rom.diverged` says of which trajectories and at
+    which step, and the baselines are scored all the same.
 
     Trajectories are forecast, scored and let go some at a time, so that memory holds a block of them however many there
     are; numbers do not depend on the block. What ranks points (`ause`, `spearman_points`, the sparsification curve) is
@@ -165,11 +169,15 @@ class _Measurement:
         """All of it."""
         rom, test, (clock, process) = self.rom, self.test, clocks
         forecasts, tally = self._forecasts(), self._tally()
-        forecasts.each(lambda rows, forecast: self._take(tally, rows, forecast))
+        try:
+            forecasts.each(lambda rows, forecast: self._take(tally, rows, forecast))
+        except NumericsError:
+            return self._diverged(divergence(forecasts), field, clocks, info)
         clock["rollout"] = forecasts.seconds / self.whole.sizes[TRAJECTORY]
         sums = tally.sums()
         measured = {**tally.scores(sums), **code_scores(rom, test)}
         ensemble, over_lead = ensemble_scores(rom, test, self.members, self.seed)
+        train = None if field is None else field.train
         measured |= {**ensemble, **long_run_scores(rom, test, train, long_run, self.seed)}
         measured["quantities"] = quantity_scores(rom, test, self.seed)
         measured["intervals"] = confidence_intervals(sums, self.seed)
@@ -180,15 +188,7 @@ class _Measurement:
         if own is not None:
             measured["reference_error"] = own
             measured["not_resolvable"] = bool(measured["relative_l2"] < own)
-        result: dict[str, Any] = {
-            "case": str(test.attrs.get("case", "")),
-            "rom": measured,
-            "baselines": {},
-            **named(rom),
-            "seconds": clock,
-            **({"process_seconds": process} if process else {}),
-            "data": self._card(),
-        }
+        result = self._result(measured, clocks)
         series = tally.series(sums).merge(over_lead).merge(code_series(rom, test))
         series = series.merge(band("rom_relative_l2_ci", sums, series)).merge(squares("rom", sums, self.names))
         if field is not None:
@@ -201,6 +201,34 @@ class _Measurement:
         extra = {"model": rom.config, **(info or {})}
         shown = examples(rom, test, sums, lambda rows: self._shown(forecasts, rows))
         return Comparison(result, series, shown, extra, code_summary(rom, test))
+
+    def _result(self, measured: dict[str, Any], clocks: tuple[dict[str, float], dict[str, float]]) -> dict[str, Any]:
+        """What the metrics begin with."""
+        clock, process = clocks
+        return {
+            "case": str(self.test.attrs.get("case", "")),
+            "rom": measured,
+            "baselines": {},
+            **named(self.rom),
+            "seconds": clock,
+            **({"process_seconds": process} if process else {}),
+            "data": self._card(),
+        }
+
+    def _diverged(
+        self,
+        measured: dict[str, Any],
+        field: Field | None,
+        clocks: tuple[dict[str, float], dict[str, float]],
+        info: Mapping[str, Any] | None,
+    ) -> Comparison:
+        """The comparison of a model without an error: its code, and the baselines."""
+        rom, test = self.rom, self.test
+        result = self._result({**measured, **code_scores(rom, test)}, clocks)
+        series = code_series(rom, test).assign_coords({TIME: test[TIME].isel({TIME: slice(1, None)})})
+        if field is not None:
+            series = against_baselines(rom, test, field, result, series, None, self.seed, self.report)
+        return Comparison(result, series, xr.Dataset(), {"model": rom.config, **(info or {})}, code_summary(rom, test))
 
     def _forecasts(self) -> Forecasts:
         count = self.whole.sizes[TRAJECTORY]

@@ -93,6 +93,12 @@ class Forecasts:
         each = [self._made(slice(row, row + 1), quiet=True) for row in rows]
         return xr.concat(each, TRAJECTORY, data_vars="minimal", coords="minimal", compat="override", join="override")
 
+    def again(self, rows: slice) -> Iterator[xr.Dataset]:
+        """Forecasts of neighbouring trajectories once more, as many at once as before."""
+        size = self._together()
+        for first in range(rows.start, rows.stop, size):
+            yield self._made(slice(first, min(first + size, rows.stop)), quiet=True)
+
     def _together(self) -> int:
         least = BLOCK if isinstance(self.model, BaselineModel) else together(self.model, self.ask)
         values = _values(self.test, list(self.model.schema.field_names))

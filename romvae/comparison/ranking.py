@@ -37,23 +37,30 @@ class Ranking:
 def rank(comparisons: Mapping[str, Comparison], seed: int = 0) -> Ranking:
     """Orders comparisons by their pooled relative L2 error and tests each against the best, trajectory by trajectory.
 
+    A run whose forecast diverged has no error, is last and is not tested.
+
     Arguments:
         comparisons: By the name that each is shown under.
         seed: Of resampling and exchanges.
 
     Raises:
-        DataError: There is only one, one was made by an earlier version, or they are of different data.
+        DataError: There is only one, one was made by an earlier version, they are of different data, or all diverged.
     """
     if len(comparisons) < 2:
         raise DataError(f"rank: {len(comparisons)} comparison was given, expected two or more. Add a run.")
     _check_same(comparisons)
     names = list(comparisons)
+    if all(_broken(comparisons[name]) for name in names):
+        raise DataError(
+            "rank: the forecasts of all runs diverged, so that there is no error to rank them by. Train the dynamics "
+            "for more steps or on longer windows."
+        )
     order = [names[k] for k in np.argsort([_error(comparisons[name]) for name in names], kind="stable")]  # NaN is last
     best = order[0]
     runs = []
     for name in order:
         row = _row(name, comparisons[name])
-        if name != best:
+        if name != best and not _broken(comparisons[name]):
             both = _sums(comparisons[best]), _sums(comparisons[name])
             row["against_best"] = paired_difference(*both, (best, name), seed)
         runs.append(row)
@@ -68,7 +75,7 @@ def rank(comparisons: Mapping[str, Comparison], seed: int = 0) -> Ranking:
         "data": first["data"],
     }
     info = {name: comparisons[name].info.get("configuration", {}) for name in order}
-    return Ranking(metrics, _curves(comparisons, order), info)
+    return Ranking(metrics, _curves(comparisons, [name for name in order if not _broken(comparisons[name])]), info)
 
 
 def _check_same(comparisons: Mapping[str, Comparison]) -> None:
@@ -88,7 +95,13 @@ def _check_same(comparisons: Mapping[str, Comparison]) -> None:
 
 
 def _error(comparison: Comparison) -> float:
-    return float(comparison.metrics["rom"]["relative_l2"])
+    error = comparison.metrics["rom"]["relative_l2"]
+    return np.nan if error is None else float(error)
+
+
+def _broken(comparison: Comparison) -> bool:
+    """Whether the run's forecast diverged, so that it has no error."""
+    return bool(comparison.metrics["rom"].get("diverged"))
 
 
 def _sums(comparison: Comparison, name: str = "rom") -> dict[str, np.ndarray]:
@@ -104,11 +117,9 @@ def _row(name: str, comparison: Comparison) -> dict[str, Any]:
         "name": name,
         "model": _model(comparison),
         "relative_l2": rom["relative_l2"],
-        "interval": rom["intervals"]["relative_l2"],
-        "vrmse": rom["vrmse"],
-        "worst_nrmse": rom["worst_nrmse"],
-        "crps": rom["crps"],
-        "coverage_90": rom["coverage_90"],
+        "interval": rom.get("intervals", {}).get("relative_l2"),
+        **{score: rom.get(score) for score in ("vrmse", "worst_nrmse", "crps", "coverage_90")},
+        **({"diverged": rom["diverged"]} if _broken(comparison) else {}),
         "compression_relative_l2": rom.get("compression_relative_l2"),
         "not_resolvable": bool(rom.get("not_resolvable", False)),
         "seconds": mean.get("seconds"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,12 @@ from numpy.typing import NDArray
 from romvae import metrics as score
 from romvae.comparison.sums import Sums, pooled_error, statistics
 from romvae.metrics.intervals import fifths_of
-from romvae.schema import TIME, TRAJECTORY
+from romvae.schema import TIME, TRAJECTORY, Field
 
-__all__ = ["certainty_scores", "error_curve", "error_scores", "forecast_series", "snapshot_nrmse"]
+__all__ = ["certainty_scores", "error_curve", "error_scores", "field_scores", "forecast_series", "snapshot_nrmse"]
 
 _RESAMPLED = ("nrmse", "nll", "crps", "crps_over_mae", "mean_absolute_error", "interval_score_90")
+_BY_FIELD = ("relative_l2", "nrmse", "vrmse", "mean_absolute_error", "crps", "coverage_90")
 _RANKED = ("coverage_90", "spread_skill", "spearman_trajectories")
 
 
@@ -29,6 +31,29 @@ def error_scores(sums: Sums) -> dict[str, Any]:
         "worst_nrmse": float(np.sqrt((snapshot_nrmse(sums) ** 2).mean(0)).max()),
         "vrmse": float(known["vrmse"](every)),
     }
+
+
+def field_scores(sums: Sums, fields: Sequence[Field]) -> dict[str, dict[str, Any]]:
+    """The scores of each field alone, in its units where they have some, and how large the truth is.
+
+    `nrmse` is the root mean square error over `standard_deviation`, that of all held-out values about their `mean`.
+
+    Arguments:
+        sums: Of errors and uncertainty.
+        fields: In the order of the sums.
+    """
+    found = {}
+    for k, field in enumerate(fields):
+        alone = {name: values[k : k + 1] for name, values in sums.items()}
+        every, known = np.arange(alone["wrong"].shape[1]), statistics(alone)
+        mean, within = alone["mean"], alone["within"]
+        found[field.name] = {
+            "units": field.units,
+            **{name: float(known[name](every)) for name in _BY_FIELD if name in known},
+            "mean": float(mean.mean()),
+            "standard_deviation": float(np.sqrt(within.mean() + mean.var())),
+        }
+    return found
 
 
 def snapshot_nrmse(sums: Sums) -> NDArray[np.float64]:

@@ -14,7 +14,7 @@ from romvae import metrics as score
 from romvae.comparison.bands import LEVEL, SHARE, band_scores, held_by_bands
 from romvae.comparison.horizon import forecast_errors, horizon_scores
 from romvae.comparison.points import PointSample, distribution
-from romvae.comparison.scores import certainty_scores, error_scores, forecast_series
+from romvae.comparison.scores import certainty_scores, error_scores, field_scores, forecast_series
 from romvae.comparison.structure import conserved_drift, conserved_scores, powers, similarity_sums, spectra_series
 from romvae.comparison.sums import Sums, error_sums, joined, uncertainty_sums, variance_sums
 from romvae.schema import TIME, TRAJECTORY
@@ -110,6 +110,7 @@ class Tally:
         return {
             **error_scores(sums),
             **certainty_scores(sums, float(self.time[-1]) - self.start),
+            "fields": field_scores(sums, self.model.schema.fields),
             **self._points.scores(),
             "calibration": self.model.calibration.statement(LEVEL, SHARE),
             "bands": band_scores(self.model, self._held.mean, times, runs),

@@ -7,6 +7,7 @@ trained the mean. So whole trajectories are dealt out, each to one part.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -17,13 +18,13 @@ import xarray as xr
 from romvae.canonical import TRAJECTORY, did_you_mean
 from romvae.errors import ConfigError, DataError
 
-__all__ = ["MINIMUM", "PARTS", "PartName", "Parts", "split"]
+__all__ = ["FRACTIONS", "MINIMUM", "PARTS", "PartName", "Parts", "in_all", "split"]
 
 PartName = Literal["train", "variance", "calibration", "test"]
 PARTS: tuple[PartName, ...] = ("train", "variance", "calibration", "test")
 MINIMUM = 8
 
-_FRACTIONS = (0.5, 0.15, 0.15, 0.2)
+FRACTIONS = (0.5, 0.15, 0.15, 0.2)
 _SPLIT = "split"
 
 
@@ -99,6 +100,15 @@ def split(
     return _parts(ds, labels)
 
 
+def in_all(part: PartName, count: int) -> int:
+    """Trajectories that there are, about, where a part has `count` of them and the shares are the usual ones.
+
+    >>> in_all("calibration", 9)
+    60
+    """
+    return math.ceil(count / FRACTIONS[PARTS.index(part)] - 1e-9)
+
+
 def _parts(ds: xr.Dataset, labels: np.ndarray) -> Parts:
     about = {
         "long_name": "part of the data that a trajectory belongs to",
@@ -146,7 +156,7 @@ def _stored_labels(stored: xr.DataArray) -> np.ndarray:
 
 def _by_name(fractions: Mapping[str, float] | Sequence[float] | None) -> dict[str, float]:
     if fractions is None:
-        return dict(zip(PARTS, _FRACTIONS, strict=True))
+        return dict(zip(PARTS, FRACTIONS, strict=True))
     if not isinstance(fractions, Mapping):
         if len(fractions) != len(PARTS):
             raise ConfigError(f"split: found {len(fractions)} fractions, expected one for each of {', '.join(PARTS)}")

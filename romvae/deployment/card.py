@@ -111,7 +111,7 @@ def card_of(
 def _accuracy(metrics: Mapping[str, Any] | None) -> dict[str, Any]:
     """The scores of a comparison that a user of the model asks for first."""
     rom = (metrics or {}).get("rom", {})
-    found: dict[str, Any] = {name: rom[name] for name in SCORES if name in rom}
+    found: dict[str, Any] = {name: rom[name] for name in SCORES if rom.get(name) is not None}
     if found and "intervals" in rom:
         found["intervals_95"] = {name: rom["intervals"][name] for name in SCORES if name in rom["intervals"]}
     return found

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from romvae.report.page import Compared, write_metrics, write_report
 from romvae.report.ranking import Ranked, write_ranking
-from romvae.report.verdict import verdict
+from romvae.report.verdict import headlines, verdict
 
-__all__ = ["Compared", "Ranked", "verdict", "write_metrics", "write_ranking", "write_report"]
+__all__ = ["Compared", "Ranked", "headlines", "verdict", "write_metrics", "write_ranking", "write_report"]

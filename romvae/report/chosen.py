@@ -140,6 +140,9 @@ def left_out_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     for name, scores in lookup(metrics, "baselines").items():
         if isinstance(scores, Mapping) and scores.get("diverged"):
             rows.append((f"{baseline_title(str(name))}, its errors", str(scores["diverged"])))
+    broken = lookup(lookup(metrics, "rom"), "diverged")
+    if broken:
+        rows.insert(0, (f"{model_title(metrics)}, its errors", str(broken.get("reason"))))
     return rows + [(str(n), str(why)) for n, why in lookup(lookup(metrics, "model"), "not_measured").items()]
 
 

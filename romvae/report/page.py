@@ -18,6 +18,7 @@ from romvae.report.assets import jinja, policy
 from romvae.report.charts import error_charts, model_charts, uncertainty_charts
 from romvae.report.chosen import is_baseline, left_out_rows, model_title, subject, tried_rows
 from romvae.report.cost import cost_charts, cost_lead, cost_rows
+from romvae.report.fields import field_table
 from romvae.report.forecasts import example_blocks, field_names
 from romvae.report.latent import latent_charts
 from romvae.report.promises import uncertainty_rows
@@ -90,12 +91,13 @@ def write_metrics(comparison: Measured, out: Path, *, overwrite: bool = False) -
     Arguments:
         comparison: Its `metrics` are written as nested objects: `rom` (`relative_l2` pooled over held-out
             trajectories, times and points; `worst_relative_l2` and `worst_nrmse` over trajectories and times;
-            `compression_relative_l2`; `intervals`, 95 % confidence over trajectories; `vrmse`; `crps` in field units;
+            `compression_relative_l2`; `intervals`, 95 % confidence over trajectories; `vrmse`; `crps` in the field's
+            units, of several fields their plain mean; `fields.<name>`, the same of each field alone, with `units`;
             `energy_score` and `ensemble_crps` of the members alone, and `ensemble`, how many of them on how many
             trajectories; `long_run`, where it was asked for;
-            `coverage_90` with `coverage_90_se`,
-            its standard error over trajectories; `coverage_90_fifths` and `coverage_90_fifths_se` over the
-            horizon),
+            `coverage_90` with `coverage_90_se`, its standard error over trajectories; `coverage_90_fifths` and
+            `coverage_90_fifths_se` over the horizon; `diverged`, on which trajectories and at which step the model's
+            own forecast broke down, `relative_l2` then being null),
             `baselines.<name>` (`relative_l2`, `worst_relative_l2`, `worst_nrmse`, `vrmse`, `intervals`; of one whose
             forecast diverged `relative_l2` is null and `diverged` says why),
             `baselines_left_out` (reason by name), `model` (which baseline stands in the ROM's place and what
@@ -150,6 +152,7 @@ def render(comparison: Compared) -> str:
                 number(metrics, "rom", "confidence") if "confidence" in lookup(metrics, "rom") else 0.95
             ),
             rom_rows=_rom_rows(metrics),
+            fields=field_table(metrics),
             trust=trust_table(metrics),
             tried=tried_rows(metrics),
             left_out=left_out_rows(metrics),
@@ -181,7 +184,8 @@ def _rom_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     rom, lines = lookup(metrics, "rom"), []
     crps = number(rom, "crps")
     if math.isfinite(crps):
-        lines.append(("CRPS", f"{crps:.3g}"))
+        several = len(lookup(rom, "fields")) > 1
+        lines.append(("CRPS, mean over fields of whatever units" if several else "CRPS", f"{crps:.3g}"))
     for key, text in (("ensemble_crps", "CRPS of the members alone"), ("energy_score", "energy score of the members")):
         if math.isfinite(number(rom, key)):
             lines.append((text, f"{number(rom, key):.3g}"))

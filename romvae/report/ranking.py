@@ -102,15 +102,19 @@ _FILES = ("page.css", "ranking.html")
 def ranking_verdict(metrics: Mapping[str, Any]) -> list[str]:
     """Sentences for a newcomer: the best, how sure that is, whether a baseline beats it, and which is cheapest."""
     first, *others = metrics["runs"]
+    broken = [plain(run["name"]) for run in others if run.get("diverged")]
+    others = [run for run in others if not run.get("diverged")]
     error = number(first, "relative_l2")
     sentences = [
-        f"{plain(first['name'])} is the most accurate of {len(others) + 1} runs: {percent(error)} off on "
+        f"{plain(first['name'])} is the most accurate of {len(others) + len(broken) + 1} runs: {percent(error)} off on "
         f"{metrics.get('trajectories')} held-out trajectories."
     ]
     tied = [plain(run["name"]) for run in others if not number(run, "against_best", "p_value") < _SURE]
+    if broken:
+        sentences.append(f"Forecasts of {', '.join(broken)} diverged: there is no error to compare.")
     if tied:
         sentences.append(f"Chance may explain its lead over {', '.join(tied)}: more held-out trajectories would tell.")
-    else:
+    elif others:
         sentences.append("Its lead over each of the others is more than chance.")
     sentences.extend(_against_baseline(lookup(metrics, "baseline"), error))
     timed = [run for run in metrics["runs"] if math.isfinite(number(run, "seconds_batch"))]
@@ -146,10 +150,10 @@ def _cells(run: Mapping[str, Any]) -> tuple[str, ...]:
     latent = number(run, "latent")
     return (
         baseline_title(str(run.get("model") or "vae")),
-        percent(number(run, "relative_l2")),
+        "diverged" if run.get("diverged") else percent(number(run, "relative_l2")),
         f"{percent(low)} to {percent(high)}" if math.isfinite(low) and math.isfinite(high) else "–",
-        f"{number(run, 'vrmse'):.3g}",
-        f"{100 * number(run, 'coverage_90'):.1f} %",
+        "–" if run.get("diverged") else f"{number(run, 'vrmse'):.3g}",
+        "–" if run.get("diverged") else f"{100 * number(run, 'coverage_90'):.1f} %",
         f"{latent:.0f}" if math.isfinite(latent) else "–",
         _seconds(number(run, "seconds_batch")),
         speed,
@@ -162,7 +166,7 @@ def _seconds(value: float) -> str:
 
 
 def _pictures(metrics: Mapping[str, Any], series: xr.Dataset) -> list[Picture]:
-    runs = metrics["runs"]
+    runs = [run for run in metrics["runs"] if not run.get("diverged")]
     pictures = [
         as_picture(
             plot.error_of_runs(series),
@@ -181,17 +185,18 @@ def _pictures(metrics: Mapping[str, Any], series: xr.Dataset) -> list[Picture]:
         )
         for run in runs[1:]
     }
-    pictures.append(
-        as_picture(
-            plot.differences(rows, str(runs[0]["name"])),
-            "How much worse than the best, trajectory by trajectory",
-            "Difference of the errors with its 95 % confidence interval; both runs are judged on the same "
-            "trajectories, so that hard ones do not blur the difference. An interval that holds zero says that chance "
-            "may explain it.",
-            "Chart of differences: "
-            + "; ".join(f"{plain(name)} {percent(a)} to {percent(b)} more" for name, (_, a, b) in rows.items()),
+    if rows:
+        pictures.append(
+            as_picture(
+                plot.differences(rows, str(runs[0]["name"])),
+                "How much worse than the best, trajectory by trajectory",
+                "Difference of the errors with its 95 % confidence interval; both runs are judged on the same "
+                "trajectories, so that hard ones do not blur the difference. An interval that holds zero says that "
+                "chance may explain it.",
+                "Chart of differences: "
+                + "; ".join(f"{plain(name)} {percent(a)} to {percent(b)} more" for name, (_, a, b) in rows.items()),
+            )
         )
-    )
     timed = {
         str(run["name"]): (number(run, "seconds_batch"), number(run, "relative_l2"))
         for run in runs

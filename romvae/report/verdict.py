@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -10,15 +11,18 @@ from romvae.kinds import STAGES
 from romvae.plot.style import plain, units_text
 from romvae.report.chosen import choice, closed_form, in_words, is_baseline, possessive, subject
 from romvae.report.coverage import coverage_in_words
+from romvae.report.fields import flattered
 from romvae.report.long_run import long_run_sentence
 from romvae.report.reading import interval_text, lookup, number, percent, ratio, rounded_up, seconds_text
 from romvae.report.speed import costs, slower, worthless
 from romvae.report.trust import trust_sentence
 
-__all__ = ["best_baseline", "loses", "verdict"]
+__all__ = ["best_baseline", "headlines", "loses", "verdict"]
 
 # Relative errors above this can be seen at a glance.
 _LARGE: Final = 0.2
+# Sentences that a terminal shows from the beginning of the verdict.
+_LEADING: Final = 3
 # Fewer held-out trajectories than this are called few.
 _FEW: Final = 8
 # p-value below which a difference is called more than chance.
@@ -36,7 +40,8 @@ def verdict(metrics: Mapping[str, Any]) -> list[str]:
     Arguments:
         metrics: As in `metrics.json`: `rom.relative_l2`, `rom.worst_nrmse`,
             `rom.compression_relative_l2`, `rom.coverage_90`, `rom.coverage_90_se`, `rom.coverage_90_fifths`,
-            `rom.coverage_90_fifths_se`, `rom.trust`, `rom.long_run`,
+            `rom.coverage_90_fifths_se`, `rom.trust`, `rom.fields` (see `romvae.report.fields`), `rom.diverged`,
+            `rom.long_run`,
             `kept` (what was decided against closed forms, see `romvae.report.chosen`),
             `baselines.<name>.relative_l2`, `baselines_left_out`, `significance`, `model` and `ranking` (see
             `romvae.report.chosen`), `seconds.rollout` and `seconds.solver` (both per trajectory), and in `data`:
@@ -44,11 +49,13 @@ def verdict(metrics: Mapping[str, Any]) -> list[str]:
             trajectories).
     """
     against, bad = f"{_against(metrics)}{_not_run(metrics)}", loses(metrics)
-    wrong = (_wrong(metrics), _resolvable(metrics), _rough(metrics), _compression(metrics))
+    wrong = (_wrong(metrics), flattered(metrics), _resolvable(metrics), _rough(metrics), _compression(metrics))
     cost = costs(metrics) or [_fast(metrics)]
     slow = cost[:1] if slower(metrics) else []  # belongs into the first lines
     why = (choice(metrics), closed_form(metrics))
-    if bad:
+    if lookup(lookup(metrics, "rom"), "diverged"):
+        first = [_broken(metrics), against, *why, *wrong]
+    elif bad:
         first = [against, *slow, *why, *wrong]
     elif _tied(metrics):
         first = [wrong[0], *slow, against, *why, *wrong[1:]]
@@ -57,6 +64,33 @@ def verdict(metrics: Mapping[str, Any]) -> list[str]:
     sure = (_sure(metrics), trust_sentence(metrics), long_run_sentence(metrics))
     rest = (_diverged(metrics), *sure, *cost[len(slow) :], _not_for(metrics))
     return [sentence for sentence in (*first, *rest) if sentence]
+
+
+def headlines(metrics: Mapping[str, Any], most: int = 6) -> list[str]:
+    """What a terminal shows of the verdict: its first sentences, and two that are never left out.
+
+    These are the one on intervals where they are too narrow or too wide, and the one on what not to use the model for.
+
+    Arguments:
+        metrics: As for `verdict`.
+        most: Sentences that there may be.
+    """
+    wrong = any(each in coverage_in_words(metrics) for each in ("too narrow", "too wide"))
+    always = [sentence for sentence in (_sure(metrics) if wrong else "", _not_for(metrics)) if sentence]
+    hint = flattered(metrics) if len(lookup(lookup(metrics, "rom"), "fields")) < 2 else ""
+    others = [each for each in verdict(metrics) if each not in always and each != hint]
+    shown, left = [], most - sum(map(_count, always))
+    for sentence in others[:_LEADING]:
+        if shown and _count(sentence) > left:
+            break
+        shown.append(sentence)
+        left -= _count(sentence)
+    return [*shown, *always]
+
+
+def _count(text: str) -> int:
+    """Sentences of a text."""
+    return len(re.findall(r"[.!?](?=\s|$)", text))
 
 
 def best_baseline(metrics: Mapping[str, Any]) -> tuple[str, float] | None:
@@ -112,6 +146,8 @@ def _against(metrics: Mapping[str, Any]) -> str:
 
 def _wrong(metrics: Mapping[str, Any]) -> str:
     rom = number(metrics, "rom", "relative_l2")
+    if lookup(lookup(metrics, "rom"), "diverged"):
+        return ""  # said first
     if not math.isfinite(rom):
         return f"{possessive(metrics, first=True)} forecast of held-out trajectories is not finite: it cannot be used."
     count = number(metrics, "data", "split", "test")
@@ -182,6 +218,26 @@ def _diverged(metrics: Mapping[str, Any]) -> str:
     if not names:
         return ""
     return f"Forecasts of the held-out trajectories diverged, so that there is no error to compare: {', '.join(names)}."
+
+
+def _broken(metrics: Mapping[str, Any]) -> str:
+    """On how many trajectories the model itself diverged, and what to do."""
+    found = lookup(lookup(metrics, "rom"), "diverged")
+    steps = [float(step) for step in found.get("steps") or () if step is not None]
+    count, outside = len(found.get("trajectories") or ()), number(found, "outside")
+    when = f" (first at step {min(steps):.0f} of the forecast)" if steps else ""
+    text = (
+        f"{subject(metrics, first=True)} diverged on {count} of {number(found, 'of'):.0f} held-out trajectories{when} "
+        "and cannot be used as it is"
+    )
+    if not is_baseline(metrics):
+        text += (
+            ": train the dynamics for more steps (--training.dynamics-steps) or on longer windows (--training.horizon)"
+        )
+    if outside > 0:
+        have = "has" if outside == 1 else "have"
+        text += f"; {outside:.0f} of these trajectories {have} parameters outside of the trained range"
+    return text + "."
 
 
 def _resolvable(metrics: Mapping[str, Any]) -> str:

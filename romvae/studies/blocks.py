@@ -18,7 +18,7 @@ import torch
 import xarray as xr
 
 from romvae.baselines.model import BaselineModel
-from romvae.errors import FewMembersWarning, NumericsError, OutOfRangeWarning
+from romvae.errors import DivergedError, FewMembersWarning, NumericsError, OutOfRangeWarning
 from romvae.forecast import Course, Request, forecast
 from romvae.schema import TIME, TRAJECTORY
 from romvae.studies.packed import PackedModel, unpacked
@@ -111,7 +111,8 @@ def _outcomes(
         if len(wanted) == 1:
             row = block.start.isel({TRAJECTORY: filler})
             values = {name: float(row[name]) for name in model.schema.parameter_names}
-            yield Failure(wanted[0], values, None, str(error))
+            known = isinstance(error, DivergedError) and wanted[0] in error.steps  # a filler may be named
+            yield Failure(wanted[0], values, None, error.of_one(wanted[0]) if known else str(error))
             return
         for half in (wanted[: len(wanted) // 2], wanted[len(wanted) // 2 :]):
             yield from _outcomes(model, job, block, half, folder)
@@ -177,11 +178,11 @@ def on_one_thread(work: Callable[[], T]) -> T:
 
 def rolled(model: Model, start: xr.Dataset, ask: Request, every: int | None, controls: xr.Dataset | None) -> xr.Dataset:
     """The forecast of one block, with fields or without."""
-    if isinstance(model, BaselineModel):
-        return model.rollout(start, ask.steps, level=ask.level)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", OutOfRangeWarning)  # said before, of all rollouts
         warnings.simplefilter("ignore", FewMembersWarning)
+        if isinstance(model, BaselineModel):
+            return model.rollout(start, ask.steps, level=ask.level)
         if every is not None:
             return reduced_forecast(model, start, ask, every, controls)
         made = forecast(model, start, ask, controls)

@@ -11,7 +11,7 @@ import xarray as xr
 
 from romvae.atomic import check_target, require_space
 from romvae.baselines.model import BaselineModel
-from romvae.calibration import Interval
+from romvae.calibration import Interval, warn_beyond
 from romvae.canonical import blocks
 from romvae.data import open_snapshots, write_snapshots
 from romvae.errors import ConfigError, DataError
@@ -120,6 +120,7 @@ def rollout_to(
             raise ConfigError(f"rollout: {model.name} is a baseline, which has no trust horizon. Leave tolerance out.")
         require_whole(propagation, times, fields, region)
         model.trust.threshold(tolerance, level)
+    warn_beyond(model.calibration, ask.steps)
     rollouts = Rollouts.of(model, given, ask, None, workers, scheduler, progress or silent)
     if not isinstance(start, xr.Dataset):
         outside(given, model.schema)

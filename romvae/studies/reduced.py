@@ -14,9 +14,10 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from romvae.calibration import calibrated_steps
 from romvae.canonical import CONVENTIONS
 from romvae.distributions import mixture_moments
-from romvae.forecast import BLOCK, Request, checked_inputs
+from romvae.forecast import BLOCK, Request, checked_inputs, naming_outside
 from romvae.grading import initial_grades
 from romvae.quantities import quantity_forecast, quantity_variables
 from romvae.rollout import Moments, calibrated, decoded_members, latent_members
@@ -62,18 +63,19 @@ def reduced_forecast(
         as `romvae.trust` has it.
     """
     given = checked_inputs(rom, start, ask, controls)
-    path = latent_members(
-        rom.vae,
-        rom.dynamics,
-        given.x0,
-        given.c,
-        ask.steps,
-        ask.members,
-        ask.seed,
-        ask.first,
-        past=given.past,
-        controls=given.controls,
-    )
+    with naming_outside(rom.schema, start, ask.first):
+        path = latent_members(
+            rom.vae,
+            rom.dynamics,
+            given.x0,
+            given.c,
+            ask.steps,
+            ask.members,
+            ask.seed,
+            ask.first,
+            past=given.past,
+            controls=given.controls,
+        )
     leads = torch.from_numpy(leads_of(ask.steps, every))
     numbers: dict[str, list[np.ndarray]] = {}
     errors = []
@@ -91,6 +93,7 @@ def reduced_forecast(
     out[PREDICTED] = ((TRAJECTORY, TIME), np.concatenate(errors, 1).astype(np.float64), about)
     times = start_time(start) + rom.schema.dt * leads.numpy()
     attrs = {"Conventions": CONVENTIONS, "level": ask.level, "members": ask.members, "seed": ask.seed}
+    attrs["calibrated_steps"] = calibrated_steps(rom.calibration)
     return xr.Dataset(out, {TIME: (TIME, times, {"units": rom.schema.time_units})}, attrs)
 
 

@@ -28,6 +28,7 @@ import xarray as xr
 
 from romvae.atomic import atomic_folder, check_target, require_space
 from romvae.baselines.model import BaselineModel
+from romvae.calibration import warn_beyond
 from romvae.data import write_snapshots
 from romvae.errors import ConfigError, FewTrajectoriesWarning
 from romvae.forecast import Request
@@ -128,6 +129,7 @@ def study(
 
     Warns:
         OutOfRangeWarning: Parameters lie outside of the trained range.
+        BeyondCalibrationWarning: There are more steps than the uncertainty was calibrated for.
         FewTrajectoriesWarning: Too few calibration trajectories stand behind an interval: it is infinite.
     """
     if isinstance(rom, BaselineModel):
@@ -145,6 +147,7 @@ def study(
     calibrated_for(rom, wanted, tolerance, calibration)
     if tolerance is not None:
         rom.trust.threshold(tolerance, level)
+    warn_beyond(rom.calibration, ask.steps)
     rollouts = Rollouts(rom, given, ask, None if keep_fields else every, workers, scheduler, progress or silent)
     known = outside(given, rom.schema)
     about = {"design": design if n is not None else "as given", "tolerance": tolerance}

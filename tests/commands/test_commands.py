@@ -146,7 +146,7 @@ def science(fake, snapshots, tmp_path):
     fake("romvae.training", fit=fit)
     fake("romvae.solvers", CASES={})
     fake("romvae.comparison", compare=compare, Comparison=FakeComparison)
-    fake("romvae.report", write_report=write_text, write_metrics=write_text, verdict=lambda metrics: [VERDICT] * 5)
+    fake("romvae.report", write_report=write_text, write_metrics=write_text, headlines=lambda metrics: [VERDICT] * 3)
     return calls
 
 
@@ -177,7 +177,7 @@ def test_train_writes_a_whole_run_that_the_other_commands_read(run, science, sna
 
     code, out, err = run("compare", folder, "--out", tmp_path / "c", "--max-relative-l2", "0.01")
     assert code == 6, err
-    # The first three sentences, in lines that a terminal holds, and no number without its sign.
+    # The verdict in short, in lines that a terminal holds, and no number without its sign.
     assert " ".join([VERDICT] * 3) in " ".join(out.split())
     assert max(map(len, out[out.index(VERDICT) :].split("\n\n")[0].splitlines())) <= 100
     assert "relative L2 error is 0.04, expected at most 0.01" in err
@@ -197,6 +197,39 @@ def test_train_writes_a_whole_run_that_the_other_commands_read(run, science, sna
     code, _, err = run("report", tmp_path, "--out", tmp_path / "d.html")
     assert code == 3
     assert "neither a comparison nor a run" in err
+
+
+def test_a_training_with_few_calibration_trajectories_says_so_once_before_it(run, science, snapshots, fake, tmp_path):
+    code, _, err = run("train", tmp_path / "data.h5", "--out", tmp_path / "run")
+    assert code == 0
+    said = (
+        "no trust horizon, and their 90 % intervals no guarantee: level 0.9 takes at least 9 calibration trajectories, "
+    )
+    assert err.count(f"{said}about 60 in all with the usual shares; there are 2.") == 1
+    assert err.index("no trust horizon") < err.index("vae: 1/1")
+    several = xr.concat([snapshots] * 9, "trajectory").assign_coords(trajectory=np.arange(72))
+    fake("romvae.data", open_snapshots=lambda path, reader=None: several, split=_halves)
+    assert "no trust horizon" not in run("train", tmp_path / "data.h5", "--out", tmp_path / "many")[2]
+
+
+def _halves(ds, seed=0, fractions=None):
+    """Nine trajectories a part; `fractions` are kept where a test looks for them."""
+    _halves.given = fractions
+    return Parts(*(ds.isel(trajectory=slice(9 * i, 9 * i + 9)) for i in range(4)))
+
+
+def test_shares_of_the_split_are_settings(run, science, snapshots, fake, tmp_path):
+    several = xr.concat([snapshots] * 9, "trajectory").assign_coords(trajectory=np.arange(72))
+    fake("romvae.data", open_snapshots=lambda path, reader=None: several, split=_halves)
+    words = ["train", tmp_path / "data.h5", "--out", tmp_path / "run", "--split.calibration", "0.3"]
+    code, _, err = run(*words)
+    assert code == 2
+    assert "split: shares sum to 1.15 (train 0.5, variance 0.15, calibration 0.3, test 0.2), should sum to 1" in err
+    assert run(*words, "--split.train", "0.35")[0] == 0
+    assert _halves.given == {"train": 0.35, "variance": 0.15, "calibration": 0.3, "test": 0.2}
+    assert RunFolder(tmp_path / "run").settings()["split"]["calibration"] == 0.3
+    assert run("train", tmp_path / "data.h5", "--out", tmp_path / "usual")[0] == 0
+    assert _halves.given is None  # data with a split of their own take no shares
 
 
 def test_a_part_of_other_data_is_refused_and_all_of_it_is_the_default(run, science, tmp_path):

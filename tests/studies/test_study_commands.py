@@ -120,6 +120,54 @@ def test_a_rollout_says_how_long_it_is_trusted(small, folder, run, tmp_path):
     assert "this ROM has no calibrated errors" in err
 
 
+@pytest.mark.parametrize("more", [[], ["--workers", "1"]], ids=["in memory", "on disk"])
+def test_a_rollout_says_why_it_has_no_trust_horizon(folder, run, tmp_path, more):
+    """Three calibration trajectories are too few for a level of 0.9, and enough for 0.75."""
+    moved = shutil.copytree(folder / "run", tmp_path / "run")
+    rom = ROM.load(moved / "model")
+    lead, true, predicted = (rom.trust.get_buffer(name) for name in ("lead", "true", "predicted"))
+    rom.trust.keep(lead, true[:3], predicted[:3])
+    rom.save(moved / "model", overwrite=True)
+    words = [
+        "rollout",
+        moved,
+        "--start",
+        folder / "data.h5",
+        "--split",
+        "all",
+        "--steps",
+        3,
+        "--members",
+        8,
+        "-q",
+        *more,
+    ]
+    code, told, err = run(*words, "--out", tmp_path / "a.h5")
+    assert code == 0, err
+    assert told.splitlines()[-1] == (
+        "no trust horizon: level 0.9 takes at least 9 calibration trajectories, about 60 in all with the usual shares; "
+        "there are 3. Train on more, or lower --level."
+    )
+    code, told, err = run(*words, "--out", tmp_path / "b.h5", "--level", "0.75")
+    assert (code, "no trust horizon" in told, "median trust horizon" in told) == (0, False, True), err
+    code, told, err = run(*words, "--out", tmp_path / "c.h5", "--mean-only")
+    assert (code, "no trust horizon" in told) == (0, False), err  # it was not asked for
+    _without_horizon(moved)
+    code, told, err = run(*words, "--out", tmp_path / "d.h5")
+    assert "no trust horizon: this ROM has no calibrated errors" in told
+
+
+@pytest.mark.parametrize("more", [[], ["--workers", "1"]], ids=["in memory", "on disk"])
+def test_a_rollout_beyond_the_calibrated_steps_is_warned_of_once(small, folder, run, tmp_path, more):
+    last = int(small.untouched.calibration.lead[-1])
+    words = ["rollout", folder / "run", "--start", folder / "data.h5", "--split", "test", "--members", 8, "-q", *more]
+    code, _, err = run(*words, "--steps", last + 5, "--out", tmp_path / "a.h5")
+    assert code == 0, err
+    assert err.count(f"warning: rollout: steps {last + 1} to {last + 5} are beyond the {last} that this model") == 1
+    code, _, err = run(*words, "--out", tmp_path / "b.h5")
+    assert (code, "calibrated on" in err) == (0, False)
+
+
 def test_a_rollout_ends_where_it_is_not_trusted_any_more(small, folder, run, tmp_path):
     start = mock_snapshots(1, ("u", "v"), trajectories=18, times=6).isel(time=0)
     tolerance = float(small.untouched.trust.get_buffer("true").quantile(0.8))
