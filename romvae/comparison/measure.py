@@ -167,7 +167,7 @@ class _Measurement:
         long_run: int | None,
     ) -> Comparison:
         """All of it."""
-        rom, test, (clock, process) = self.rom, self.test, clocks
+        rom, test, clock = self.rom, self.test, clocks[0]
         forecasts, tally = self._forecasts(), self._tally()
         try:
             forecasts.each(lambda rows, forecast: self._take(tally, rows, forecast))
