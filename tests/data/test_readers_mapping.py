@@ -159,8 +159,15 @@ WRONG = [
     ),
     (
         "reader: well\ncoordinates: {t: {start: 0, step: 1}}",
-        r"coordinates names 't', expected some of time, x, y, z|time",
+        r"m.yaml:2:15: coordinates names 't', expected some of time, z, y, x",
     ),
+    ("reader: well\nboundaries: {x: peridoic}", r"m.yaml:2:14: boundaries.x = peridoic: .* Did you mean 'periodic'\?"),
+    ("reader: well\nboundaries: {x: [wall, opn]}", r"m.yaml:2:14: boundaries.x = .*: .* Did you mean 'open'\?"),
+    ("reader: well\nboundaries: {x: [wall]}", r"m.yaml:2:14: boundaries.x = .*: expected one condition for both ends"),
+    ("reader: well\nboundaries: {x: [wall, periodic]}", r"m.yaml:2:14: .* is periodic on one side only"),
+    ("reader: well\nboundaries: {q: wall}", r"m.yaml:2:14: boundaries names 'q', expected some of z, y, x"),
+    ("reader: hdf5\nfields: {u: a}", r"m.yaml:2:10: fields.u = a: expected entries in braces, such as \{path"),
+    ("reader: well\ncoordinates: {x: {start: 0, step: '?'}}", r"m.yaml:2:29: .*step = \?: is still to be said"),
     ("reader: well\ncoordinates: {time: {start: 0}}", r"exactly one of path, values, or start with step"),
     ("reader: well\ncoordinates: {time: {start: 0, step: -1}}", r"step = -1: should be greater than 0"),
     ("reader: well\nparameters: {nu: {}}", r"exactly one of path, attribute or value"),
@@ -176,6 +183,18 @@ def test_a_wrong_mapping_says_where(text: str, message: str, tmp_path: Path) -> 
     (tmp_path / "m.yaml").write_text(text)
     with pytest.raises(ConfigError, match=message):
         read_mapping(tmp_path / "m.yaml")
+
+
+def test_a_mapping_without_reader_says_which_there_are(tmp_path: Path) -> None:
+    (tmp_path / "m.yaml").write_text("title: mine\n")
+    with pytest.raises(ConfigError, match=r"m.yaml: reader: is missing. Add it: one of well, .*, hdf5, .*romvae info"):
+        read_mapping(tmp_path / "m.yaml")
+
+
+def test_one_word_stands_for_both_ends(tmp_path: Path) -> None:
+    for text in ("{x: periodic}", "{x: [periodic, periodic]}"):
+        (tmp_path / "m.yaml").write_text(f"reader: well\nboundaries: {text}\n")
+        assert read_mapping(tmp_path / "m.yaml").boundaries == {"x": ("periodic", "periodic")}
 
 
 def test_frames_and_entries_that_do_not_count_can_be_left_out(tmp_path: Path) -> None:
