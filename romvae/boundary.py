@@ -85,7 +85,7 @@ def both_sides(entry: Any) -> Any:
 
 
 def boundaries_to_json(boundaries: Mapping[str, tuple[BoundaryEntry, BoundaryEntry] | BoundaryEntry]) -> str:
-    """The text of the attribute `boundary_conditions`: (lower, upper) of every axis, given as a pair or as one for both.
+    """The text of the attribute `boundary_conditions`: (lower, upper) of every axis; one condition stands for both.
 
     Raises:
         SchemaError: A condition is unknown, or an axis has not two of them.

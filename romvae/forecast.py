@@ -16,7 +16,8 @@ from torch import Tensor
 from romvae.agreement import chosen, sampled
 from romvae.calibration import Interval
 from romvae.canonical import MASK, MASK_ATTRS
-from romvae.errors import ConfigError, DataError, FewMembersWarning, SchemaError, caller_level
+from romvae.data.trainable import KINDS, require_names
+from romvae.errors import ConfigError, DataError, FewMembersWarning, caller_level
 from romvae.excerpt import Excerpt, excerpt_of
 from romvae.nn.observation import Observation
 from romvae.nn.window import windowed
@@ -51,9 +52,6 @@ BLOCK, BLOCK_BYTES = 16, 2**25
 """Trajectories rolled out at once; fewer where their latents, or their fields at one time, would take more bytes."""
 _PATHS = 4
 """What latents take on their way, in units of themselves: steps, all times, members in their order, checks."""
-KINDS = ("", "_std", "_std_decoder", "_std_dynamics", "_std_posterior", "_std_ensemble", "_lower", "_upper")
-"""What is appended to a field's name: mean, total standard deviation, its parts by decoder and dynamics, the latter's
-parts by the posterior of the initial code and by the disagreement of the networks, ends of the interval."""
 
 
 @dataclass(frozen=True)
@@ -273,13 +271,7 @@ def _check_kinds(rom: ROM, ask: Request) -> None:
 
 def check_names(schema: Schema) -> None:
     """Refuses fields whose names are those of another field's uncertainty: one would replace the other."""
-    names = [f + kind for f in schema.field_names for kind in KINDS] + [LATENT]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise SchemaError(
-            f"field {twice[0]!r} has the name of a variable of the forecast ({', '.join(KINDS[1:])} are "
-            "appended to the fields' names). Rename the field in the data."
-        )
+    require_names(schema.field_names)
 
 
 def _finite(x: Tensor, schema: Schema) -> None:

@@ -343,7 +343,7 @@ class Schema:
                 advice = f"Add it with ds.assign_coords({name}=('{TRAJECTORY}', ...))"
                 if where:  # a file: said on the command line too
                     advice = (
-                        f"State it in a mapping file, parameters: {{{name}: {{value: ...}}}} with one number or a list, "
+                        f"State it in a mapping file, parameters: {{{name}: {{value: ...}}}}, a number or a list, "
                         f"and give that with --reader NAME.yaml; in Python a{advice[1:]}"
                     )
                 raise SchemaError(

@@ -9,9 +9,9 @@ import xarray as xr
 
 from romvae import quantities as q
 from romvae.calibration import ScalarScores, coverage_law
+from romvae.data import split
 from romvae.errors import ConfigError, DataError, SchemaError
 from romvae.rom import ROM
-from romvae.data import split
 from romvae.testing import mock_snapshots
 from romvae.training import fit, recalibrate
 

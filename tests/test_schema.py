@@ -314,7 +314,7 @@ def test_units_of_time_are_compared_before_its_step(dt: float, units: str, messa
 
 
 def test_a_step_without_units_is_told_as_a_number() -> None:
-    with pytest.raises(SchemaError, match="step is 0.06, but this ROM was trained at 0.05. Interpolate"):
+    with pytest.raises(SchemaError, match=r"step is 0\.06, but this ROM was trained at 0.05. Interpolate"):
         Schema.of(_timed(0.05, "1")).check(_timed(0.06, "1"))
 
 
