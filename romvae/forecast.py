@@ -24,7 +24,7 @@ from romvae.nn.window import windowed
 from romvae.pieces import Outside, Piece, pieces
 from romvae.quantities import Quantity, quantity_variables
 from romvae.schema import LATENT, TIME, TRAJECTORY, Schema
-from romvae.start import check_history, controls_for, history_of, start_time
+from romvae.start import check_history, check_start, controls_for, history_of, start_time
 
 if TYPE_CHECKING:
     from romvae.rom import ROM
@@ -237,10 +237,8 @@ def _space(rom: ROM, part: Excerpt) -> dict[str, Any]:
 
 
 def _check(start: xr.Dataset, steps: int, members: int, level: float) -> None:
-    for name, value in (("steps", steps), ("members", members)):
-        if value < 1:
-            raise ConfigError(f"rollout: {name} is {value}, expected 1 or more. Choose a positive number.")
-    if not 0 < level < 1:
+    check_start(start, steps=steps, members=members)
+    if isinstance(level, str) or not 0 < level < 1:
         raise ConfigError(f"rollout: level is {level}, expected between 0 and 1. Choose 0.9, for example.")
     if members < FEW_MEMBERS:
         warnings.warn(

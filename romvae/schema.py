@@ -343,8 +343,9 @@ class Schema:
                 advice = f"Add it with ds.assign_coords({name}=('{TRAJECTORY}', ...))"
                 if where:  # a file: said on the command line too
                     advice = (
-                        f"State it in a mapping file, parameters: {{{name}: {{value: ...}}}}, a number or a list, "
-                        f"and give that with --reader NAME.yaml; in Python a{advice[1:]}"
+                        f"State it in a mapping file (reader: cf for stores of romvae; parameters: {{{name}: "
+                        f"{{value: ..., units: {json.dumps(parameter.units)}}}}}, a number or a list) and give that with "
+                        f"--reader NAME.yaml; in Python a{advice[1:]}"
                     )
                 raise SchemaError(
                     f"{where}parameter {name!r} is missing, found {', '.join(present) or 'none'}."

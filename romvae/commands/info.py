@@ -87,7 +87,6 @@ def _next(facts: Mapping[str, Any], paths: Sequence[Path], reader: str | None) -
 def _data_facts(paths: Sequence[Path], reader: str | None, json: bool) -> dict[str, Any]:
     """What the snapshots are; of files that nobody recognises, a mapping is printed before they are refused."""
     from romvae.data import describe, open_snapshots, readers
-    from romvae.data.layout import mapping_advice
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AssumptionWarning)  # what they say is listed as missing
@@ -97,6 +96,8 @@ def _data_facts(paths: Sequence[Path], reader: str | None, json: bool) -> dict[s
             except DataError as error:
                 if json or not (text := readers.propose_for(paths[0])):
                     raise
+                from romvae.data.layout import mapping_advice
+
                 print(text, end="")
                 found = str(error).removesuffix(f". {mapping_advice(str(paths[0]))}")
                 raise DataError(

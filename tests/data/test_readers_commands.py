@@ -199,7 +199,7 @@ def test_another_file_that_nobody_recognises_is_read_as_the_data_of_the_run(tmp_
         file["v/w"] = np.zeros(3)
     with pytest.raises(DataError, match=r"holds no array 'run/u'.* \(read with .*reader.yaml, as .*; --reader NAME"):
         run.opened(tmp_path / "third.h5")
-    with pytest.raises(DataError, match="none.h5: does not exist"):
+    with pytest.raises(DataError, match=r"none\.h5: does not exist"):
         run.opened(tmp_path / "none.h5")
 
 
