@@ -216,9 +216,9 @@ def snapshots(
     for axis in space:
         about = {"units": units.get(axis, "1"), "axis": axis.upper()}
         coords[axis] = (axis, np.asarray(axes[axis], dtype=np.float64), about)
-    for name, each in parameters.items():
+    for name, given in parameters.items():
         about = {"units": units.get(name, "1"), "romvae_role": "parameter"}
-        coords[name] = (TRAJECTORY, _parameter(name, each, n), about)
+        coords[name] = (TRAJECTORY, _parameter(name, given, n), about)
     dims = (TRAJECTORY, TIME, *space)
     variables = {
         name: (dims, each, {"units": units.get(name, "1"), "long_name": name}) for name, each in values.items()

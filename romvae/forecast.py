@@ -238,7 +238,7 @@ def _space(rom: ROM, part: Excerpt) -> dict[str, Any]:
 
 def _check(start: xr.Dataset, steps: int, members: int, level: float) -> None:
     check_start(start, steps=steps, members=members)
-    if isinstance(level, str) or not 0 < level < 1:
+    if not 0 < level < 1:
         raise ConfigError(f"rollout: level is {level}, expected between 0 and 1. Choose 0.9, for example.")
     if members < FEW_MEMBERS:
         warnings.warn(

@@ -342,10 +342,10 @@ class Schema:
             if name not in ds.coords:
                 advice = f"Add it with ds.assign_coords({name}=('{TRAJECTORY}', ...))"
                 if where:  # a file: said on the command line too
+                    entry = f"{{{name}: {{value: ..., units: {json.dumps(parameter.units)}}}}}"
                     advice = (
-                        f"State it in a mapping file (reader: cf for stores of romvae; parameters: {{{name}: "
-                        f"{{value: ..., units: {json.dumps(parameter.units)}}}}}, a number or a list) and give that with "
-                        f"--reader NAME.yaml; in Python a{advice[1:]}"
+                        f"State it in a mapping file (reader: cf for stores of romvae; parameters: {entry}, a number "
+                        f"or a list) and give that with --reader NAME.yaml; in Python a{advice[1:]}"
                     )
                 raise SchemaError(
                     f"{where}parameter {name!r} is missing, found {', '.join(present) or 'none'}."

@@ -260,7 +260,6 @@ def test_a_model_of_a_version_without_fully_connected_layers_still_loads():
         ({"steps": 2.5}, r"steps is 2\.5, expected a whole number"),
         ({"steps": True}, "steps is True, expected a whole number"),
         ({"members": "8"}, "members is '8', expected a whole number"),
-        ({"level": "high"}, "level is high, expected between 0 and 1"),
     ],
 )
 def test_what_a_rollout_is_given_by_mistake_is_named(trained, changed, message):

@@ -205,6 +205,19 @@ class Mapping(Settings):
     title: str | None = Field(None, description="what the data are")
     licence: str | None = Field(None, description="what may be done with them")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _only_axes_of_fields(cls, data: Any) -> Any:
+        # A proposal asks for the step of every axis that there may be; once all are named, some are not there.
+        fields, coordinates = (data.get(key) if isinstance(data, dict) else None for key in ("fields", "coordinates"))
+        if not isinstance(fields, dict) or not isinstance(coordinates, dict):
+            return data
+        entries = [entry.get("dims") for entry in fields.values() if isinstance(entry, dict)]
+        dims = {str(dim) for each in entries if isinstance(each, list) for dim in each}
+        asked = {axis for axis, e in coordinates.items() if isinstance(e, dict) and "?" in e.values()}
+        left = {axis: e for axis, e in coordinates.items() if axis not in asked or axis in {TIME, "?", *dims}}
+        return {**data, "coordinates": left}
+
     @model_validator(mode="after")
     def _generic_layouts_need_fields(self) -> Mapping:
         if self.reader in _GENERIC and not self.fields:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import xarray as xr
 
@@ -43,8 +43,12 @@ def obstacles(ds: xr.Dataset, statistics: Mapping[str, FieldStatistics]) -> list
         ds: Canonical snapshots.
         statistics: Of every field, over all snapshots.
     """
-    checks = [lambda: split(ds), lambda: require_names(fields_of(ds)), lambda: require_scale(statistics)]
-    checks.append(lambda: Schema.of(ds))
+    checks: list[Callable[[], object]] = [
+        lambda: split(ds),
+        lambda: require_names(fields_of(ds)),
+        lambda: require_scale(statistics),
+        lambda: Schema.of(ds),
+    ]
     found = []
     for check in checks:
         try:

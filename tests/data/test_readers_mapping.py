@@ -314,7 +314,9 @@ def test_info_says_how_boundaries_are_stated_and_what_comes_next(
 
     monkeypatch.chdir(tmp_path)
     pdebench_seeds(Path("a b.h5"))
-    monkeypatch.setattr("romvae.data.describe.obstacles", lambda ds, statistics: [])  # there are two trajectories
+    with h5py.File("a b.h5", "r+") as file:
+        for i in range(6):  # as many as a training needs
+            file.copy("0000", f"01{i:02d}")
     assert main(["info", "a b.h5"]) == 0
     out = capsys.readouterr().out
     assert out.endswith("Next: romvae train 'a b.h5' --out 'runs/a b'\n")
