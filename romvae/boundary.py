@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any, Literal, get_args
 
 import xarray as xr
@@ -18,6 +19,7 @@ __all__ = [
     "as_boundary",
     "boundaries_of",
     "boundaries_to_json",
+    "both_sides",
 ]
 
 BoundaryKind = Literal["periodic", "wall", "reflecting", "open", "value"]
@@ -39,7 +41,9 @@ class Boundary:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise SchemaError(f"boundary condition {self.kind!r} is unknown; use one of {', '.join(KINDS)}")
+            near = get_close_matches(str(self.kind), KINDS, n=1)
+            hint = f". Did you mean {near[0]!r}?" if near else ""
+            raise SchemaError(f"boundary condition {self.kind!r} is unknown; use one of {', '.join(KINDS)}{hint}")
         if self.value and self.kind != "value":
             raise SchemaError(
                 f"boundary condition {self.kind!r} takes no value, found {dict(self.value)}; use kind 'value'"
@@ -75,11 +79,20 @@ def as_boundary(entry: BoundaryEntry, where: str = "") -> Boundary:
         raise SchemaError(f"{where}{text}") from error
 
 
-def boundaries_to_json(boundaries: Mapping[str, tuple[BoundaryEntry, BoundaryEntry]]) -> str:
-    """The text of the attribute `boundary_conditions`: (lower, upper) of every axis."""
+def both_sides(entry: Any) -> Any:
+    """(lower, upper) where one condition stands for both; anything else as it is."""
+    return (entry, entry) if isinstance(entry, str | Mapping | Boundary) else entry
+
+
+def boundaries_to_json(boundaries: Mapping[str, tuple[BoundaryEntry, BoundaryEntry] | BoundaryEntry]) -> str:
+    """The text of the attribute `boundary_conditions`: (lower, upper) of every axis; one condition stands for both.
+
+    Raises:
+        SchemaError: A condition is unknown, or an axis has not two of them.
+    """
     return json.dumps(
         {
-            axis: [as_boundary(side, f"{axis}: ").entry for side in _sides(axis, pair, "")]
+            axis: [as_boundary(side, f"{axis}: ").entry for side in _sides(axis, both_sides(pair), "")]
             for axis, pair in boundaries.items()
         }
     )

@@ -173,7 +173,7 @@ def snapshots(
     axes: Mapping[str, ArrayLike],
     times: ArrayLike,
     parameters: Mapping[str, ArrayLike] | None = None,
-    boundaries: Mapping[str, tuple[BoundaryEntry, BoundaryEntry]] | None = None,
+    boundaries: Mapping[str, tuple[BoundaryEntry, BoundaryEntry] | BoundaryEntry] | None = None,
     units: Mapping[str, str] | None = None,
     attrs: Mapping[str, Any] | None = None,
     dtype: DTypeLike = np.float32,
@@ -185,22 +185,30 @@ def snapshots(
         axes: Name (`x`, `y`, `z`) to coordinates `(size,)`, increasing, in length units.
         times: The stored times `(time,)`, increasing and uniform.
         parameters: Name to one value per trajectory, `(trajectory,)`.
-        boundaries: Axis to (lower, upper); an axis that is left out is `open` on both sides.
+        boundaries: Axis to (lower, upper), or to one condition for both; an axis that is left out stays undeclared, and
+            is taken as `open` with a warning.
         units: Units of fields, axes, parameters and `time`; dimensionless ("1") where left out.
         attrs: Further attributes of the Dataset, such as its solver.
         dtype: Type in which the fields are kept; coordinates are always float64.
 
     Raises:
-        SchemaError: An axis has an unknown name, or a shape does not follow from the coordinates.
+        SchemaError: A name is unknown or stands for two things, or a shape does not follow from the coordinates.
     """
-    units = units or {}
-    unknown = [axis for axis in (*axes, *(boundaries or {})) if axis not in SPACE]
+    units, parameters, boundaries = units or {}, parameters or {}, boundaries or {}
+    unknown = [axis for axis in axes if axis not in SPACE]
     if unknown or not axes:
         raise SchemaError(f"axes: found {', '.join(unknown) or 'none'}, expected some of {', '.join(SPACE)}")
     space = tuple(axis for axis in SPACE if axis in axes)
-    dims = (TRAJECTORY, TIME, *space)
-    n = np.shape(next(iter(fields.values())))[0] if fields else 0
-    shape = (n, np.size(times), *(np.size(axes[axis]) for axis in space))
+    _check_given(fields, space, parameters, boundaries, units)
+    sizes = {TIME: np.size(times), **{axis: np.size(axes[axis]) for axis in space}}
+    values = {name: _field(name, each, sizes, dtype) for name, each in fields.items()}
+    n = len(next(iter(values.values()))) if values else 0
+    for name, each in values.items():
+        if len(each) != n:
+            raise SchemaError(
+                f"field {name!r}: holds {len(each)} trajectories, field {next(iter(values))!r} holds {n}. Give the "
+                "same trajectories in all fields"
+            )
     coords: dict[str, Any] = {
         TRAJECTORY: (TRAJECTORY, np.arange(n, dtype=np.int64), {"standard_name": "realization"}),
         TIME: (TIME, np.asarray(times, dtype=np.float64), {"units": units.get(TIME, "1"), "axis": "T"}),
@@ -208,19 +216,16 @@ def snapshots(
     for axis in space:
         about = {"units": units.get(axis, "1"), "axis": axis.upper()}
         coords[axis] = (axis, np.asarray(axes[axis], dtype=np.float64), about)
-    for name, values in (parameters or {}).items():
+    for name, given in parameters.items():
         about = {"units": units.get(name, "1"), "romvae_role": "parameter"}
-        coords[name] = (TRAJECTORY, _shaped(f"parameter {name!r}", values, (n,), np.float64), about)
+        coords[name] = (TRAJECTORY, _parameter(name, given, n), about)
+    dims = (TRAJECTORY, TIME, *space)
     variables = {
-        name: (
-            dims,
-            _shaped(f"field {name!r}", values, shape, dtype),
-            {"units": units.get(name, "1"), "long_name": name},
-        )
-        for name, values in fields.items()
+        name: (dims, each, {"units": units.get(name, "1"), "long_name": name}) for name, each in values.items()
     }
-    sides = {axis: (boundaries or {}).get(axis, ("open", "open")) for axis in space}
-    declared = {"Conventions": CONVENTIONS, "boundary_conditions": boundaries_to_json(sides)}
+    declared = {"Conventions": CONVENTIONS}
+    if boundaries:
+        declared["boundary_conditions"] = boundaries_to_json({a: boundaries[a] for a in space if a in boundaries})
     return xr.Dataset(variables, coords=coords, attrs={**declared, **(attrs or {})})
 
 
@@ -248,8 +253,64 @@ def _is_static(name: str, variable: xr.DataArray, dims: set[Hashable]) -> bool:
     return TIME in dims and bool(own & set(SPACE)) and own <= {TRAJECTORY, *SPACE}
 
 
-def _shaped(what: str, values: ArrayLike, shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
-    array = np.asarray(values, dtype=dtype)
-    if array.shape != shape:
-        raise SchemaError(f"{what}: shape is {array.shape}, expected {shape}. Order it (trajectory, time, z, y, x)")
+def _check_given(
+    fields: Mapping[str, Any],
+    space: Sequence[str],
+    parameters: Mapping[str, Any],
+    boundaries: Mapping[str, Any],
+    units: Mapping[str, str],
+) -> None:
+    """Refuses names that stand for two things, and boundaries and units of what there is not."""
+    known = {TRAJECTORY: "a dim", TIME: "a dim", **dict.fromkeys(SPACE, "a dim")}
+    for what, names in (("field", fields), ("parameter", parameters)):
+        for name in names:
+            if name in known:
+                raise SchemaError(f"{what} {name!r}: is the name of {known[name]} too. Rename one of them")
+            known[name] = f"a {what}"
+    for what, given, expected in (
+        ("boundaries", boundaries, list(space)),
+        ("units", units, [*fields, *space, *parameters, TIME]),
+    ):
+        for name in given:
+            if name not in expected:
+                raise SchemaError(
+                    f"{what}: found {name!r}, expected some of {', '.join(expected)}."
+                    f"{did_you_mean(str(name), expected)} Correct or remove it"
+                )
+
+
+def _field(name: str, values: ArrayLike, sizes: Mapping[str, int], dtype: DTypeLike) -> np.ndarray:
+    """Values of a field `(trajectory, *sizes)`; the first axis may be of any size."""
+    array = _numbers(f"field {name!r}", values, dtype)
+    dims = (TRAJECTORY, *sizes)
+    if array.ndim == len(dims) and array.shape[1:] == tuple(sizes.values()):
+        return array
+    wanted = ", ".join([TRAJECTORY, *(f"{dim}={size}" for dim, size in sizes.items())])
+    if array.ndim != len(dims):
+        raise SchemaError(
+            f"field {name!r}: shape is {array.shape}, with {array.ndim} axes, expected {len(dims)} ({wanted}). Add or "
+            "remove axes: a single trajectory has one of length 1"
+        )
+    found = ", ".join(f"{dim}={size}" for dim, size in zip(dims, array.shape, strict=True))
+    raise SchemaError(
+        f"field {name!r}: shape is ({found}), expected ({wanted}). Order its axes ({', '.join(dims)}), or correct "
+        "times and axes"
+    )
+
+
+def _parameter(name: str, values: ArrayLike, n: int) -> np.ndarray:
+    array = _numbers(f"parameter {name!r}", values, np.float64)
+    if array.shape != (n,):
+        constant = f"{array.flat[0]:.6g}" if array.size else "0.1"
+        raise SchemaError(
+            f"parameter {name!r}: shape is {array.shape}, expected ({n},): one number for each of the {n} "
+            f"trajectories; for a constant np.full({n}, {constant})"
+        )
     return array
+
+
+def _numbers(what: str, values: ArrayLike, dtype: DTypeLike) -> np.ndarray:
+    try:
+        return np.asarray(values, dtype=dtype)
+    except (TypeError, ValueError) as error:
+        raise SchemaError(f"{what}: cannot be read as an array of numbers ({error}). Give numbers") from error

@@ -122,7 +122,8 @@ def uniform_step(time: xr.DataArray, source: str = "") -> float:
         i = int(np.argmax(wrong)) + 1
         raise SchemaError(
             f"{where}time is not uniform: step {steps[i - 1]:.10g} before index {i} (time {t[i]:.10g}), "
-            f"expected {usual:.10g}. Interpolate the data to uniform times (romvae pack --interpolate-time DT)"
+            f"expected {usual:.10g}. Interpolate the data to uniform times: romvae pack {source or 'DATA'} NEW.zarr "
+            f"--interpolate-time {usual:.10g}"
         )
     return dt
 

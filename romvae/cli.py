@@ -14,11 +14,13 @@ import traceback
 import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
+from difflib import get_close_matches
 from types import FrameType
 from typing import Any, NoReturn, TextIO
 
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts import ValidationError as FlagError
+from cyclopts.exceptions import UnknownOptionError
 from pydantic import ValidationError
 
 from romvae.errors import RankLostError, RomvaeError
@@ -140,8 +142,10 @@ def _outcome(error: BaseException) -> tuple[int, str]:
             return error.exit_code, str(error)
         case FlagError() if isinstance(error.__cause__, ValidationError):
             return 2, _flag_message(error.__cause__)
+        case UnknownOptionError() if (error.token.keyword or error.token.value or "").startswith("--"):
+            return 2, f"{_unknown(error)} ({_help(error)} lists the options)"
         case CycloptsError():
-            return 2, f"{error} (romvae --help lists commands and options)"
+            return 2, f"{error} ({_help(error)} lists {'options' if error.command_chain else 'commands'})"
         case _Terminated():
             return 143, "terminated before the end; nothing was left half-written."
         case KeyboardInterrupt():
@@ -161,6 +165,30 @@ def _outcome(error: BaseException) -> tuple[int, str]:
         return 5, "not enough GPU memory. Use a smaller --training.batch-size, or --training.device cpu."
     what = f"{type(error).__name__}: {error}".rstrip(": ")
     return 1, f"internal error: {what}. Run the same command with --debug for the traceback."
+
+
+def _help(error: CycloptsError) -> str:
+    return " ".join(["romvae", *(error.command_chain or ()), "--help"])
+
+
+_DURATIONS = ("epochs", "epoch", "n-epochs", "num-epochs", "steps", "n-steps", "iterations", "max-steps", "max-epochs")
+_STEPS = ("--training.vae-steps", "--training.dynamics-steps")
+
+
+def _unknown(error: UnknownOptionError) -> str:
+    """An option that there is not, and the one that is near: the last word counts, not the section before it."""
+    given = (error.token.keyword or error.token.value or "").partition("=")[0]
+    known = [name for each in error.argument_collection if each.parse for name in each.names if name.startswith("--")]
+    word = _last(given)
+    if word in _DURATIONS and set(_STEPS) <= set(known):
+        return f"Unknown option: {given}. How long the stages train is said by {', '.join(_STEPS)}."
+    same = [name for name in known if _last(name) == word]
+    near = same or [n for n in known if _last(n) in get_close_matches(word, map(_last, known), n=1, cutoff=0.6)]
+    return f"Unknown option: {given}." + (f" Did you mean {near[0]}?" if near else "")
+
+
+def _last(name: str) -> str:
+    return name.lstrip("-").rpartition(".")[2].replace("_", "-")
 
 
 def _flag_message(error: ValidationError) -> str:

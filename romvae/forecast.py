@@ -17,6 +17,7 @@ from torch import Tensor
 from romvae.agreement import chosen, sampled
 from romvae.calibration import Interval, calibrated_steps
 from romvae.canonical import MASK, MASK_ATTRS
+from romvae.data.trainable import KINDS, require_names
 from romvae.errors import ConfigError, DataError, DivergedError, FewMembersWarning, SchemaError, caller_level
 from romvae.excerpt import Excerpt, excerpt_of
 from romvae.memory import require_memory
@@ -25,7 +26,7 @@ from romvae.nn.window import windowed
 from romvae.pieces import MEMBERS, Outside, Piece, pieces
 from romvae.quantities import Quantity, quantity_variables
 from romvae.schema import LATENT, MEMBER, TIME, TRAJECTORY, Schema
-from romvae.start import check_history, controls_for, history_of, start_time
+from romvae.start import check_history, check_start, controls_for, history_of, start_time
 
 if TYPE_CHECKING:
     from romvae.rom import ROM
@@ -55,9 +56,6 @@ BLOCK, BLOCK_BYTES = 16, 2**25
 _PATHS = 4
 """What latents take on their way, in units of themselves: steps, all times, members in their order, checks."""
 _MEMBERS_ARE = "mean that each member decodes to; the decoder's own spread is not in it"
-KINDS = ("", "_std", "_std_decoder", "_std_dynamics", "_std_posterior", "_std_ensemble", "_lower", "_upper")
-"""What is appended to a field's name: mean, total standard deviation, its parts by decoder and dynamics, the latter's
-parts by the posterior of the initial code and by the disagreement of the networks, ends of the interval."""
 
 
 @dataclass(frozen=True)
@@ -273,9 +271,7 @@ def _space(rom: ROM, part: Excerpt) -> dict[str, Any]:
 
 
 def _check(start: xr.Dataset, steps: int, members: int, level: float) -> None:
-    for name, value in (("steps", steps), ("members", members)):
-        if value < 1:
-            raise ConfigError(f"rollout: {name} is {value}, expected 1 or more. Choose a positive number.")
+    check_start(start, steps=steps, members=members)
     if not 0 < level < 1:
         raise ConfigError(f"rollout: level is {level}, expected between 0 and 1. Choose 0.9, for example.")
     if members < FEW_MEMBERS:
@@ -337,13 +333,7 @@ def _require_room(course: Course) -> None:
 
 def check_names(schema: Schema) -> None:
     """Refuses fields whose names are those of another field's uncertainty: one would replace the other."""
-    names = [f + kind for f in schema.field_names for kind in KINDS] + [LATENT]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise SchemaError(
-            f"field {twice[0]!r} has the name of a variable of the forecast ({', '.join(KINDS[1:])} are "
-            "appended to the fields' names). Rename the field in the data."
-        )
+    require_names(schema.field_names)
 
 
 def _finite(x: Tensor, schema: Schema) -> None:

@@ -55,7 +55,7 @@ class Quantity:
 
     Arguments:
         name: Of the variables in the forecast (`name`, `name_std`, `name_lower`, `name_upper`): letters, digits and
-            underscores.
+            single underscores; the field's own name in front of it may be any.
         field: Name of the field it is computed from.
         function: Takes the field in physical units as a DataArray, with NaN outside of the domain, and reduces the
             spatial dims; all other dims stay.
@@ -68,7 +68,9 @@ class Quantity:
     units: str | None = None
 
     def __post_init__(self) -> None:
-        if not self.name.isidentifier() or "__" in self.name:
+        own = f"{self.field}_"  # the name of a field is the data's business
+        chosen = f"u_{self.name.removeprefix(own)}" if self.name.startswith(own) else self.name
+        if not chosen.isidentifier() or "__" in chosen:
             raise ConfigError(
                 f"quantity: the name {self.name!r} is no variable name (letters, digits, single underscores). "
                 "Choose another one."

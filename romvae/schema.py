@@ -20,6 +20,7 @@ from romvae.boundary import (
 from romvae.canonical import (
     LATENT,
     MEMBER,
+    N_STEPS,
     SPACE,
     TIME,
     TRAJECTORY,
@@ -35,6 +36,7 @@ from romvae.check import check_snapshots, uniform_step
 from romvae.errors import OutOfRangeWarning, SchemaError, caller_level
 from romvae.grid import Axis, Grid
 from romvae.ragged import existing, ragged_lengths
+from romvae.units import looks_like_units, measured, same_time
 
 __all__ = [
     "LATENT",
@@ -335,28 +337,47 @@ class Schema:
 
     def _check_time(self, ds: xr.Dataset, source: str) -> None:
         dt = uniform_step(ds[TIME], source)
-        if not math.isnan(dt) and abs(dt - self.dt) > 1e-6 * self.dt:
+        units = ds[TIME].attrs.get("units", self.time_units)
+        if units != self.time_units:
             raise SchemaError(
-                f"{_where(source)}time step is {dt:.10g}, but this ROM was trained at {self.dt:.10g}. "
-                f"Interpolate the data to dt={self.dt:.10g}, or retrain"
+                f"{_where(source)}{TIME!r} is in {units!r}, but this ROM was trained in {self.time_units!r}"
+                f"{same_time(dt, str(units), self.dt, self.time_units)}. Convert it and set its units"
             )
-        _check_units(ds, TIME, self.time_units, _where(source))
+        if not math.isnan(dt) and abs(dt - self.dt) > 1e-6 * self.dt:
+            hint = " Is it in another unit?" if looks_like_units(dt / self.dt) else ""
+            raise SchemaError(
+                f"{_where(source)}time step is {measured(dt, self.time_units)}, but this ROM was trained at "
+                f"{measured(self.dt, self.time_units)}.{hint} Interpolate the data to dt={self.dt:.10g}, or retrain"
+            )
 
     def _check_parameters(self, ds: xr.Dataset, where: str) -> None:
-        present = [str(name) for name in ds.coords if name not in (TRAJECTORY, TIME, *SPACE)]
+        present = _given_parameters(ds)
         for parameter in self.parameters:
             name = parameter.name
-            if name not in present:
+            if name not in ds.coords:
+                advice = f"Add it with ds.assign_coords({name}=('{TRAJECTORY}', ...))"
+                if where:  # a file: said on the command line too
+                    entry = f"{{{name}: {{value: ..., units: {json.dumps(parameter.units)}}}}}"
+                    advice = (
+                        f"State it in a mapping file (reader: cf for stores of romvae; parameters: {entry}, a number "
+                        f"or a list) and give that with --reader NAME.yaml; in Python a{advice[1:]}"
+                    )
                 raise SchemaError(
                     f"{where}parameter {name!r} is missing, found {', '.join(present) or 'none'}."
-                    f"{did_you_mean(name, present)} "
-                    f"Add it with ds.assign_coords({name}=('{TRAJECTORY}', ...))"
+                    f"{did_you_mean(name, present)} {advice}"
                 )
             _check_units(ds, name, parameter.units, where)
             values = np.atleast_1d(ds[name].values).astype(float)
             if not np.isfinite(values).all():
                 raise SchemaError(f"{where}parameter {name!r} is {values[~np.isfinite(values)][0]}; give it a number")
             _warn_outside("parameter", parameter, values, where)
+
+
+def _given_parameters(ds: xr.Dataset) -> list[str]:
+    """Coordinates that may stand for a parameter: numbers, and no account of where trajectories come from."""
+    account = {TRAJECTORY, TIME, *SPACE, N_STEPS, "split", "source_file", "source_index", "source_split"}
+    names = {str(name): c for name, c in ds.coords.items() if str(name) not in account}
+    return [name for name, c in names.items() if c.dtype.kind in "fiu" and set(c.dims) <= {TRAJECTORY}]
 
 
 def _warn_outside(what: str, known: Parameter, values: np.ndarray, where: str) -> None:

@@ -313,10 +313,13 @@ def describe_errors(
     With `flags`, keys are written as on the command line: `--model.latent`.
     """
     sentences = []
-    for item in error.errors(include_url=False):
+    items = error.errors(include_url=False)
+    # Of a number or one word, each has an error of its own: the words are told with that of the number.
+    words = {item["loc"][:-1]: item.get("ctx", {}).get("expected") for item in items if _is_word(item["loc"])}
+    for item in items:
         path = tuple(str(part) for part in item["loc"])
-        if path and path[-1].startswith("literal["):
-            continue  # a number or one word: what is wrong with the number has been said
+        if _is_word(item["loc"]):
+            continue
         if path and path[-1] == "constrained-int":
             path = path[:-1]
         key = f"--{'.'.join(path)}".replace("_", "-") if flags and path else ".".join(path)
@@ -326,11 +329,20 @@ def describe_errors(
             what = f"{key}: unknown setting{_suggestion(path, cls)}"
         else:
             reason = item["msg"].removeprefix("Input ").removeprefix("Value error, ")
+            if item["type"] in ("int_parsing", "int_type", "int_from_float"):
+                reason = "should be a whole number"
+            if item["loc"][:-1] in words:
+                reason += f", or {words[item['loc'][:-1]]}"
             what = (
                 f"{key} = {_brief(item['input'])}: {reason}" if key and not isinstance(item["input"], dict) else reason
             )
         sentences.append(f"{where}: {what}" if where else what)
     return "; ".join(sentences)
+
+
+def _is_word(loc: tuple[Any, ...]) -> bool:
+    """Whether an error is about the word of a setting that is a number or one word."""
+    return bool(loc) and str(loc[-1]).startswith("literal[")
 
 
 def _brief(value: Any) -> str:

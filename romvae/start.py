@@ -2,21 +2,44 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from numbers import Integral
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor
 
-from romvae.errors import DataError, SchemaError
+from romvae.errors import ConfigError, DataError, SchemaError
 from romvae.schema import TIME, TRAJECTORY
 from romvae.tensors import control_tensor
 
 if TYPE_CHECKING:
     from romvae.rom import ROM
 
-__all__ = ["check_history", "controls_for", "history_of", "start_time"]
+__all__ = ["check_history", "check_start", "controls_for", "history_of", "start_time"]
+
+
+def check_start(start: Any, **counts: Any) -> None:
+    """Refuses what is no Dataset, and counts that are no whole numbers from 1 on.
+
+    Arguments:
+        start: What a forecast is to start from.
+        counts: Numbers by name, such as `steps`.
+
+    Raises:
+        ConfigError: The message says what was found.
+    """
+    if not isinstance(start, xr.Dataset):
+        raise ConfigError(
+            f"rollout: start is a {type(start).__name__}, expected an xarray Dataset with fields, grid and parameters. "
+            "Give data.isel(time=0) of snapshots, or build them with romvae.schema.snapshots."
+        )
+    for name, value in counts.items():
+        if isinstance(value, bool) or not isinstance(value, Integral):
+            raise ConfigError(f"rollout: {name} is {value!r}, expected a whole number. Choose one, 1 or more.")
+        if value < 1:
+            raise ConfigError(f"rollout: {name} is {value}, expected 1 or more. Choose a positive number.")
 
 
 def check_history(rom: ROM, start: xr.Dataset) -> None:

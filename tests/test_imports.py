@@ -18,7 +18,7 @@ MODULES = {name: file for file, name in NAMES.items()}
 
 # What a part may never import, whether at the top of a file, inside a function or for type checking only.
 FORBIDDEN = {
-    ("schema", "grid", "boundary", "canonical", "check", "statistics", "errors"): {"torch", "lightning"},
+    ("schema", "grid", "boundary", "canonical", "check", "statistics", "errors", "units"): {"torch", "lightning"},
     ("atomic", "lock", "memory", "processes", "tasks", "launch", "supervision"): {"torch", "lightning"},
     ("solvers", "metrics", "plot", "report", "settings", "settings_file", "progress"): {"torch", "lightning"},
     ("distributions", "nn", "vae", "dynamics", "priors", "objectives", "kinds", "ranks"): {

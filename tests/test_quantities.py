@@ -9,10 +9,11 @@ import xarray as xr
 
 from romvae import quantities as q
 from romvae.calibration import ScalarScores, coverage_law
+from romvae.data import split
 from romvae.errors import ConfigError, DataError, SchemaError
 from romvae.rom import ROM
 from romvae.testing import mock_snapshots
-from romvae.training import recalibrate
+from romvae.training import fit, recalibrate
 
 
 def _field(x: np.ndarray) -> xr.DataArray:
@@ -133,3 +134,26 @@ def test_what_makes_no_sense_is_refused(rom_and_data):
         q.calibrate(rom, data, [q.Quantity("row", "u", lambda u: u.mean("y"))])
     with pytest.raises(ConfigError, match="quantities are computed from members"):
         rom.rollout(start, steps=2, members=8, quantities=[q.mean("u")], propagation="linear")
+
+
+def test_quantities_of_a_field_are_kept_whatever_the_field_is_called(tmp_path):
+    """Trained, saved, loaded and rolled out: the names of fields belong to the data."""
+    fields = ("vel-x", "T__w", "T.w", "2d u", "p%2E")
+    data = mock_snapshots(1, fields, trajectories=10, times=5)
+    parts = split(data)
+    rom = ROM.for_data(parts.train, latent=2, channels=4, hidden=8, members=2)
+    fit(rom, parts, vae_steps=2, variance_steps=1, dynamics_steps=2)
+    rom.save(tmp_path / "rom")
+    kept = ROM.load(tmp_path / "rom")
+    watched = q.standard(rom.schema)
+    assert kept.calibration.quantities.names == sorted(each.name for each in watched)
+    start = data.isel(time=0, trajectory=slice(0, 2))
+    one, other = (each.rollout(start, steps=3, members=8, quantities=watched) for each in (rom, kept))
+    assert all(f"{field}_maximum_upper" in other for field in fields)
+    xr.testing.assert_identical(one, other)
+
+
+def test_the_part_of_a_quantity_name_that_is_chosen_is_a_variable_name():
+    for name, field in (("vel-x", "u"), ("a b", "u"), ("u__m", "u"), ("vel-x_a-b", "vel-x"), ("", "u")):
+        with pytest.raises(ConfigError, match="is no variable name"):
+            q.Quantity(name, field, lambda u: u)

@@ -251,3 +251,19 @@ def test_a_model_of_a_version_without_fully_connected_layers_still_loads():
     again = ROM.from_description(json.dumps(told))
     assert again.config["expand"] == 0
     assert {k: v.shape for k, v in again.state_dict().items()} == {k: v.shape for k, v in rom.state_dict().items()}
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"start": np.zeros((2, 16))}, r"start is a ndarray, expected an xarray Dataset .* data\.isel\(time=0\)"),
+        ({"steps": 2.5}, r"steps is 2\.5, expected a whole number"),
+        ({"steps": True}, "steps is True, expected a whole number"),
+        ({"members": "8"}, "members is '8', expected a whole number"),
+    ],
+)
+def test_what_a_rollout_is_given_by_mistake_is_named(trained, changed, message):
+    rom, data = trained
+    given = {"start": data.isel(time=0), "steps": 2, "members": 8}
+    with pytest.raises(ConfigError, match=message):
+        rom.rollout(**{**given, **changed})

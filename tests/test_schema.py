@@ -98,7 +98,7 @@ def _differing() -> dict[str, tuple[xr.Dataset, str]]:
     return {
         "dt": (
             slow,
-            r"data.zarr: time step is 0.2, but this ROM was trained at 0.1. "
+            r"data.zarr: time step is 0.2 s, but this ROM was trained at 0.1 s. "
             r"Interpolate the data to dt=0.1, or retrain",
         ),
         "field": (
@@ -265,7 +265,9 @@ def test_a_single_time_has_no_step() -> None:
 
 
 def test_builder_refuses_other_shapes() -> None:
-    with pytest.raises(SchemaError, match=r"field 'u': shape is \(2, 3, 4\), expected \(2, 3, 5\)"):
+    with pytest.raises(
+        SchemaError, match=r"field 'u': shape is \(trajectory=2, time=3, x=4\), expected \(trajectory, time=3, x=5\)"
+    ):
         snapshots({"u": np.zeros((2, 3, 4))}, {"x": np.arange(5.0)}, np.arange(3.0))
     with pytest.raises(SchemaError, match=r"parameter 'nu': shape is \(3,\), expected \(2,\)"):
         snapshots({"u": np.zeros((2, 3, 4))}, {"x": np.arange(4.0)}, np.arange(3.0), {"nu": [1, 2, 3]})
@@ -286,3 +288,98 @@ def test_axis_knows_whether_it_is_uniform() -> None:
     assert Axis("x", (0.0, 0.5, 1.0)).spacing == 0.5
     assert math.isnan(Axis("x", (0.0, 0.5, 1.1)).spacing)
     assert Axis("x", tuple(np.linspace(0, 1, 1000, dtype=np.float32).tolist())).uniform
+
+
+def _timed(dt: float, units: str) -> xr.Dataset:
+    ds = mock_snapshots(1, trajectories=3)
+    return ds.assign_coords(time=("time", dt * np.arange(ds.sizes["time"]), {"units": units}))
+
+
+@pytest.mark.parametrize(
+    ("dt", "units", "message"),
+    [
+        (50.0, "ms", r"'time' is in 'ms', but this ROM was trained in 's' \(50 ms = 0.05 s\). Convert it and set its"),
+        (2.0, "min", r"'time' is in 'min', .* 's' \(2 min = 120 s\)"),
+        (3.0, "t_0", r"'time' is in 't_0', .* 's' \(its step is 3 t_0, that of this ROM 0.05 s\)"),
+        (50.0, "s", r"step is 50 s, but .* at 0.05 s. Is it in another unit\? Interpolate the data to dt=0.05"),
+        (3.0, "s", r"step is 3 s, but .* at 0.05 s. Is it in another unit\? Interpolate"),
+        (0.06, "s", r"step is 0.06 s, but this ROM was trained at 0.05 s. Interpolate the data to dt=0.05"),
+    ],
+)
+def test_units_of_time_are_compared_before_its_step(dt: float, units: str, message: str) -> None:
+    schema = Schema.of(_timed(0.05, "s"))
+    schema.check(_timed(0.05, "s"), "a.zarr")
+    with pytest.raises(SchemaError, match=f"a.zarr: .*{message}"):
+        schema.check(_timed(dt, units), "a.zarr")
+
+
+def test_a_step_without_units_is_told_as_a_number() -> None:
+    with pytest.raises(SchemaError, match=r"step is 0\.06, but this ROM was trained at 0.05. Interpolate"):
+        Schema.of(_timed(0.05, "1")).check(_timed(0.06, "1"))
+
+
+def test_a_missing_parameter_is_not_looked_for_in_the_bookkeeping() -> None:
+    ds = mock_snapshots(1, trajectories=3)
+    schema = Schema.of(ds)
+    kept = {"source_file": ("trajectory", ["a"] * 3), "source_index": ("trajectory", [0, 1, 2])}
+    bare = ds.drop_vars("viscosity").assign_coords(**kept, split=("trajectory", np.int8([0, 1, 2])))
+    with pytest.raises(SchemaError, match=r"'viscosity' is missing, found none\. Add it with ds\.assign_coords"):
+        schema.check(bare)
+    with pytest.raises(SchemaError, match=r"a\.h5: .* is missing, found nu\. State it in a mapping file .*--reader"):
+        schema.check(bare.assign_coords(nu=("trajectory", [1.0, 2.0, 3.0])), "a.h5")
+
+
+def _built(**changed: object) -> xr.Dataset:
+    given = {
+        "fields": {"u": np.zeros((8, 6, 16))},
+        "axes": {"x": np.arange(16.0)},
+        "times": np.arange(6.0),
+        "parameters": {"nu": np.ones(8)},
+        "boundaries": {"x": ("wall", "open")},
+        "units": {"u": "m", "x": "m", "time": "s", "nu": "m2 s-1"},
+    }
+    return snapshots(**{**given, **changed})
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"boundaries": {"y": "open"}}, r"boundaries: found 'y', expected some of x"),
+        ({"boundaries": {"x": "peridoic"}}, r"'peridoic' is unknown; .* Did you mean 'periodic'\?"),
+        ({"units": {"uu": "m"}}, r"units: found 'uu', expected some of u, x, nu, time. Did you mean 'u'\?"),
+        ({"units": {"y": "m"}}, r"units: found 'y', expected some of u, x, nu, time"),
+        (
+            {"fields": {"u": np.zeros((8, 16, 6))}},
+            r"'u': shape is \(trajectory=8, time=16, x=6\), expected \(traj.*=6, x",
+        ),
+        (
+            {"fields": {"u": np.zeros((6, 16))}},
+            r"'u': shape is \(6, 16\), with 2 axes, expected 3 \(trajectory, time=6",
+        ),
+        ({"fields": {"u": 1.0}}, r"'u': shape is \(\), with 0 axes, expected 3"),
+        ({"fields": {"u": np.zeros((8, 16, 6))}, "parameters": {"nu": 0.1}}, "field 'u': shape"),
+        ({"fields": {"u": np.zeros((8, 6, 16)), "v": np.zeros((7, 6, 16))}, "units": {}}, "field 'v': holds 7 traj"),
+        ({"fields": {"u": [["a"]]}}, "field 'u': cannot be read as an array of numbers"),
+        (
+            {"parameters": {"nu": 0.1}},
+            r"'nu': shape is \(\), expected \(8,\): one number for each of the 8 .*full\(8, 0.1",
+        ),
+        ({"parameters": {"nu": np.ones(6)}}, r"parameter 'nu': shape is \(6,\), expected \(8,\): one number"),
+        ({"parameters": {"u": np.ones(8)}}, r"parameter 'u': is the name of a field too. Rename one of them"),
+        ({"parameters": {"time": np.ones(8)}}, r"parameter 'time': is the name of a dim too"),
+        ({"fields": {"x": np.zeros((8, 6, 16))}}, r"field 'x': is the name of a dim too"),
+    ],
+)
+def test_builder_names_what_does_not_fit(changed: dict, message: str) -> None:
+    _built()
+    with pytest.raises(SchemaError, match=message):
+        _built(**changed)
+
+
+def test_builder_declares_only_the_boundaries_that_were_stated() -> None:
+    shape = {"fields": {"u": np.zeros((8, 6, 3, 16))}, "axes": {"y": np.arange(3.0), "x": np.arange(16.0)}}
+    assert list(boundaries_of(_built(**shape))) == ["x"]
+    assert boundaries_of(_built(boundaries=None)) == {}
+    assert boundaries_of(_built(boundaries={"x": "periodic"}))["x"] == (Boundary("periodic"),) * 2
+    with pytest.warns(UserWarning, match="no boundary condition for y: taken as open"):
+        check_snapshots(_built(**shape))

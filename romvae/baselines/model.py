@@ -23,7 +23,7 @@ from romvae.checkpoint import file_sha256
 from romvae.errors import CheckpointError, ConfigError, DataError
 from romvae.ragged import existing, ragged_lengths
 from romvae.schema import TIME, TRAJECTORY, Schema
-from romvae.start import start_time
+from romvae.start import check_start, start_time
 
 if TYPE_CHECKING:
     from romvae.rom import ROM
@@ -141,8 +141,7 @@ class BaselineModel:
             BeyondCalibrationWarning: There are more steps than the uncertainty was calibrated for.
         """
         steps = self.steps if steps is None else steps
-        if steps < 1:
-            raise ConfigError(f"rollout: steps is {steps}, expected 1 or more. Choose a positive number.")
+        check_start(start, steps=steps)
         if not 0 < level < 1:
             raise ConfigError(f"rollout: level is {level}, expected between 0 and 1. Choose 0.9, for example.")
         self.schema.check(start, time=False)

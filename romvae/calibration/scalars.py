@@ -21,18 +21,18 @@ class ScalarScores(nn.Module):
 
     @property
     def names(self) -> list[str]:
-        return sorted({name.rpartition("__")[0] for name in self._buffers})
+        return sorted({_shown(name.rpartition("__")[0]) for name in self._buffers})
 
     def keep(self, name: str, lead: Tensor, score: Tensor) -> None:
         """Keeps the scores of a quantity, replacing earlier ones of that name.
 
         Arguments:
-            name: A valid variable name.
+            name: Of the quantity.
             lead: Calibrated lead times in stored steps, `(lead,)`.
             score: Shape `(lead, trajectory)`.
         """
-        self.register_buffer(f"{name}__lead", lead.double())
-        self.register_buffer(f"{name}__score", score.float())
+        self.register_buffer(f"{_kept(name)}__lead", lead.double())
+        self.register_buffer(f"{_kept(name)}__score", score.float())
 
     def trajectories(self, name: str) -> int:
         """Calibration trajectories behind a quantity."""
@@ -50,13 +50,14 @@ class ScalarScores(nn.Module):
         return interpolate(knots, rms, lead), interpolate(knots, width, lead)
 
     def _of(self, name: str) -> tuple[Tensor, Tensor]:
-        if f"{name}__score" not in self._buffers:
+        kept = _kept(name)
+        if f"{kept}__score" not in self._buffers:
             known = ", ".join(self.names) or "none"
             raise ConfigError(
                 f"quantity {name!r} is not calibrated in this ROM (calibrated: {known}). Call "
                 "romvae.quantities.calibrate(rom, parts.calibration, [...]) first."
             )
-        return self.get_buffer(f"{name}__lead"), self.get_buffer(f"{name}__score")
+        return self.get_buffer(f"{kept}__lead"), self.get_buffer(f"{kept}__score")
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):  # type: ignore[no-untyped-def]
         for name in list(self._buffers):
@@ -66,5 +67,14 @@ class ScalarScores(nn.Module):
             if name.startswith(prefix) and part == "score":  # how many trajectories and lead times is free
                 leads = state_dict.get(f"{prefix}{quantity}__lead", value).numel()
                 n = value.shape[-1] if value.ndim == 2 else 0
-                self.keep(quantity, torch.empty(leads), torch.empty(leads, n))
+                self.keep(_shown(quantity), torch.empty(leads), torch.empty(leads, n))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def _kept(name: str) -> str:
+    """The name under which torch keeps it: a dot would mean a part of the module."""
+    return name.replace("%", "%25").replace(".", "%2E")
+
+
+def _shown(kept: str) -> str:
+    return kept.replace("%2E", ".").replace("%25", "%")

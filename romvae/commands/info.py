@@ -75,6 +75,11 @@ def _next(facts: Mapping[str, Any], paths: Sequence[Path], reader: str | None) -
         else:
             lines += [f"{what} save as NAME.yaml, for --reader NAME.yaml:", f"  reader: {facts['format']}"]
         lines.append(f"  boundaries: {{{sides}}}  # or periodic, wall, reflecting")
+    if facts.get("forecast_of"):
+        return lines
+    if not facts.get("trainable", True):
+        words = ["romvae", "rollout", "RUN", "--start", *map(str, paths), *(["--reader", reader] if reader else [])]
+        return [*lines, f"A trained run can start from it: {shlex.join([*words, '--out', 'FORECAST.h5'])}"]
     words = ["romvae", "train", *map(str, paths), *(["--reader", reader] if reader else [])]
     return [*lines, f"Next: {shlex.join([*words, '--out', f'runs/{paths[0].stem}'])}"]
 
@@ -91,18 +96,23 @@ def _data_facts(paths: Sequence[Path], reader: str | None, json: bool) -> dict[s
             except DataError as error:
                 if json or not (text := readers.propose_for(paths[0])):
                     raise
+                from romvae.data.layout import mapping_advice
+
                 print(text, end="")
+                found = str(error).removesuffix(f". {mapping_advice(str(paths[0]))}")
                 raise DataError(
-                    f"{error}. Or save the mapping above as NAME.yaml, put a name for every '?', and try: "
+                    f"{found}. Or save the mapping above as NAME.yaml, put a name for every '?', and try: "
                     f"romvae info {paths[0]} --reader NAME.yaml"
                 ) from error
         with open_snapshots(paths, check=False, reader=reader) as ds:
             more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+            beside: dict[str, Any] = {}
             try:
                 layout = readers.layout_name(paths, reader)
+                beside = readers.left_open(paths, reader)
             except DataError:  # stores of romvae's own, which are of no foreign layout
                 layout = describe(paths[0])["format"]
-            return {**describe(ds), "source": f"{paths[0]}{more}", "format": layout}
+            return {**describe(ds), "source": f"{paths[0]}{more}", "format": layout, **beside}
 
 
 def _run_facts(path: Path) -> dict[str, Any]:

@@ -21,6 +21,7 @@ __all__ = ["pack"]
 
 def pack(
     *paths: Path,
+    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
     fields: str | None = None,
     trajectories: str | None = None,
     time: str | None = None,
@@ -47,8 +48,9 @@ def pack(
     """Convert, cut or interpolate snapshots into one verified store; called again, it goes on where it was stopped.
 
     Arguments:
-        paths: stores to read, their trajectories one after the other, and last the store to write: a folder NAME.zarr,
-            or a file NAME.h5 or NAME.nc.
+        paths: stores to read, their trajectories one after the other, and last, without --out, the store to write: a
+            folder NAME.zarr, or a file NAME.h5 or NAME.nc.
+        out: store to write, where it is not the last of the paths.
         fields: names of the fields to keep, such as u,v.
         trajectories: positions of the trajectories to keep, FIRST:END, the end not included.
         time: range of times to keep, LOW:HIGH in units of time, both included; either may be left out.
@@ -69,9 +71,11 @@ def pack(
         layout: of the store to write: romvae's own, or that of The Well (a file NAME.hdf5 or NAME.h5, in one go).
         workers: processes, by default one per processor; the store is the same for any number.
     """
-    if len(paths) < 2:
-        raise ConfigError("pack: give one store to read or several, and last the store to write.")
-    *inputs, out = paths
+    inputs = list(paths)
+    if out is None and inputs:
+        out = inputs.pop()
+    if out is None or not inputs:
+        raise ConfigError("pack: give one store to read or several, and last, or with --out, the store to write.")
     check_store(out, overwrite)
     from romvae.data.pack import Selection, packed_view
     from romvae.data.pack import pack as packed

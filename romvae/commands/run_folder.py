@@ -24,13 +24,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from romvae.atomic import atomic_file, remove_torn
-from romvae.errors import CheckpointError, ConfigError, DataError
+from romvae.errors import AssumptionWarning, CheckpointError, ConfigError, DataError
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -156,12 +157,30 @@ class RunFolder:
 
         Arguments:
             path: a store, or a file or folder of another program, or several.
-            reader: layout or mapping file of other data; those of the run are read as they were for the training.
+            reader: layout or mapping file of other data; those of the run are read as they were for the training, and
+                so are others that are not recognised.
         """
         from romvae.data import open_snapshots
 
         own = all(each.exists() for each in _several(path)) and fingerprint(path) == self.data().fingerprint
-        return open_snapshots(path, reader=reader or (self.reader() if own else None)), own
+        if reader is not None or own:
+            return open_snapshots(path, reader=reader or self.reader()), own
+        theirs = self.reader()
+        if theirs is None or _recognised(path, theirs):
+            return open_snapshots(path), own
+        where = ", ".join(map(str, _several(path)))
+        try:
+            found = open_snapshots(path, reader=theirs)
+        except (ConfigError, DataError) as error:
+            raise type(error)(
+                f"{error} (read with {theirs}, as the data of this run were; --reader NAME reads it otherwise)"
+            ) from error
+        warnings.warn(
+            f"{where}: read with {theirs}, as the data of this run were. --reader NAME reads it otherwise",
+            AssumptionWarning,
+            stacklevel=2,
+        )
+        return found, own
 
     def own_data(self) -> xr.Dataset:
         """The data that this run was trained on.
@@ -282,6 +301,22 @@ class RunFolder:
         if not isinstance(value, dict):
             raise CheckpointError(f"{path}: holds a {type(value).__name__}, expected an object. Train the run again.")
         return value
+
+
+def _recognised(paths: Path | Sequence[Path], theirs: str) -> bool:
+    """Whether files show their layout by themselves, and it is not the one that a run's mapping completes."""
+    from romvae.data import open_snapshots, readers
+    from romvae.data.mapping import is_mapping, read_mapping
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AssumptionWarning)
+        try:
+            open_snapshots(paths, check=False).close()
+        except DataError:
+            return not all(each.exists() for each in _several(paths))
+        if not is_mapping(theirs) or not readers.foreign(_several(paths)[0]):
+            return True
+        return readers.layout_name(paths) != read_mapping(theirs).reader
 
 
 def _several(paths: Path | Sequence[Path]) -> list[Path]:

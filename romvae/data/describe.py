@@ -28,6 +28,7 @@ from romvae.data.manifest import Checksums, Manifest
 from romvae.data.readers import foreign, layout_name
 from romvae.data.split import MINIMUM, PARTS, split
 from romvae.data.store import format_of, manifest_of, open_snapshots
+from romvae.data.trainable import forecast_of, obstacles
 from romvae.environment import available_cpus
 from romvae.errors import DataError
 from romvae.grid import Axis
@@ -35,6 +36,8 @@ from romvae.statistics import FieldStatistics, field_statistics
 
 __all__ = ["describe", "summary"]
 
+_MOST = 12
+"""Arrays that are not used, as many as are listed."""
 _KNOWN_ATTRS = {"Conventions", "boundary_conditions"}
 
 
@@ -48,7 +51,9 @@ def describe(data: xr.Dataset | Path | str) -> dict[str, Any]:
         A dict that JSON can hold, with the keys `source`, `format`, `bytes`, `trajectories`, `times`,
         `axes`, `fields`, `static`, `inside` (share of the points within the mask), `shortest` (times of the shortest
         trajectory, where they differ), `parameters`, `split`, `attributes`, `problems` (what makes the data unusable),
-        `missing` (what a model would have to assume or cannot do) and `usable` (no problems).
+        `missing` (what a model would have to assume or cannot do), `forecast_of` (fields that a forecast is of),
+        `usable` (no problems: it can be read, and start a rollout), `obstacles` (why a training would refuse it) and
+        `trainable`.
 
     Raises:
         DataError: The path is no store of snapshots, is incomplete, damaged or has other dims.
@@ -99,9 +104,16 @@ def summary(description: dict[str, Any]) -> str:
     if d["split"]:
         lines.append("  split         " + ", ".join(f"{part} {n}" for part, n in d["split"].items()))
     lines += [f"  {key}: {value}" for key, value in d["attributes"].items()]
+    lines += [f"  made up: {text}" for text in d.get("made_up", ())]
+    if d.get("unused"):
+        lines.append(f"  not used: {', '.join(d['unused'][:_MOST])}{', ...' if len(d['unused']) > _MOST else ''}")
     lines += [f"  problem: {text}" for text in d["problems"]]
     lines += [f"  missing: {text}" for text in d["missing"]]
+    if d["forecast_of"]:
+        lines.append(f"  this is a forecast of {', '.join(d['forecast_of'])}, not data to train on")
     lines.append(f"  usable: {'yes' if d['usable'] else 'no'}")
+    if d["usable"] and not d["trainable"]:
+        lines += [f"  cannot be trained on: {text}" for text in d["obstacles"]]
     return "\n".join(lines)
 
 
@@ -126,6 +138,7 @@ def _described(ds: xr.Dataset, source: str, kind: str, manifest: Manifest | None
     if parts is None and n < MINIMUM:
         missing.append(f"{MINIMUM - n} more trajectories: training needs at least {MINIMUM}")
     missing += _unstated(ds, source)
+    why_not = [] if problems else obstacles(ds, found)
     mask, lengths = mask_of(ds), lengths_of(ds)
     if lengths is not None and (lengths < times.size).any():
         missing.append(
@@ -157,7 +170,10 @@ def _described(ds: xr.Dataset, source: str, kind: str, manifest: Manifest | None
         "attributes": {str(k): _plain(v) for k, v in ds.attrs.items() if k not in _KNOWN_ATTRS},
         "problems": problems,
         "missing": missing,
+        "forecast_of": forecast_of(ds),
         "usable": not problems,
+        "obstacles": why_not,
+        "trainable": not problems and not why_not,
     }
 
 

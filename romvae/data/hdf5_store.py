@@ -17,7 +17,7 @@ import xarray as xr
 
 from romvae.canonical import blocks
 from romvae.data.inspect_hdf5 import check_links
-from romvae.data.layout import MARKER, READING, chunk_shape, marked, refuse_bomb, unmarked
+from romvae.data.layout import MARKER, READING, chunk_shape, mapping_advice, marked, refuse_bomb, unmarked
 from romvae.data.manifest import MANIFEST, Finding
 from romvae.errors import DataError
 
@@ -108,7 +108,7 @@ def read(path: Path, source: str, *, require: bool = True, whole: bool = True) -
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise DataError(
             f"{source}: its arrays have no named dims, expected HDF5 with dimension scales or netCDF-4. "
-            "Label them with xarray and write with romvae.write_snapshots"
+            f"{mapping_advice(source)}"
         ) from error
     for name in ds.variables:
         if whole and name in unwritten:
@@ -116,7 +116,9 @@ def read(path: Path, source: str, *, require: bool = True, whole: bool = True) -
             raise DataError(f"{source}: {name!r}: {unwritten[str(name)]}. Write or simulate it again")
     if not ds.data_vars and groups:
         ds.close()
-        raise DataError(f"{source}: holds no variable at its top level, only groups ({', '.join(groups)})")
+        raise DataError(
+            f"{source}: holds no variable at its top level, only groups ({', '.join(groups)}). {mapping_advice(source)}"
+        )
     return unmarked(ds, source, require=require)
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "VARIABLES",
     "chunk_shape",
     "check_storable",
+    "mapping_advice",
     "marked",
     "refuse_bomb",
     "unmarked",
@@ -35,6 +36,14 @@ READING: dict[str, Any] = {"decode_times": False, "decode_timedelta": False}  # 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _COMPRESSION = 1100  # zlib's limit is 1032; a file that declares more than this was never written
 _SMALL = 2**26
+
+
+def mapping_advice(source: str) -> str:
+    """What to do with a file whose layout nobody knows."""
+    return (
+        f"romvae info {source} proposes a mapping, which is given with --reader NAME.yaml (in Python "
+        "open_snapshots(..., reader='NAME.yaml'))"
+    )
 
 
 def marked(attrs: Mapping[Any, Any], ds: xr.Dataset) -> dict[str, Any]:

@@ -17,11 +17,13 @@ boundaries:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
+from romvae.boundary import as_boundary, both_sides
 from romvae.canonical import SPACE, TIME, TRAJECTORY, did_you_mean
 from romvae.errors import ConfigError
 from romvae.settings import Settings
@@ -60,6 +62,20 @@ Layout = Literal[
 LAYOUTS: tuple[str, ...] = get_args(Layout)
 _GENERIC = ("hdf5", "netcdf", "zarr", "npy", "npz")
 _STEPS = (TRAJECTORY, TIME)
+
+
+_PLAIN = {
+    "model_type": "expected entries in braces, such as {path: ...}",
+    "dict_type": "expected names with entries, such as {x: ...}",
+    "list_type": "expected a list in brackets",
+    "string_type": "expected a text, in quotes where YAML reads it as a number",
+    "float_type": "expected a number",
+    "float_parsing": "expected a number",
+    "int_type": "expected a whole number",
+    "int_parsing": "expected a whole number",
+    "int_from_float": "expected a whole number",
+}
+"""What is expected, by pydantic's name of the mistake."""
 
 
 class _Located(Settings):
@@ -149,6 +165,26 @@ class ParameterEntry(Settings):
         return self
 
 
+class _MisnamedError(ValueError):
+    """A key that is none of those known; `at` is the way to it."""
+
+    def __init__(self, at: tuple[str, str], known: Sequence[str]) -> None:
+        self.at = at
+        hint = did_you_mean(at[1], known)
+        super().__init__(f"{at[0]} names {at[1]!r}, expected some of {', '.join(known)}.{hint}")
+
+
+def _ends(entry: Any) -> tuple[Any, Any]:
+    """Two known conditions, (lower, upper); one stands for both."""
+    pair = both_sides(entry)
+    if not isinstance(pair, list | tuple) or len(pair) != 2:
+        raise ValueError("expected one condition for both ends, or two: [lower, upper], such as [wall, open]")
+    lower, upper = (as_boundary(side) for side in pair)
+    if (lower.kind == "periodic") != (upper.kind == "periodic"):
+        raise ValueError("is periodic on one side only; make both sides periodic or neither")
+    return pair[0], pair[1]
+
+
 class Mapping(Settings):
     """What is where in a data set, and what its files do not say."""
 
@@ -162,10 +198,25 @@ class Mapping(Settings):
     parameters: dict[str, ParameterEntry] = Field({}, description="name of each parameter to where it is")
     statics: dict[str, StaticEntry] = Field({}, description="name of each field without time to where it is")
     mask: MaskEntry | None = Field(None, description="points that belong to the domain; NaN elsewhere is accepted")
-    boundaries: dict[str, tuple[Any, Any]] = Field({}, description="axis to its (lower, upper) boundary condition")
+    boundaries: dict[str, Annotated[tuple[Any, Any], BeforeValidator(_ends)]] = Field(
+        {}, description="axis to its (lower, upper) boundary condition, or to one for both"
+    )
     units: dict[str, str] = Field({}, description="units of fields, axes, parameters and time, by name")
     title: str | None = Field(None, description="what the data are")
     licence: str | None = Field(None, description="what may be done with them")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _only_axes_of_fields(cls, data: Any) -> Any:
+        # A proposal asks for the step of every axis that there may be; once all are named, some are not there.
+        fields, coordinates = (data.get(key) if isinstance(data, dict) else None for key in ("fields", "coordinates"))
+        if not isinstance(fields, dict) or not isinstance(coordinates, dict):
+            return data
+        entries = [entry.get("dims") for entry in fields.values() if isinstance(entry, dict)]
+        dims = {str(dim) for each in entries if isinstance(each, list) for dim in each}
+        asked = {axis for axis, e in coordinates.items() if isinstance(e, dict) and "?" in e.values()}
+        left = {axis: e for axis, e in coordinates.items() if axis not in asked or axis in {TIME, "?", *dims}}
+        return {**data, "coordinates": left}
 
     @model_validator(mode="after")
     def _generic_layouts_need_fields(self) -> Mapping:
@@ -174,7 +225,7 @@ class Mapping(Settings):
         for name, known in (("coordinates", (TIME, *SPACE)), ("boundaries", SPACE), ("points", SPACE)):
             for key in getattr(self, name):
                 if key not in known:
-                    raise ValueError(f"{name} names {key!r}, expected some of {', '.join(known)}")
+                    raise _MisnamedError((name, key), known)
         return self
 
     @property
@@ -212,15 +263,31 @@ def read_mapping(path: Path | str) -> Mapping:
 
 def _sentence(item: dict[str, Any], source: str, marks: dict[tuple[str, ...], tuple[int, int]]) -> str:
     keys = tuple(str(key) for key in item["loc"])
+    raised = item.get("ctx", {}).get("error")
+    if isinstance(raised, _MisnamedError):
+        return f"{':'.join([source, *map(str, marks.get(raised.at, ()))])}: {raised}"
     place = next((marks[keys[:n]] for n in range(len(keys), 0, -1) if keys[:n] in marks), ())
     where = ":".join([source, *map(str, place)])
     key = ".".join(keys)
     if item["type"] == "extra_forbidden":
         return f"{where}: {key}: unknown key.{did_you_mean(keys[-1], _known())} Remove or correct it"
+    if item["type"] == "missing":
+        one_of = f": one of {', '.join(LAYOUTS)}; romvae info FILE proposes a mapping" if key == "reader" else ""
+        return f"{where}: {key}: is missing. Add it{one_of}"
     reason = str(item["msg"]).removeprefix("Input ").removeprefix("Value error, ")
+    reason = _PLAIN.get(item["type"], reason)
+    if item["input"] == "?":
+        reason = "is still to be said: put the number or the word in its place"
+    elif item["type"] == "literal_error" and isinstance(item["input"], str):
+        reason += did_you_mean(item["input"], _words(str(item["ctx"]["expected"]))).replace(" Did", ". Did")
     text = " ".join(str(item["input"]).split())
     shown = f" = {text[:40]}" if not isinstance(item["input"], dict) else ""
     return f"{where}: {key}{shown}: {reason}" if key else f"{where}: {reason}"
+
+
+def _words(expected: str) -> list[str]:
+    """The words that pydantic says it expects: `'a', 'b' or 'c'`."""
+    return expected.replace(" or ", ", ").replace("'", "").split(", ")
 
 
 def _known() -> list[str]:

@@ -17,7 +17,7 @@ from romvae.check import check_dims, check_snapshots
 from romvae.data import hdf5_store, netcdf_store, zarr_store
 from romvae.data.concatenated import concatenate
 from romvae.data.direct import read_directly
-from romvae.data.layout import check_storable
+from romvae.data.layout import check_storable, mapping_advice
 from romvae.data.manifest import Checksums, Finding, Manifest
 from romvae.data.transposed import canonical_on_disk
 from romvae.errors import ConfigError, DataError, OutputError
@@ -88,7 +88,9 @@ def format_of(path: Path | str) -> Format:
         return "netcdf" if target.suffix in (".nc", ".nc4") else "hdf5"
     if head.startswith(b"CDF"):
         raise DataError(f"{path}: is netCDF-3, {wanted}. Convert it with ds.to_netcdf(..., engine='h5netcdf')")
-    raise DataError(f"{path}: is no store (it starts with {head!r}), {wanted}. Convert it with romvae.write_snapshots")
+    numpy = head.startswith(b"\x93NUMPY") or target.suffix == ".npz"
+    advice = mapping_advice(str(path)) if numpy else "Convert it with romvae.write_snapshots"
+    raise DataError(f"{path}: is no store (it starts with {head!r}), {wanted}. {advice}")
 
 
 def open_snapshots(

@@ -47,7 +47,7 @@ def mismatch_inputs(shop: Workshop, quick: bool) -> list[Case]:
     return [
         bad("other fields", lambda d: d.rename(u="v"), "field 'u' is missing, found v"),
         bad("other grid", lambda d: d.isel(x=slice(None, None, 2)), "'x' has 8 points"),
-        bad("other time step", lambda d: d.isel(time=slice(None, None, 2)), r"time step is 0\.2, but .* 0\.1"),
+        bad("other time step", lambda d: d.isel(time=slice(None, None, 2)), r"time step is 0\.2 s, but .* 0\.1 s"),
         bad("parameter missing", lambda d: d.drop_vars("viscosity"), "parameter 'viscosity' is missing"),
         accepted(shop, "parameter outside the training range", start(_far), words, "outside the trained range"),
         accepted(shop, "other order of variables", _reordered, ("rollout", two, *words[2:]), ""),

@@ -51,7 +51,10 @@ def _with_units(data: xr.Dataset, name: str, units: str) -> xr.Dataset:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: d.isel(time=slice(None, None, 2)), r"time step is 0\.2, but this ROM was trained at 0\.1"),
+        (
+            lambda d: d.isel(time=slice(None, None, 2)),
+            r"time step is 0\.2 s, but this ROM was trained at 0\.1 s\. Interpolate",
+        ),
         (lambda d: _with_units(d, "time", "h"), "'time' is in 'h'"),
         (lambda d: _with_units(d, "u", "km"), "'u' is in 'km'"),
         (lambda d: d.isel(x=slice(None, None, 2)), "'x' has .* points"),

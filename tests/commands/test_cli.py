@@ -69,6 +69,22 @@ def test_help_lists_all_commands_in_order_and_the_exit_codes(run):
         (["simulate", "burgers_1d", "--out", "x.npz"], "suffix is '.npz', expected one of .zarr"),
         (["info"], "either a PATH or --env"),
         (["config"], "expected one of --example"),
+        (
+            ["train", "x", "--out", "y", "--training.epochs", "4"],
+            "--training.epochs. How long the stages train is said by --training.vae-steps, --training.dynamics-steps. "
+            "(romvae train --help lists the options)",
+        ),
+        (["train", "x", "--out", "y", "--steps", "4"], "--steps. How long the stages train is said by --training.vae-"),
+        (["train", "x", "--out", "y", "--training.latent", "4"], "Did you mean --model.latent? (romvae train --help"),
+        (["train", "x", "--out", "y", "--sead", "4"], "Unknown option: --sead. Did you mean --seed?"),
+        (["train", "x", "--out", "y", "--xyz=4"], "Unknown option: --xyz. (romvae train --help lists the options)"),
+        (
+            ["train", "x", "--out", "y", "--model.latent", "four"],
+            "--model.latent = four: should be a whole number, or 'a",
+        ),
+        (["compare", "x", "--steps", "4"], "Unknown option: --steps. (romvae compare --help lists the options)"),
+        (["pack", "x.h5"], "pack: give one store to read or several, and last, or with --out, the store to write"),
+        (["pack", "--out", "x.h5"], "pack: give one store to read or several"),
     ],
 )
 def test_misuse_is_one_line_and_exit_code_2(words, message, run, monkeypatch, tmp_path):

@@ -61,3 +61,29 @@ def test_description_says_what_is_missing() -> None:
     assert not found["usable"]
     assert found["problems"][0].startswith("'u' is NaN, first at trajectory 1, time 2")
     assert "usable: no" in summary(found)
+
+
+def test_what_can_be_read_and_what_can_be_trained_on_are_told_apart() -> None:
+    ds = mock_snapshots(1, ("u", "v"))
+    assert describe(ds)["trainable"]
+    constant = ds.assign(v=ds["v"].copy(data=np.full(ds["v"].shape, 2.0, dtype=np.float32)))
+    for changed, message in (
+        (ds.isel(trajectory=slice(0, 7)), "found 7 trajectories, needed are at least 8"),
+        (ds.isel(time=slice(0, 1)), "holds a single time"),
+        (ds.rename(v="u_std"), "field 'u_std' has the name of a variable of the forecast"),
+        (constant, "variable 'v': constant at 2"),
+    ):
+        found = describe(changed)
+        assert (found["usable"], found["trainable"], found["forecast_of"]) == (True, False, [])
+        assert any(message in text for text in found["obstacles"])
+        assert "usable: yes\n  cannot be trained on: " in summary(found)
+
+
+def test_a_forecast_says_what_it_is() -> None:
+    ds = mock_snapshots(1, ("u", "v"))
+    said = {"level": 0.9, "calibration": "Calibrated on 3 trajectories", "calibration_trajectories": 3}
+    forecast = ds.assign({f"{n}_{kind}": ds[n] for n in "uv" for kind in ("std", "lower")}).assign_attrs(said)
+    found = describe(forecast)
+    assert found["forecast_of"] == ["u", "v"]
+    assert not found["trainable"]
+    assert "this is a forecast of u, v, not data to train on" in summary(found)

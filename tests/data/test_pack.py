@@ -220,10 +220,23 @@ def test_nothing_is_interpolated_across_an_obstacle() -> None:
 def test_non_uniform_times_are_refused_unless_they_are_interpolated(tmp_path: Path) -> None:
     ds = mock_snapshots(1, trajectories=2).assign_coords(time=[0.0, 0.1, 0.2, 0.4, 0.5, 0.6])
     _plain(ds, tmp_path / "a.nc")
-    with pytest.raises(DataError, match=r"time is not uniform: .*romvae pack --interpolate-time DT"):
+    with pytest.raises(DataError, match=r"time is not uniform: .*romvae pack .* NEW.zarr --interpolate-time 0\."):
         pack([tmp_path / "a.nc"], tmp_path / "b.zarr")
     with open_snapshots(pack([tmp_path / "a.nc"], tmp_path / "b.zarr", Selection(dt=0.1))) as back:
         assert back.sizes["time"] == 7
+
+
+def test_the_command_that_is_advised_for_times_that_are_not_uniform_works(tmp_path: Path, monkeypatch, capsys) -> None:
+    ds = mock_snapshots(1, trajectories=2).assign_coords(time=[0.0, 0.1, 0.2, 0.4, 0.5, 0.6])
+    monkeypatch.chdir(tmp_path)
+    _plain(ds, tmp_path / "a.nc")
+    assert cli.main(["pack", "a.nc", "--out", "c.zarr", "-q"]) == 3
+    words = capsys.readouterr().err.split(": romvae ")[1].split()
+    assert words == ["pack", "a.nc", "NEW.zarr", "--interpolate-time", "0.1"]
+    assert cli.main([*words, "-q", "-j", "1"]) == 0
+    assert cli.main(["pack", "a.nc", "--out", "c.zarr", "--interpolate-time", "0.1", "-q", "-j", "1"]) == 0
+    with open_snapshots("NEW.zarr") as one, open_snapshots("c.zarr") as other:
+        xr.testing.assert_identical(one, other)
 
 
 def test_bad_values_of_an_input_are_named_and_nothing_is_written(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from romvae.cli import main
 from romvae.commands.run_folder import DataRecord, RunFolder
 from romvae.data import open_snapshots, split, write_snapshots, write_well
 from romvae.data.mapping import mapping_text
-from romvae.errors import AssumptionWarning
+from romvae.errors import AssumptionWarning, DataError
 from romvae.testing import mock_snapshots
 
 SMALL = ["--model.latent", "2", "--model.channels", "4", "--model.hidden", "8", "--model.members", "2"]
@@ -173,3 +173,71 @@ def test_pack_writes_the_layout_of_the_well(tmp_path: Path, capsys: pytest.Captu
     assert _run("pack", tmp_path / "a.zarr", out, "--layout", "well", "-q") == 5  # never replaced unasked
     assert _run("pack", tmp_path / "a.zarr", tmp_path / "b.zarr", "--layout", "well", "-q") == 2
     assert "suffix is '.zarr', expected .hdf5 or .h5" in capsys.readouterr().err
+
+
+def _begun(folder: Path, path: Path, reader: Path | str) -> RunFolder:
+    run = RunFolder(folder / "run")
+    run.path.mkdir()
+    with open_snapshots(path, reader=reader) as ds:
+        record = DataRecord.of(path, split(ds, seed=0), 0, str(reader))
+    run.begin("seed: 0\n", record, "romvae train", mapping_text(reader))
+    return run
+
+
+def test_another_file_that_nobody_recognises_is_read_as_the_data_of_the_run(tmp_path: Path) -> None:
+    path, mapping = _own(tmp_path), tmp_path / "mine.yaml"
+    mapping.write_text(MAPPING)
+    run = _begun(tmp_path, path, mapping)
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["run/u"], file["run/t"] = 2 * _simulated()["u"].transpose("time", "trajectory", "x").values, np.arange(8.0)
+    with pytest.warns(AssumptionWarning, match=r"other.h5: read with .*run/reader.yaml, as the data of this run were"):
+        ds, own = run.opened(tmp_path / "other.h5")
+    assert not own
+    np.testing.assert_array_equal(ds["u"].values, 2 * _simulated()["u"].values)
+    ds.close()
+    with h5py.File(tmp_path / "third.h5", "w") as file:
+        file["v/w"] = np.zeros(3)
+    with pytest.raises(DataError, match=r"holds no array 'run/u'.* \(read with .*reader.yaml, as .*; --reader NAME"):
+        run.opened(tmp_path / "third.h5")
+    with pytest.raises(DataError, match=r"none\.h5: does not exist"):
+        run.opened(tmp_path / "none.h5")
+
+
+def test_a_file_that_shows_its_layout_is_not_read_as_the_data_of_the_run(tmp_path: Path) -> None:
+    path, mapping = _own(tmp_path), tmp_path / "mine.yaml"
+    mapping.write_text(MAPPING)
+    run = _begun(tmp_path, path, mapping)
+    write_snapshots(_simulated(), tmp_path / "ours.h5")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ds, own = run.opened(tmp_path / "ours.h5")
+    assert not own
+    assert ds["x"].attrs["units"] == "m"
+    ds.close()
+
+
+def test_a_mapping_of_a_known_layout_counts_for_other_files_of_that_layout(tmp_path: Path) -> None:
+    path, mapping = _pdebench(tmp_path), tmp_path / "mine.yaml"
+    mapping.write_text("reader: pdebench\nboundaries: {x: wall}\n")
+    run = _begun(tmp_path, path, mapping)
+    other = tmp_path / "1D_Advection_Sols_beta0.2.hdf5"
+    other.write_bytes(path.read_bytes())
+    with h5py.File(other, "r+") as file:
+        file["tensor"][...] *= 2
+    ds, own = run.opened(other)
+    assert not own
+    assert json.loads(ds.attrs["boundary_conditions"]) == {"x": ["wall", "wall"]}
+    ds.close()
+
+
+def test_a_file_of_groups_says_how_it_can_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = _own(tmp_path)
+    told = r"only groups \(run\)\. romvae info .*mine.h5 proposes a mapping, .*--reader NAME.yaml \(in Python open_snap"
+    with pytest.raises(DataError, match=told):
+        open_snapshots(path)
+    assert _run("info", path) == 3
+    err = capsys.readouterr().err
+    assert err.count("NAME.yaml") == 2  # to save it as, and to give
+    np.save(tmp_path / "a.npy", np.zeros((2, 3)))
+    with pytest.raises(DataError, match=r"is no store .* romvae info .*a.npy proposes a mapping"):
+        open_snapshots(tmp_path / "a.npy")

@@ -159,8 +159,15 @@ WRONG = [
     ),
     (
         "reader: well\ncoordinates: {t: {start: 0, step: 1}}",
-        r"coordinates names 't', expected some of time, x, y, z|time",
+        r"m.yaml:2:15: coordinates names 't', expected some of time, z, y, x",
     ),
+    ("reader: well\nboundaries: {x: peridoic}", r"m.yaml:2:14: boundaries.x = peridoic: .* Did you mean 'periodic'\?"),
+    ("reader: well\nboundaries: {x: [wall, opn]}", r"m.yaml:2:14: boundaries.x = .*: .* Did you mean 'open'\?"),
+    ("reader: well\nboundaries: {x: [wall]}", r"m.yaml:2:14: boundaries.x = .*: expected one condition for both ends"),
+    ("reader: well\nboundaries: {x: [wall, periodic]}", r"m.yaml:2:14: .* is periodic on one side only"),
+    ("reader: well\nboundaries: {q: wall}", r"m.yaml:2:14: boundaries names 'q', expected some of z, y, x"),
+    ("reader: hdf5\nfields: {u: a}", r"m.yaml:2:10: fields.u = a: expected entries in braces, such as \{path"),
+    ("reader: well\ncoordinates: {x: {start: 0, step: '?'}}", r"m.yaml:2:29: .*step = \?: is still to be said"),
     ("reader: well\ncoordinates: {time: {start: 0}}", r"exactly one of path, values, or start with step"),
     ("reader: well\ncoordinates: {time: {start: 0, step: -1}}", r"step = -1: should be greater than 0"),
     ("reader: well\nparameters: {nu: {}}", r"exactly one of path, attribute or value"),
@@ -176,6 +183,18 @@ def test_a_wrong_mapping_says_where(text: str, message: str, tmp_path: Path) -> 
     (tmp_path / "m.yaml").write_text(text)
     with pytest.raises(ConfigError, match=message):
         read_mapping(tmp_path / "m.yaml")
+
+
+def test_a_mapping_without_reader_says_which_there_are(tmp_path: Path) -> None:
+    (tmp_path / "m.yaml").write_text("title: mine\n")
+    with pytest.raises(ConfigError, match=r"m.yaml: reader: is missing. Add it: one of well, .*, hdf5, .*romvae info"):
+        read_mapping(tmp_path / "m.yaml")
+
+
+def test_one_word_stands_for_both_ends(tmp_path: Path) -> None:
+    for text in ("{x: periodic}", "{x: [periodic, periodic]}"):
+        (tmp_path / "m.yaml").write_text(f"reader: well\nboundaries: {text}\n")
+        assert read_mapping(tmp_path / "m.yaml").boundaries == {"x": ("periodic", "periodic")}
 
 
 def test_frames_and_entries_that_do_not_count_can_be_left_out(tmp_path: Path) -> None:
@@ -295,6 +314,9 @@ def test_info_says_how_boundaries_are_stated_and_what_comes_next(
 
     monkeypatch.chdir(tmp_path)
     pdebench_seeds(Path("a b.h5"))
+    with h5py.File("a b.h5", "r+") as file:
+        for i in range(6):  # as many as a training needs
+            file.copy("0000", f"01{i:02d}")
     assert main(["info", "a b.h5"]) == 0
     out = capsys.readouterr().out
     assert out.endswith("Next: romvae train 'a b.h5' --out 'runs/a b'\n")
@@ -372,3 +394,50 @@ def test_an_attribute_needs_a_number_or_one_per_trajectory(tmp_path: Path) -> No
     _refused(three, path, r"parameter 'nu' has shape \(3,\), expected a value for each of the 2 trajectories")
     words = text.replace("{path: /run/nu, units", "{attribute: text, units")
     _refused(words, path, r"attribute 'text' of '/' is 'high', expected a number, or one for each trajectory")
+
+
+def _odd(path: Path) -> Path:
+    with h5py.File(path, "w") as file:
+        file["run/T_wall [K]"], file["other/T_wall [K]"] = np.zeros((3, 4, 5)), np.zeros((3, 4, 5))
+        file["run/2d-u"] = np.zeros((3, 4, 5))
+        file["run/when"], file["run/place"], file["run/Re"] = np.arange(4.0), np.arange(5.0), np.arange(3.0)
+        file["run/other"] = np.zeros(7)
+    return path
+
+
+def test_names_that_are_proposed_are_identifiers_and_each_its_own(tmp_path: Path) -> None:
+    fields = yaml.safe_load(propose(_odd(tmp_path / "a.h5")))["fields"]
+    assert {entry["path"]: name for name, entry in fields.items()} == {
+        "other/T_wall [K]": "T_wall_K",
+        "run/T_wall [K]": "run_T_wall_K",
+        "run/2d-u": "u_2d_u",
+    }
+
+
+def test_lists_of_fitting_length_stand_beside_what_they_may_be_and_no_step_is_made_up(tmp_path: Path) -> None:
+    text = propose(_odd(tmp_path / "a.h5"))
+    lines = {line.split(":")[0].strip(" #"): line for line in text.splitlines()}
+    for axis in ("time", "x"):
+        assert all(f'"run/{name}" ({n},)' in lines[axis] for name, n in (("when", 4), ("place", 5), ("Re", 3)))
+    assert yaml.safe_load(text)["coordinates"]["time"]["step"] == "?"
+    assert '{path: "run/Re", units: "1"}' in lines["Re"]
+    assert [line for line in text.splitlines() if line.startswith("#   ")] == ["#   run/other (7,)"]
+    named = text.replace('["?", "?", "?"]', "[trajectory, time, x]")
+    _refused(named, tmp_path / "a.h5", "step = .: is still to be said", ConfigError)
+
+
+def test_info_says_which_coordinates_are_made_up_and_what_is_not_used(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, mapping = _odd(tmp_path / "a.h5"), tmp_path / "m.yaml"
+    mapping.write_text(
+        'reader: hdf5\nfields: {T: {path: "run/T_wall [K]", dims: [trajectory, time, x]}}\n'
+        "coordinates: {time: {start: 1, step: 0.5}}\nparameters: {Re: {path: run/Re}}\n"
+    )
+    assert main(["info", str(path), "--reader", str(mapping)]) == 0
+    out = capsys.readouterr().out
+    assert "made up: time (the mapping's start 1 and step 0.5)" in out
+    assert "made up: x (stated nowhere: counted in steps of one)" in out
+    assert "not used: other/T_wall [K] (3, 4, 5), run/2d-u (3, 4, 5), run/other (7,), run/place (5,), run/when" in out
+    assert "Next: romvae train" not in out
+    assert "A trained run can start from it: romvae rollout RUN --start" in out

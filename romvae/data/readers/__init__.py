@@ -34,10 +34,20 @@ from romvae.data.readers import (
 from romvae.data.readers.files import Files, damage_refused, gather
 from romvae.data.readers.overrides import masked, stated, stated_parts
 from romvae.data.readers.part import About, Part, joined
-from romvae.data.readers.propose import proposal
+from romvae.data.readers.propose import made_up, proposal, unused
 from romvae.errors import ConfigError, DataError
 
-__all__ = ["READERS", "Reader", "foreign", "layout_name", "layout_of", "open_with", "propose", "propose_for"]
+__all__ = [
+    "READERS",
+    "Reader",
+    "foreign",
+    "layout_name",
+    "layout_of",
+    "left_open",
+    "open_with",
+    "propose",
+    "propose_for",
+]
 
 
 @dataclass(frozen=True)
@@ -176,6 +186,14 @@ def propose(paths: Path | str | Sequence[Path | str]) -> str:
     files = gather(paths)
     with damage_refused(files.source):
         return proposal(files)
+
+
+def left_open(paths: Path | str | Sequence[Path | str], reader: str | Path | None = None) -> dict[str, list[str]]:
+    """What a reading of files rests on beside them: `made_up` coordinates, and arrays that are `unused`."""
+    files = gather(paths)
+    with damage_refused(files.source):
+        mapping = _mapping(files, reader)
+        return {"made_up": made_up(mapping), "unused": unused(files, mapping)}
 
 
 def propose_for(path: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -30,6 +30,7 @@ __all__ = [
     "hdf5_frames",
     "json_file",
     "outline_of",
+    "proposed_name",
     "safe_name",
     "values_of",
 ]
@@ -250,6 +251,24 @@ def safe_name(name: str) -> str:
     """A name that every store can keep: letters, digits, `_`, `-` and `.`, no path."""
     clean = _NOT_IN_NAMES.sub("_", name.strip().replace("/", "_")).strip(".")
     return clean if clean and clean[0] not in "-" else f"_{clean}"
+
+
+def proposed_name(name: str, taken: Collection[str] = ()) -> str:
+    """A name to propose for a field or a parameter: an identifier without double underscores, and not one of `taken`.
+
+    `T_wall [K]` becomes `T_wall_K`, and `run/u` becomes `run_u` where `u` is taken.
+    """
+    last = _identifier(name.rpartition("/")[2])
+    whole = last if last not in taken else _identifier(name)
+    n, found = 2, whole
+    while found in taken:
+        n, found = n + 1, f"{whole}_{n}"
+    return found
+
+
+def _identifier(name: str) -> str:
+    clean = re.sub(r"_+", "_", re.sub(r"[^A-Za-z0-9_]", "_", name)).strip("_") or "u"
+    return f"u_{clean}" if clean[0].isdigit() else clean
 
 
 def _check_file(path: Path, source: str) -> None:
