@@ -18,6 +18,7 @@ __all__ = [
     "FewTrajectoriesWarning",
     "NotEnoughMemoryError",
     "NumericsError",
+    "OtherStartWarning",
     "OutOfRangeWarning",
     "OutputError",
     "QualityError",
@@ -101,6 +102,10 @@ class FewMembersWarning(UserWarning):
 
 class FewTrajectoriesWarning(UserWarning):
     """There are too few calibration trajectories for a finite interval, or for a trust horizon."""
+
+
+class OtherStartWarning(UserWarning):
+    """A forecast starts from another number of fields than those that its intervals were calibrated with."""
 
 
 class OutOfRangeWarning(UserWarning):

@@ -25,6 +25,7 @@ from romvae.canonical import SPACE, TIME, TRAJECTORY, canonical
 from romvae.errors import ConfigError, DataError, SchemaError
 from romvae.rollout import decoded_members, latent_members
 from romvae.schema import Schema
+from romvae.start import require_ahead, split_start
 from romvae.tensors import control_tensor
 
 if TYPE_CHECKING:
@@ -198,14 +199,17 @@ def calibrate(
         quantity.check(rom.schema)
     data = canonical(data)
     controls = control_tensor(data, rom.schema, rom.control_scaling)
-    steps = data.sizes[TIME] - 1
+    require_ahead(rom, data.sizes[TIME], "quantities")
+    steps = data.sizes[TIME] - rom.start_times
     leads = torch.linspace(0, steps, min(LEADS, steps + 1)).round().long().unique()
     scores: dict[str, list[np.ndarray]] = {quantity.name: [] for quantity in quantities}
     for first in range(0, data.sizes[TRAJECTORY], BLOCK):
         rows = slice(first, first + BLOCK)
         block, c = rom.normalised(data.isel({TRAJECTORY: rows}))
-        driven = None if controls is None else controls[rows]
-        path = latent_members(rom.vae, rom.dynamics, block[:, 0], c, steps, members, seed, first, controls=driven)
+        driven = None if controls is None else controls[rows, rom.start_times - 1 :]
+        past, block = split_start(rom, block)
+        start = (rom.vae, rom.dynamics, block[:, 0], c)
+        path = latent_members(*start, steps, members, seed, first, past=past, controls=driven)
         parts: dict[str, list[np.ndarray]] = {quantity.name: [] for quantity in quantities}
         for lead, mean, var in decoded_members(rom.vae, path, leads):
             for name, score in quantity_scores(rom, block[:, lead], mean, var, quantities).items():

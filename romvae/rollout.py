@@ -27,6 +27,7 @@ __all__ = [
     "initial_noise",
     "latent_members",
     "latent_parts",
+    "posterior_means",
     "step_noise",
 ]
 
@@ -126,7 +127,7 @@ def latent_parts(
     z0 = z0.transpose(0, 1).reshape(networks, rounds * n, latent)
     conditions = c.repeat(rounds, 1)
     along = {
-        "past": None if past is None else _codes(vae, past).repeat(rounds, 1, 1),
+        "past": None if past is None else posterior_means(vae, past).repeat(rounds, 1, 1),
         "controls": None if controls is None else controls.repeat(rounds, 1, 1),
     }
     if dynamics.stochastic and members > 1:
@@ -166,7 +167,7 @@ def check_finite(path: Tensor, steps: int, begin: int = 0, start: Tensor | None 
         )
 
 
-def _codes(vae: VAE, x: Tensor) -> Tensor:
+def posterior_means(vae: VAE, x: Tensor) -> Tensor:
     """Posterior means of fields `(trajectory, time, channel, *space)`."""
     return moments(vae.encoder(x.flatten(0, 1)))[0].unflatten(0, x.shape[:2])
 
