@@ -274,7 +274,7 @@ def quantity_forecast(rom: ROM, mean: Tensor, var: Tensor, quantities: Sequence[
 
 
 def quantity_variables(
-    rom: ROM, quantity: Quantity, pieces: Sequence[Mapping[str, np.ndarray]], level: float, leads: Sequence[int]
+    rom: ROM, quantity: Quantity, pieces: Sequence[Mapping[str, np.ndarray]], level: float, leads: Sequence[float]
 ) -> dict[str, Any]:
     """Variables of a forecast with dims `(trajectory, time)`: the quantity, `_std`, `_lower` and `_upper`.
 
@@ -283,7 +283,7 @@ def quantity_variables(
         quantity: Which one.
         pieces: What `quantity_forecast` gives, of blocks of trajectories.
         level: Nominal coverage.
-        leads: Which stored steps the pieces hold.
+        leads: Which lead times the pieces hold, in stored steps.
     """
     centre, spread = (np.concatenate([p[f"{quantity.name}:{k}"] for p in pieces]) for k in ("centre", "spread"))
     scale, width = rom.calibration.quantities.at(quantity.name, torch.tensor(leads), level)

@@ -27,6 +27,7 @@ __all__ = [
     "initial_noise",
     "latent_members",
     "latent_parts",
+    "latents_at",
     "posterior_means",
     "step_noise",
 ]
@@ -115,21 +116,10 @@ def latent_parts(
     Dynamics that draw noise are rolled out in one part. Other arguments and errors are those of `latent_members`; what
     diverges late is found late.
     """
-    q = vae.encoder(x0)
-    centre = moments(q)[0]
-    n, latent = centre.shape
-    networks = dynamics.members
-    rounds = -(-members // networks)
-    offsets = centre.new_zeros(rounds, networks, n, latent)
-    if members > 1:
-        offsets = initial_noise(dynamics, rounds, n, seed, first).to(centre)
-    z0 = reparameterise(q, offsets) if members > 1 else centre.expand_as(offsets)
-    z0 = z0.transpose(0, 1).reshape(networks, rounds * n, latent)
+    centre, rounds, z0 = _member_starts(vae, dynamics, x0, members, seed, first)
+    (n, latent), networks = centre.shape, dynamics.members
     conditions = c.repeat(rounds, 1)
-    along = {
-        "past": None if past is None else posterior_means(vae, past).repeat(rounds, 1, 1),
-        "controls": None if controls is None else controls.repeat(rounds, 1, 1),
-    }
+    along = _repeated(vae, rounds, past, controls)
     if dynamics.stochastic and members > 1:
         noise = step_noise(dynamics, steps, rounds, n, seed, first)
         path = dynamics.rollout(z0, conditions, float(dynamics.dt), steps, **along, noise=noise)
@@ -142,7 +132,60 @@ def latent_parts(
         yield begin, path
 
 
-def check_finite(path: Tensor, steps: int, begin: int = 0, start: Tensor | None = None) -> None:
+@torch.no_grad()
+def latents_at(
+    vae: VAE,
+    dynamics: EnsembleDynamics,
+    x0: Tensor,
+    c: Tensor,
+    leads: Tensor,
+    members: int,
+    seed: int,
+    first: int = 0,
+    *,
+    past: Tensor | None = None,
+    controls: Tensor | None = None,
+) -> Tensor:
+    """The members of `latent_members` at any times, `(lead, member, trajectory, latent)`; other arguments are its own.
+
+    The lead times are stored steps, whole numbers unless the dynamics is `continuous`.
+    """
+    centre, rounds, z0 = _member_starts(vae, dynamics, x0, members, seed, first)
+    times = leads.double() * float(dynamics.dt)
+    path = dynamics.at_times(z0, c.repeat(rounds, 1), times, **_repeated(vae, rounds, past, controls))
+    path = path.reshape(len(leads), dynamics.members, rounds, *centre.shape)
+    path = path.transpose(1, 2).flatten(1, 2)[:, :members]
+    check_finite(path, math.ceil(float(leads.max())), 0, centre, leads)
+    return path
+
+
+def _member_starts(
+    vae: VAE, dynamics: EnsembleDynamics, x0: Tensor, members: int, seed: int, first: int
+) -> tuple[Tensor, int, Tensor]:
+    """Codes `(trajectory, latent)`, members of a network, and all members `(network, round * trajectory, latent)`."""
+    q = vae.encoder(x0)
+    centre = moments(q)[0]
+    n, latent = centre.shape
+    networks = dynamics.members
+    rounds = -(-members // networks)
+    offsets = centre.new_zeros(rounds, networks, n, latent)
+    if members > 1:
+        offsets = initial_noise(dynamics, rounds, n, seed, first).to(centre)
+    z0 = reparameterise(q, offsets) if members > 1 else centre.expand_as(offsets)
+    return centre, rounds, z0.transpose(0, 1).reshape(networks, rounds * n, latent)
+
+
+def _repeated(vae: VAE, rounds: int, past: Tensor | None, controls: Tensor | None) -> dict[str, Tensor | None]:
+    """Earlier codes and controls of all members of a network."""
+    return {
+        "past": None if past is None else posterior_means(vae, past).repeat(rounds, 1, 1),
+        "controls": None if controls is None else controls.repeat(rounds, 1, 1),
+    }
+
+
+def check_finite(
+    path: Tensor, steps: int, begin: int = 0, start: Tensor | None = None, leads: Tensor | None = None
+) -> None:
     """Refuses latents `(time, ...)` from step `begin` on that diverge: not finite any more, or `GROWN` times too large.
 
     Arguments:
@@ -150,6 +193,7 @@ def check_finite(path: Tensor, steps: int, begin: int = 0, start: Tensor | None 
         steps: Of the whole forecast.
         begin: First step of `path`.
         start: Codes of the initial fields; growth counts from the largest of them, and from 1 at least.
+        leads: Stored steps of `path` where these are not consecutive.
 
     Raises:
         NumericsError: With the first such step.
@@ -161,8 +205,9 @@ def check_finite(path: Tensor, steps: int, begin: int = 0, start: Tensor | None 
     if not bool(good.all()):
         first = int((~good).nonzero()[0])
         what = f"has grown more than {GROWN:g} times" if path[first].isfinite().all() else "stopped being finite"
+        step = begin + first if leads is None else float(leads[first])
         raise NumericsError(
-            f"rollout: the latent state {what} at step {begin + first} of {steps}. Roll out fewer steps, or train "
+            f"rollout: the latent state {what} at step {step:g} of {steps}. Roll out fewer steps, or train "
             "on longer windows (--training.horizon)."
         )
 

@@ -340,8 +340,9 @@ class ROM(nn.Module):
                 so that of new runs a share of `level` stays below it until then: see `romvae.trust`.
             until: The same tolerance, and the forecast ends there: values are NaN from a trajectory's horizon on, and
                 times that no trajectory reaches are left out. What is cut off has been computed all the same.
-            times: Which of the forecast's times are wanted, in the data's units; None takes all. Neither other times
-                nor what follows are decoded.
+            times: Which of the forecast's times are wanted, in the data's units; None takes all stored ones. Neither
+                other times nor what follows are decoded. Times between stored ones can be had where the dynamics takes
+                any step (`ode`; networks whose largest step is several stored ones); their uncertainty is interpolated.
             fields: Names of the fields that are wanted; None takes all.
             region: Which part of the grid is decoded, two ends for each axis that is cut: `{"x": (0.2, 0.5)}`.
 

@@ -72,7 +72,8 @@ def rollout(
         propagation: how spread is computed: members follows samples (the default), linear is to first order and without
             sampling noise, auto takes linear where it is cheaper and agrees with members on a few frames tried first,
             mean is --mean-only.
-        times: times of the forecast that are wanted, in the units of the data; by default all.
+        times: times of the forecast that are wanted, in the units of the data, stored ones or, with dynamics that takes
+            any step, others; by default all stored ones.
         fields: names of the fields that are wanted; by default all.
         region: part of the grid that is wanted, AXIS=LOW:HIGH for each axis that is cut, such as x=0.2:0.5.
     """

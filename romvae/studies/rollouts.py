@@ -141,7 +141,8 @@ class Rollouts:
         ask, begin = self.ask, self.begin
         leads = leads_of(ask.steps, self.every or 1)
         if ask.times is not None:
-            leads = np.array(excerpt_of(self.model.schema, begin, ask.steps, ask.times).leads)
+            between = not isinstance(self.model, BaselineModel) and self.model.dynamics.continuous
+            leads = np.array(excerpt_of(self.model.schema, begin, ask.steps, ask.times, between=between).leads)
         return np.asarray(begin + self.model.schema.dt * leads)
 
     @property
