@@ -14,6 +14,7 @@ from romvae.canonical import TIME, TRAJECTORY, canonical
 from romvae.distributions import moments
 from romvae.errors import ConfigError, OutOfRangeWarning
 from romvae.propagation import network_paths
+from romvae.start import history_of
 
 if TYPE_CHECKING:
     from romvae.rom import ROM
@@ -131,11 +132,12 @@ def _scored(rom: ROM, starts: xr.Dataset, steps: int | None) -> tuple[np.ndarray
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", OutOfRangeWarning)  # candidates may well lie outside
         x, c = rom.normalised(starts)
-    steps = rom.steps if steps is None else steps
+    steps = rom.steps_ahead if steps is None else steps
     mask = None if rom.mask is None else torch.from_numpy(rom.mask.ravel())
     scores = []
     for first in range(0, len(x), BLOCK):
-        path = network_paths(rom.vae, rom.dynamics, x[first : first + BLOCK, -1], c[first : first + BLOCK], steps)
+        some, beside = x[first : first + BLOCK, -rom.start_times :], c[first : first + BLOCK]
+        path = network_paths(rom.vae, rom.dynamics, some[:, -1], beside, steps, past=history_of(rom, some))
         worst = torch.zeros(path.shape[2])
         for z in path[:: rom.dynamics.stride]:
             mean = torch.stack([rom.vae.decoder(each).mean for each in z]).flatten(3)

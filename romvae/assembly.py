@@ -19,7 +19,7 @@ from romvae.dynamics.residual import ResidualDynamics
 from romvae.dynamics.transformer import TransformerDynamics
 from romvae.dynamics.transition import GaussianTransition
 from romvae.errors import ConfigError
-from romvae.kinds import DEFAULTS, Choices
+from romvae.kinds import DEFAULTS, MEMORY, Choices
 from romvae.nn.decoder import FieldDecoder
 from romvae.nn.encoder import Encoder
 from romvae.nn.layout import Layout
@@ -72,6 +72,7 @@ def resolved_choices(choices: Mapping[str, Any]) -> dict[str, Any]:
     kinds = {**DEFAULTS, **choices}
     if kinds["history"] < 1:
         raise ConfigError(f"ROM.for_data: history is {kinds['history']}, expected 1 or more. Try 4.")
+    _check_given(kinds)
     if kinds["transition"] == "gaussian" and kinds["dynamics"] in ("linear", "gp", "auto"):
         raise ConfigError(
             f"ROM.for_data: dynamics {kinds['dynamics']!r} has no gaussian transition, which is trained as a network. "
@@ -86,6 +87,23 @@ def resolved_choices(choices: Mapping[str, Any]) -> dict[str, Any]:
                 f"{kinds[name]!r}. Leave {name} out, or choose compression='vae'."
             )
     return kinds
+
+
+def _check_given(kinds: Mapping[str, Any]) -> None:
+    """Refuses a number of given fields that the dynamics cannot look back on."""
+    given, history, kind = kinds["given"], kinds["history"], kinds["dynamics"]
+    if given < 1:
+        raise ConfigError(f"ROM.for_data: given is {given}, expected 1 or more. Leave it out, or try 3.")
+    if given > 1 and kind not in (*MEMORY, "auto"):
+        raise ConfigError(
+            f"ROM.for_data: given is {given}, but dynamics {kind!r} has no memory and looks at the last field only. "
+            "Leave given out, or choose dynamics='gru', 'transformer' or 'auto'."
+        )
+    if given > history:
+        raise ConfigError(
+            f"ROM.for_data: given is {given}, but the dynamics looks back on {history} latents (history). Raise "
+            "history, or lower given."
+        )
 
 
 def networks(schema: Schema, normaliser: Normaliser, config: dict[str, Any]) -> tuple[VAE, EnsembleDynamics]:
@@ -129,10 +147,10 @@ def dynamics_of(schema: Schema, config: Mapping[str, Any]) -> EnsembleDynamics:
     kind, controls = config["dynamics"], len(schema.controls)
     conditions = len(schema.parameters) + 2 * controls
     latent, stride, members, seed = config["latent"], config["stride"], config["members"], config["seed"]
-    if kind == "linear":
-        return LinearEnsemble(latent, conditions, schema.dt, stride, members, seed, controls=controls)
-    if kind == "gp":
-        return GpDynamics(latent, conditions, schema.dt, stride, members, seed, controls=controls)
+    if kind in ("linear", "gp"):
+        closed = LinearEnsemble if kind == "linear" else GpDynamics
+        stable = config["linear_stable"]
+        return closed(latent, conditions, schema.dt, stride, members, seed, controls=controls, stable=stable)
     sizes = (latent, conditions, schema.dt, stride, members, config["hidden"], config["depth"], seed)
     network: NetworkDynamics | ResidualDynamics
     if kind == "ode":

@@ -26,6 +26,7 @@ from romvae.progress import Progress, silent
 from romvae.ragged import even_snapshots
 from romvae.rom import ROM
 from romvae.schema import TIME, Schema
+from romvae.start import after_start, start_of
 
 if TYPE_CHECKING:
     from romvae.data import Parts
@@ -48,6 +49,8 @@ ORDER: tuple[ModelName, ...] = (
     "persistence",
 )
 """Those of `auto`; the ROM is first, for what it costs is the budget of the others."""
+POD_NETWORK = {"compression": "pod", "variance": "global"}
+"""What a ROM with POD in place of the autoencoder is made of."""
 MEMBERS = 8
 SLACK = 1.2
 """By how much a candidate may exceed the budget before it is left out: fits end with the trial or step that they are
@@ -147,21 +150,29 @@ def fit_model(
     return work.best(ORDER if name == "auto" else (name,))
 
 
-def forecast_error(model: ROM | BaselineModel, data: xr.Dataset) -> float:
+def forecast_error(model: ROM | BaselineModel, data: xr.Dataset, start_times: int | None = None) -> float:
     """Relative L2 error of forecasts of whole trajectories, root mean square over fields; the start does not count.
+
+    Arguments:
+        model: What forecasts.
+        data: Trajectories.
+        start_times: The last of these first times is where forecasts begin; None is the model's own. With the same
+            number, models that are given different numbers of fields are scored on the same times.
 
     Raises:
         NumericsError: A forecast diverged.
     """
-    data = even_snapshots(canonical(data))
+    first = model.start_times if start_times is None else start_times
+    data = even_snapshots(canonical(data), first).isel({TIME: slice(first - model.start_times, None)})
     names = list(model.schema.field_names)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", OutOfRangeWarning)
         warnings.simplefilter("ignore", FewMembersWarning)
         driven = data if model.schema.controls else None
-        forecast = model.rollout(data.isel({TIME: 0}), data.sizes[TIME] - 1, MEMBERS, 0, controls=driven)
-    forecast = forecast[names].assign_coords({TIME: data[TIME]})
-    later = (each[names].isel({TIME: slice(1, None)}) for each in (data, forecast))
+        ahead = after_start(model, data)
+        forecast = model.rollout(start_of(model, data), ahead.sizes[TIME] - 1, MEMBERS, 0, controls=driven)
+    forecast = forecast[names].assign_coords({TIME: ahead[TIME]})
+    later = (each[names].isel({TIME: slice(1, None)}) for each in (ahead, forecast))
     truth, ahead = (score.in_domain(each, mask_of(data)) for each in later)
     return float(score.over_fields(score.relative_l2(truth, ahead), root_mean_square=True))
 
@@ -178,6 +189,7 @@ class _Work:
     progress: Progress
     folder: Path | None = None
     _reserve: float | None = None
+    _first: int | None = None
 
     def best(self, names: tuple[ModelName, ...]) -> tuple[ROM | BaselineModel, Ranking]:
         """Trains them all, keeps the one of the least error."""
@@ -217,7 +229,7 @@ class _Work:
             if model is not None:
                 entry.choice = {k: v for k, v in model.config.items() if isinstance(v, (str, int, float, bool, list))}
                 with costs.of("forecasts"):
-                    error = forecast_error(model, self.parts.variance)
+                    error = forecast_error(model, self.parts.variance, self._start_times())
                 entry.relative_l2 = error if np.isfinite(error) else None
                 entry.reason = "" if np.isfinite(error) else "its forecasts are not finite"
         except (NumericsError, ConfigError) as error:
@@ -231,6 +243,15 @@ class _Work:
             with atomic_file(place / "entry.json", overwrite=True) as temporary:
                 temporary.write_text(json.dumps(asdict(entry), indent=1), encoding="utf-8")
         return entry, None if entry.reason else model
+
+    def _start_times(self) -> int:
+        """First times at the last of which forecasts of all candidates begin: those that a ROM is given."""
+        if self._first is None:
+            several = int(self.model.get("given") or 1) > 1
+            memory = self.training.get("memory_budget")
+            asked = {**self.model, **POD_NETWORK, "memory_budget": memory}  # what they share, at the least cost
+            self._first = ROM.for_data(self.parts.train, seed=self.seed, **asked).start_times if several else 1
+        return self._first
 
     def _baseline(self, name: str, entry: Entry, costs: Costs, alone: bool) -> BaselineModel | None:
         kind = registered()[name]
@@ -265,7 +286,7 @@ class _Work:
     def _rom(self, name: str, entry: Entry, costs: Costs, alone: bool) -> ROM | None:
         """A ROM, its training continued where it was stopped; its steps are cut to the budget."""
         place = costs.path and costs.path.parent
-        own = {"compression": "pod", "variance": "global"} if name == "pod_network" else {}
+        own = POD_NETWORK if name == "pod_network" else {}
         memory = self.training.get("memory_budget")
         with costs.of("training"):
             rom = ROM.for_data(self.parts.train, seed=self.seed, memory_budget=memory, **{**self.model, **own})

@@ -21,6 +21,7 @@ __all__ = [
     "FewTrajectoriesWarning",
     "NotEnoughMemoryError",
     "NumericsError",
+    "OtherStartWarning",
     "OutOfRangeWarning",
     "OutputError",
     "QualityError",
@@ -74,21 +75,22 @@ class DivergedError(NumericsError):
     """The latent state of a forecast diverged.
 
     Arguments:
-        steps: First step at which it did, by the trajectory's position among all that are forecast, from 0.
+        steps: First step at which it did, by the trajectory's position among all that are forecast, from 0; whole
+            unless times between stored ones were asked for.
         of: Steps of the whole forecast.
         how: What became of the latent state, such as `stopped being finite`.
         outside: Which parameters of a trajectory lie outside of the trained range, in words, by its position.
     """
 
-    def __init__(self, steps: Mapping[int, int], of: int, how: str, outside: Mapping[int, str] | None = None) -> None:
+    def __init__(self, steps: Mapping[int, float], of: int, how: str, outside: Mapping[int, str] | None = None) -> None:
         self.steps, self.of, self.how, self.outside = dict(steps), of, how, dict(outside or {})
         super().__init__(self._words(min(self.steps, key=lambda position: (self.steps[position], position))))
 
-    def __reduce__(self) -> tuple[type[DivergedError], tuple[Mapping[int, int], int, str, Mapping[int, str]]]:
+    def __reduce__(self) -> tuple[type[DivergedError], tuple[Mapping[int, float], int, str, Mapping[int, str]]]:
         return type(self), (self.steps, self.of, self.how, self.outside)
 
     @property
-    def step(self) -> int:
+    def step(self) -> float:
         """The first step at which any trajectory diverged."""
         return min(self.steps.values())
 
@@ -103,7 +105,7 @@ class DivergedError(NumericsError):
         why = f" Its parameters lie outside of the trained range ({beyond})." if beyond else ""
         return (
             f"rollout: the latent state of trajectory {position} (the first is 0) {self.how} at step "
-            f"{self.steps[position]} of {self.of}{more}.{why} Roll out fewer steps, or train the dynamics for more "
+            f"{self.steps[position]:g} of {self.of}{more}.{why} Roll out fewer steps, or train the dynamics for more "
             "steps (--training.dynamics-steps) or on longer windows (--training.horizon)."
         )
 
@@ -142,6 +144,10 @@ class FewMembersWarning(UserWarning):
 
 class FewTrajectoriesWarning(UserWarning):
     """There are too few calibration trajectories for a finite interval, or for a trust horizon."""
+
+
+class OtherStartWarning(UserWarning):
+    """A forecast starts from another number of fields than those that its intervals were calibrated with."""
 
 
 class OutOfRangeWarning(UserWarning):

@@ -23,14 +23,19 @@ class Excerpt:
     """A part of a forecast.
 
     Arguments:
-        leads: Steps after the start, increasing, `(lead,)`.
+        leads: Stored steps after the start, increasing, `(lead,)`; whole numbers unless a time lies between two.
         fields: Positions of the fields in the schema.
         window: Points along each axis; None for all of the grid.
     """
 
-    leads: tuple[int, ...]
+    leads: tuple[float, ...]
     fields: tuple[int, ...]
     window: tuple[slice, ...] | None = None
+
+    @property
+    def stored(self) -> bool:
+        """Whether all times are stored ones."""
+        return all(float(lead).is_integer() for lead in self.leads)
 
     def shape(self, grid: Sequence[int]) -> tuple[int, ...]:
         """Points along each axis, out of those of the grid."""
@@ -46,6 +51,7 @@ def excerpt_of(
     times: Sequence[float] | np.ndarray | None = None,
     fields: Sequence[str] | None = None,
     region: Mapping[str, Any] | None = None,
+    between: bool = False,
 ) -> Excerpt:
     """The part that is meant by times, names and coordinates.
 
@@ -53,15 +59,16 @@ def excerpt_of(
         schema: Of the model.
         begin: Time of the start.
         steps: Stored steps of the forecast.
-        times: In the data's units, among the stored times from `begin` on; None takes all.
+        times: In the data's units, among the stored times from `begin` on, or any up to the last; None takes all.
         fields: Names; None takes all.
         region: By axis, its two ends as `slice(low, high)` or a pair in the axis's units, both included; an axis that
             is not named is taken whole.
+        between: Whether times between stored ones can be had, see `EnsembleDynamics.continuous`.
 
     Raises:
         ConfigError: A time is none of the forecast's, a field or an axis is unknown, or the region holds no point.
     """
-    leads = tuple(range(steps + 1)) if times is None else _leads(schema, begin, steps, times)
+    leads = tuple(range(steps + 1)) if times is None else _leads(schema, begin, steps, times, between)
     names = schema.field_names
     for name in fields or ():
         if name not in names:
@@ -74,20 +81,33 @@ def excerpt_of(
     return Excerpt(leads, chosen, None if region is None else _window(schema, region))
 
 
-def _leads(schema: Schema, begin: float, steps: int, times: Sequence[float] | np.ndarray) -> tuple[int, ...]:
+def _leads(
+    schema: Schema, begin: float, steps: int, times: Sequence[float] | np.ndarray, between: bool
+) -> tuple[float, ...]:
     wanted = np.atleast_1d(np.asarray(times, dtype=np.float64))
     if wanted.ndim != 1 or not wanted.size:
         raise ConfigError("rollout: times is empty or not one-dimensional. Give a list of times.")
     position = (wanted - begin) / schema.dt
     nearest = np.round(position)
-    off = ~(np.abs(position - nearest) <= _ROUND * np.maximum(1, np.abs(nearest))) | (nearest < 0) | (nearest > steps)
+    stored = np.abs(position - nearest) <= _ROUND * np.maximum(1, np.abs(nearest))
+    position = np.where(stored, nearest, position)
+    outside = ~((position >= 0) & (position <= steps))
+    off = outside if between else outside | ~stored
     if off.any():
-        last = begin + steps * schema.dt
+        last, first = begin + steps * schema.dt, int(np.argmax(off))
+        known = ", at any time" if between else f" in steps of {schema.dt:g}"
+        advice = "Choose among them, or roll out more steps."
+        if not outside[first]:
+            below = begin + schema.dt * np.floor(position[first])
+            advice = (
+                f"The nearest are {below:.10g} and {below + schema.dt:.10g}. Choose one of them, or train with "
+                "dynamics='ode', which knows all times."
+            )
         raise ConfigError(
-            f"rollout: time {wanted[off][0]:g} is none of the forecast's, which go from {begin:g} to {last:g} in steps "
-            f"of {schema.dt:g}. Choose among them, or roll out more steps."
+            f"rollout: time {wanted[first]:g} is none of the forecast's, which go from {begin:g} to {last:g}{known}. "
+            f"{advice}"
         )
-    return tuple(int(k) for k in np.unique(nearest))
+    return tuple(int(k) if k.is_integer() else float(k) for k in np.unique(position).tolist())
 
 
 def _window(schema: Schema, region: Mapping[str, Any]) -> tuple[slice, ...]:

@@ -151,10 +151,13 @@ class Course:
     def of(cls, rom: ROM, start: xr.Dataset, ask: Request, controls: xr.Dataset | None = None) -> Course:
         """Arguments and errors as in `ROM.rollout`."""
         given = checked_inputs(rom, start, ask, controls)
-        part = excerpt_of(rom.schema, start_time(start), ask.steps, ask.times, ask.fields, ask.region)
+        given_times = (start_time(start), ask.steps, ask.times)
+        part = excerpt_of(rom.schema, *given_times, ask.fields, ask.region, between=rom.dynamics.continuous)
+        if not part.stored:
+            ask = _between(ask)
         decoder = rom.vae.decoder if part.window is None else windowed(rom.vae.decoder, part.window)
         if ask.propagation == "auto":
-            kind, why = chosen(rom, given[sampled(len(given.x0))], ask, part.leads, decoder)
+            kind, why = chosen(rom, given[sampled(len(given.x0))], ask, [int(lead) for lead in part.leads], decoder)
             ask = replace(ask, propagation=kind, choice=f"{kind}: {why}")
         if ask.propagation != "members":
             ask = replace(ask, members=rom.dynamics.members)
@@ -281,6 +284,17 @@ def _check(start: xr.Dataset, steps: int, members: int, level: float) -> None:
             FewMembersWarning,
             stacklevel=caller_level(),
         )
+
+
+def _between(ask: Request) -> Request:
+    """Refuses what is not known of times between stored ones."""
+    if ask.propagation == "linear":
+        raise ConfigError(
+            "rollout: propagation='linear' knows stored times only. Choose among them, or use propagation='members'."
+        )
+    if ask.propagation == "auto":
+        return replace(ask, propagation="members", choice="members: some times lie between stored ones")
+    return ask
 
 
 def _check_kinds(rom: ROM, ask: Request) -> None:

@@ -72,10 +72,15 @@ def hybrid_rollout(
         ROM, or further if need be, and replaces what was made since then.
 
     Raises:
-        ConfigError: An argument is out of range, or the case is unknown.
+        ConfigError: An argument is out of range, the case is unknown, or the ROM has memory or controls.
         SchemaError: Grid, fields or parameters differ from the ROM's, or the solver's do.
         NumericsError: The solver failed on fields of its own.
     """
+    if rom.dynamics.window > 1:
+        raise ConfigError(
+            f"hybrid: dynamics {rom.choices['dynamics']!r} has memory, which every hand-over between ROM and solver "
+            "would cut off. Train with dynamics='residual' or 'ode', or use rom.rollout."
+        )
     steps = rom.steps if steps is None else steps
     if steps < 1:
         raise ConfigError(f"hybrid: steps is {steps}, expected 1 or more. Choose a positive number.")

@@ -15,6 +15,7 @@ __all__ = [
     "Fallback",
     "FinetuneKind",
     "LossChoices",
+    "MEMORY",
     "ModelName",
     "ObjectiveKind",
     "ObservationKind",
@@ -81,6 +82,9 @@ DynamicsKind = Literal["residual", "linear", "ode", "gru", "transformer", "gp", 
 linear dynamics interpolated over the parameters by a Gaussian process; `auto` tries them and picks by the forecasts of
 held-out trajectories."""
 
+MEMORY = ("gru", "transformer")
+"""Latent dynamics that looks back on more than the present latent."""
+
 TransitionKind = Literal["deterministic", "gaussian"]
 """Whether a step of the latent is a function, or draws noise of a learned width: for stochastic physics."""
 
@@ -94,7 +98,9 @@ class Choices(TypedDict, total=False):
     `noise_floor` is the least, `noise_std` the fixed standard deviation of the decoder, both as a fraction of each
     field's own; with `skip` the code enters every level of the decoder; `dropout` is the share of channels that are
     left out at random in training. `history` is the number of latents, a large step apart, that recurrent networks and
-    transformers look back on.
+    transformers look back on. `given` is the number of fields, a large step apart, that every forecast is started from
+    and that its calibration belongs to; more than one for dynamics that looks back on them only. With `linear_stable`,
+    linear dynamics (`linear` and `gp`) does not grow: where a mode of its map would, it is scaled back.
     """
 
     compression: Compression
@@ -109,7 +115,9 @@ class Choices(TypedDict, total=False):
     dynamics: DynamicsKind
     transition: TransitionKind
     history: int
+    given: int
     ode_solver: OdeSolver
+    linear_stable: bool
 
 
 ObjectiveKind = Literal["elbo", "beta", "free_bits", "capacity"]
@@ -208,6 +216,8 @@ DEFAULTS: dict[str, Any] = {
     "dynamics": "residual",
     "transition": "deterministic",
     "history": 4,
+    "given": 1,
     "ode_solver": "rk4",
+    "linear_stable": True,
 }
 """What a model is where nothing was chosen."""

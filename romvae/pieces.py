@@ -17,7 +17,7 @@ from romvae.excerpt import Excerpt
 from romvae.first_order import linear_moments
 from romvae.grading import initial_grades
 from romvae.nn.observation import Observation
-from romvae.propagation import between_networks, network_parts, network_paths
+from romvae.propagation import between_networks, network_parts, network_paths, networks_at
 from romvae.quantities import quantity_forecast
 from romvae.rollout import (
     Moments,
@@ -27,6 +27,7 @@ from romvae.rollout import (
     decoded_members,
     forecast_moments,
     latent_parts,
+    latents_at,
 )
 from romvae.schema import LATENT, TIME, TRAJECTORY
 
@@ -113,7 +114,8 @@ def pieces(
         NumericsError: A latent stopped being finite; where all steps pass together, before the first piece.
     """
     place = 0
-    for lead, latents, parts, numbers in _normalised(rom, given, ask, torch.tensor(part.leads), decoder, first):
+    chunks = _normalised if part.stored else _between
+    for lead, latents, parts, numbers in chunks(rom, given, ask, torch.tensor(part.leads), decoder, first):
         values = {LATENT: latents.transpose(0, 1).numpy()}
         for k in part.fields:
             name = rom.schema.field_names[k]
@@ -154,8 +156,26 @@ def _normalised(rom: ROM, given: Inputs, ask: Request, leads: Tensor, decoder: O
     members = latent_parts(*start, ask.members, ask.seed, first, length, **along)
     for (begin, path), (_, paths) in zip(members, centres, strict=True):
         latents, here = path.mean(1), _within(leads, begin, path)
-        for lead, parts, numbers in _sampled(rom, path, paths, ask, here, begin, decoder, grades):
+        every = begin + torch.arange(len(path))
+        for lead, parts, numbers in _sampled(rom, path, paths, ask, here, every, decoder, grades):
             yield lead + begin, latents[lead], parts, numbers
+
+
+def _between(rom: ROM, given: Inputs, ask: Request, leads: Tensor, decoder: Observation, first: int) -> _Chunks:
+    """The same where some lead times lie between stored ones: no others are kept, and all pass together."""
+    start = (rom.vae, rom.dynamics, given.x0, given.c, leads)
+    along: dict[str, Any] = {"past": given.past, "controls": given.controls}
+    centres, here = networks_at(*start, **along), torch.arange(len(leads))
+    if ask.propagation == "mean":
+        latents = centres.mean(1)
+        check_finite(latents, ask.steps, leads=leads)
+        for lead, mean in decoded_means(decoder, latents, here):
+            yield leads[lead], latents[lead], {"": _unscaled(rom.normaliser.inverse, mean)}, {}
+        return
+    path = latents_at(*start, ask.members, ask.seed, first, **along)
+    latents, grades = path.mean(1), initial_grades(rom.vae, rom.calibration, given.x0)
+    for lead, parts, numbers in _sampled(rom, path, centres, ask, here, leads, decoder, grades):
+        yield leads[lead], latents[lead], parts, numbers
 
 
 def steps_at_once(rom: ROM, ask: Request, trajectories: int) -> int:
@@ -181,15 +201,18 @@ def _sampled(
     centres: Tensor,
     ask: Request,
     leads: Tensor,
-    begin: int,
+    every: Tensor,
     decoder: Observation,
     grades: Tensor | None,
 ) -> _Sampled:
-    """Moments of the members, and quantities of each of them where some are asked for; leads count from `begin`."""
+    """Moments of the members at some places of `path`, and quantities of each of them where some are asked for.
+
+    `every` holds the lead time of each place.
+    """
 
     def complete(moments: Moments) -> dict[str, Tensor]:
         between = between_networks(rom.vae, centres, moments.lead, ask.members, decoder)
-        return _physical(rom, replace(moments, lead=moments.lead + begin, ensemble_var=between), ask, grades)
+        return _physical(rom, replace(moments, lead=every[moments.lead], ensemble_var=between), ask, grades)
 
     if not ask.quantities:
         for moments in forecast_moments(rom.vae, path, leads, decoder=decoder, keep_members=ask.keep_members):

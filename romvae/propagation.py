@@ -14,7 +14,7 @@ from romvae.memory import snapshots_at_once
 from romvae.nn.observation import Observation
 from romvae.vae import VAE
 
-__all__ = ["between_networks", "network_parts", "network_paths"]
+__all__ = ["between_networks", "network_parts", "network_paths", "networks_at"]
 
 
 @torch.no_grad()
@@ -50,10 +50,31 @@ def network_parts(
     controls: Tensor | None = None,
 ) -> Iterator[tuple[int, Tensor]]:
     """The same `length` steps at once, as `EnsembleDynamics.passing` has it."""
+    z0, earlier = _codes(vae, dynamics, x0, past)
+    yield from dynamics.passing(z0, c, steps, length, past=earlier, controls=controls)
+
+
+@torch.no_grad()
+def networks_at(
+    vae: VAE,
+    dynamics: EnsembleDynamics,
+    x0: Tensor,
+    c: Tensor,
+    leads: Tensor,
+    *,
+    past: Tensor | None = None,
+    controls: Tensor | None = None,
+) -> Tensor:
+    """The same at any times, `(lead, network, trajectory, latent)`; `leads` as for `romvae.rollout.latents_at`."""
+    z0, earlier = _codes(vae, dynamics, x0, past)
+    return dynamics.at_times(z0, c, leads.double() * float(dynamics.dt), past=earlier, controls=controls)
+
+
+def _codes(vae: VAE, dynamics: EnsembleDynamics, x0: Tensor, past: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Posterior means `(network, trajectory, latent)`, and those of earlier fields `(trajectory, earlier, latent)`."""
     z0 = moments(vae.encoder(x0))[0]
     earlier = None if past is None else moments(vae.encoder(past.flatten(0, 1)))[0].unflatten(0, past.shape[:2])
-    z0 = z0.expand(dynamics.members, *z0.shape)
-    yield from dynamics.passing(z0, c, steps, length, past=earlier, controls=controls)
+    return z0.expand(dynamics.members, *z0.shape), earlier
 
 
 @torch.no_grad()

@@ -25,6 +25,7 @@ from romvae.canonical import SPACE, TIME, TRAJECTORY, canonical
 from romvae.errors import ConfigError, DataError, SchemaError
 from romvae.rollout import decoded_members, latent_members
 from romvae.schema import Schema
+from romvae.start import require_ahead, split_start
 from romvae.tensors import control_tensor
 
 if TYPE_CHECKING:
@@ -200,14 +201,17 @@ def calibrate(
         quantity.check(rom.schema)
     data = canonical(data)
     controls = control_tensor(data, rom.schema, rom.control_scaling)
-    steps = data.sizes[TIME] - 1
+    require_ahead(rom, data.sizes[TIME], "quantities")
+    steps = data.sizes[TIME] - rom.start_times
     leads = torch.linspace(0, steps, min(LEADS, steps + 1)).round().long().unique()
     scores: dict[str, list[np.ndarray]] = {quantity.name: [] for quantity in quantities}
     for first in range(0, data.sizes[TRAJECTORY], BLOCK):
         rows = slice(first, first + BLOCK)
         block, c = rom.normalised(data.isel({TRAJECTORY: rows}))
-        driven = None if controls is None else controls[rows]
-        path = latent_members(rom.vae, rom.dynamics, block[:, 0], c, steps, members, seed, first, controls=driven)
+        driven = None if controls is None else controls[rows, rom.start_times - 1 :]
+        past, block = split_start(rom, block)
+        start = (rom.vae, rom.dynamics, block[:, 0], c)
+        path = latent_members(*start, steps, members, seed, first, past=past, controls=driven)
         parts: dict[str, list[np.ndarray]] = {quantity.name: [] for quantity in quantities}
         for lead, mean, var in decoded_members(rom.vae, path, leads):
             for name, score in quantity_scores(rom, block[:, lead], mean, var, quantities).items():
@@ -272,7 +276,7 @@ def quantity_forecast(rom: ROM, mean: Tensor, var: Tensor, quantities: Sequence[
 
 
 def quantity_variables(
-    rom: ROM, quantity: Quantity, pieces: Sequence[Mapping[str, np.ndarray]], level: float, leads: Sequence[int]
+    rom: ROM, quantity: Quantity, pieces: Sequence[Mapping[str, np.ndarray]], level: float, leads: Sequence[float]
 ) -> dict[str, Any]:
     """Variables of a forecast with dims `(trajectory, time)`: the quantity, `_std`, `_lower` and `_upper`.
 
@@ -281,7 +285,7 @@ def quantity_variables(
         quantity: Which one.
         pieces: What `quantity_forecast` gives, of blocks of trajectories.
         level: Nominal coverage.
-        leads: Which stored steps the pieces hold.
+        leads: Which lead times the pieces hold, in stored steps.
     """
     centre, spread = (np.concatenate([p[f"{quantity.name}:{k}"] for p in pieces]) for k in ("centre", "spread"))
     scale, width = rom.calibration.quantities.at(quantity.name, torch.tensor(leads), level)

@@ -27,6 +27,8 @@ __all__ = [
     "initial_noise",
     "latent_members",
     "latent_parts",
+    "latents_at",
+    "posterior_means",
     "step_noise",
 ]
 
@@ -116,21 +118,10 @@ def latent_parts(
     Dynamics that draw noise are rolled out in one part. Other arguments and errors are those of `latent_members`; what
     diverges late is found late.
     """
-    q = vae.encoder(x0)
-    centre = moments(q)[0]
-    n, latent = centre.shape
-    networks = dynamics.members
-    rounds = -(-members // networks)
-    offsets = centre.new_zeros(rounds, networks, n, latent)
-    if members > 1:
-        offsets = initial_noise(dynamics, rounds, n, seed, first).to(centre)
-    z0 = reparameterise(q, offsets) if members > 1 else centre.expand_as(offsets)
-    z0 = z0.transpose(0, 1).reshape(networks, rounds * n, latent)
+    centre, rounds, z0 = _member_starts(vae, dynamics, x0, members, seed, first)
+    (n, latent), networks = centre.shape, dynamics.members
     conditions = c.repeat(rounds, 1)
-    along = {
-        "past": None if past is None else _codes(vae, past).repeat(rounds, 1, 1),
-        "controls": None if controls is None else controls.repeat(rounds, 1, 1),
-    }
+    along = _repeated(vae, rounds, past, controls)
     if dynamics.stochastic and members > 1:
         noise = step_noise(dynamics, steps, rounds, n, seed, first)
         path = dynamics.rollout(z0, conditions, float(dynamics.dt), steps, **along, noise=noise)
@@ -143,7 +134,65 @@ def latent_parts(
         yield begin, path
 
 
-def check_finite(path: Tensor, steps: int, begin: int = 0, start: Tensor | None = None, first: int = 0) -> None:
+@torch.no_grad()
+def latents_at(
+    vae: VAE,
+    dynamics: EnsembleDynamics,
+    x0: Tensor,
+    c: Tensor,
+    leads: Tensor,
+    members: int,
+    seed: int,
+    first: int = 0,
+    *,
+    past: Tensor | None = None,
+    controls: Tensor | None = None,
+) -> Tensor:
+    """The members of `latent_members` at any times, `(lead, member, trajectory, latent)`; other arguments are its own.
+
+    The lead times are stored steps, whole numbers unless the dynamics is `continuous`.
+    """
+    centre, rounds, z0 = _member_starts(vae, dynamics, x0, members, seed, first)
+    times = leads.double() * float(dynamics.dt)
+    path = dynamics.at_times(z0, c.repeat(rounds, 1), times, **_repeated(vae, rounds, past, controls))
+    path = path.reshape(len(leads), dynamics.members, rounds, *centre.shape)
+    path = path.transpose(1, 2).flatten(1, 2)[:, :members]
+    check_finite(path, math.ceil(float(leads.max())), 0, centre, first, leads)
+    return path
+
+
+def _member_starts(
+    vae: VAE, dynamics: EnsembleDynamics, x0: Tensor, members: int, seed: int, first: int
+) -> tuple[Tensor, int, Tensor]:
+    """Codes `(trajectory, latent)`, members of a network, and all members `(network, round * trajectory, latent)`."""
+    q = vae.encoder(x0)
+    centre = moments(q)[0]
+    n, latent = centre.shape
+    networks = dynamics.members
+    rounds = -(-members // networks)
+    offsets = centre.new_zeros(rounds, networks, n, latent)
+    if members > 1:
+        offsets = initial_noise(dynamics, rounds, n, seed, first).to(centre)
+    z0 = reparameterise(q, offsets) if members > 1 else centre.expand_as(offsets)
+    return centre, rounds, z0.transpose(0, 1).reshape(networks, rounds * n, latent)
+
+
+def _repeated(vae: VAE, rounds: int, past: Tensor | None, controls: Tensor | None) -> dict[str, Tensor | None]:
+    """Earlier codes and controls of all members of a network."""
+    return {
+        "past": None if past is None else posterior_means(vae, past).repeat(rounds, 1, 1),
+        "controls": None if controls is None else controls.repeat(rounds, 1, 1),
+    }
+
+
+def check_finite(
+    path: Tensor,
+    steps: int,
+    begin: int = 0,
+    start: Tensor | None = None,
+    first: int = 0,
+    leads: Tensor | None = None,
+) -> None:
     """Refuses latents `(time, ..., trajectory, latent)` from step `begin` on that diverge.
 
     They do where they are not finite any more, or `GROWN` times too large.
@@ -154,6 +203,7 @@ def check_finite(path: Tensor, steps: int, begin: int = 0, start: Tensor | None 
         begin: First step of `path`.
         start: Codes of the initial fields; growth counts from the largest of them, and from 1 at least.
         first: Position of the first trajectory among all.
+        leads: Stored steps of `path` where these are not consecutive.
 
     Raises:
         DivergedError: With the first such step of every trajectory of `path`.
@@ -167,10 +217,11 @@ def check_finite(path: Tensor, steps: int, begin: int = 0, start: Tensor | None 
     early = int(bad.any(1).nonzero()[0])
     how = f"has grown more than {GROWN:g} times" if path[early].isfinite().all() else "stopped being finite"
     rows = bad.any(0).nonzero()[:, 0].tolist()
-    raise DivergedError({first + row: begin + int(bad[:, row].nonzero()[0]) for row in rows}, steps, how)
+    at = {first + row: int(bad[:, row].nonzero()[0]) for row in rows}
+    raise DivergedError({row: begin + k if leads is None else float(leads[k]) for row, k in at.items()}, steps, how)
 
 
-def _codes(vae: VAE, x: Tensor) -> Tensor:
+def posterior_means(vae: VAE, x: Tensor) -> Tensor:
     """Posterior means of fields `(trajectory, time, channel, *space)`."""
     return moments(vae.encoder(x.flatten(0, 1)))[0].unflatten(0, x.shape[:2])
 

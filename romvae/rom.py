@@ -25,6 +25,7 @@ from romvae.linear_start import modes_of, refined, start_from_linear
 from romvae.normalise import Normaliser, ParameterScaling, UnitNormaliser
 from romvae.quantities import Quantity
 from romvae.schema import LATENT, TIME, TRAJECTORY, Schema, canonical, check_snapshots
+from romvae.start import require_ahead
 from romvae.statistics import field_statistics
 from romvae.streamed import Trajectories, streaming_budget
 from romvae.tensors import even_tensor, existing_tensor, field_tensor, largest_step, parameter_tensor
@@ -46,7 +47,7 @@ class ROM(nn.Module):
         vae: Encoder, decoder and prior.
         dynamics: Time evolution of the latent.
         calibration: Factors on the forecast's variance; the identity before training.
-        steps: Stored steps of a training trajectory: the horizon for which a forecast is calibrated.
+        steps: Stored steps of a training trajectory.
         seed: Seed of the initial weights, for the record.
         choices: Kinds of its parts, the keys of `assembly.DEFAULTS`; they must be those the parts were built with.
 
@@ -77,6 +78,16 @@ class ROM(nn.Module):
         self.control_scaling: ParameterScaling | None = None
         if controls:
             self.control_scaling = ParameterScaling([c.low for c in controls], [c.high for c in controls])
+
+    @property
+    def start_times(self) -> int:
+        """Stored times that a forecast starts from: up to the last of `given` fields, a large step apart."""
+        return 1 + (int(self.choices["given"]) - 1) * self.dynamics.stride
+
+    @property
+    def steps_ahead(self) -> int:
+        """Stored steps of a training trajectory after its start: the horizon for which a forecast is calibrated."""
+        return self.steps + 1 - self.start_times
 
     @classmethod
     def for_data(
@@ -121,7 +132,7 @@ class ROM(nn.Module):
 
         Raises:
             SchemaError: The data are not canonical.
-            DataError: A value is not finite, or a field is constant.
+            DataError: A value is not finite, a field is constant, or no time is left after the given fields.
         """
         if isinstance(latent, str):
             raise ConfigError(
@@ -179,6 +190,7 @@ class ROM(nn.Module):
             "seed": seed,
         }
         rom = _assembled(schema, normaliser, scaling, config)
+        require_ahead(rom, ds.sizes[TIME], "ROM.for_data")
         if mask is not None and rom.vae.decoder.mask is not None:
             rom.vae.decoder.mask.copy_(torch.from_numpy(mask))
         start_from_linear(rom.vae, scattered.flatten(0, 1), modes, kinds["compression"])
@@ -303,8 +315,9 @@ class ROM(nn.Module):
         Arguments:
             start: One snapshot or one per trajectory, on the ROM's grid, with its parameters as coordinates. A `time`
                 dimension must have a single entry, `ds.isel(time=0)` selects one; dynamics with memory (`gru`,
-                `transformer`) take several, of which the last is the one to start from.
-            steps: Stored steps to forecast; None takes the length of a training trajectory, for which the
+                `transformer`) take several, of which the last is the one to start from. The ROM's intervals are those
+                of forecasts from `start_times` stored times, which follow from the choice `given`.
+            steps: Stored steps to forecast; None takes those of a training trajectory after its start, for which the
                 uncertainty is calibrated. Beyond it the last factors are held; the attribute `calibrated_steps` says
                 where that begins.
             members: Members of the ensemble, 1 or more; 16 to 64.
@@ -329,8 +342,9 @@ class ROM(nn.Module):
                 so that of new runs a share of `level` stays below it until then: see `romvae.trust`.
             until: The same tolerance, and the forecast ends there: values are NaN from a trajectory's horizon on, and
                 times that no trajectory reaches are left out. What is cut off has been computed all the same.
-            times: Which of the forecast's times are wanted, in the data's units; None takes all. Neither other times
-                nor what follows are decoded.
+            times: Which of the forecast's times are wanted, in the data's units; None takes all stored ones. Neither
+                other times nor what follows are decoded. Times between stored ones can be had where the dynamics takes
+                any step (`ode`; networks whose largest step is several stored ones); their uncertainty is interpolated.
             fields: Names of the fields that are wanted; None takes all.
             region: Which part of the grid is decoded, two ends for each axis that is cut: `{"x": (0.2, 0.5)}`.
             keep_members: Adds for each field `u_members` with a dim `member`: the mean that each member decodes to. It
@@ -361,9 +375,10 @@ class ROM(nn.Module):
             OutOfRangeWarning: A parameter lies outside the training range.
             BeyondCalibrationWarning: There are more steps than the uncertainty was calibrated for; one of the former.
             FewMembersWarning: There are too few members to trust the spread.
+            OtherStartWarning: The start gives another number of fields than the forecasts of the calibration had.
         """
         ask = Request(
-            steps=self.steps if steps is None else steps,
+            steps=self.steps_ahead if steps is None else steps,
             members=members,
             seed=seed,
             level=level,

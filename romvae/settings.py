@@ -125,7 +125,14 @@ class ModelSettings(Settings):
         "deterministic", description="whether a step draws noise of a learned width, for stochastic physics"
     )
     history: int = Field(4, ge=1, le=256, description="latents that dynamics gru and transformer look back on")
+    given: int = Field(
+        1,
+        ge=1,
+        le=256,
+        description="fields, a large step apart, that forecasts start from; more than one for gru, transformer or auto",
+    )
     ode_solver: OdeSolver = Field("rk4", description="for dynamics: ode; adaptive needs the extra ode")
+    linear_stable: bool = Field(True, description="whether dynamics linear and gp are kept from growing")
 
     def chosen(self) -> dict[str, Any]:
         """The settings of the networks that are not left to the data."""

@@ -1,7 +1,13 @@
-"""What a forecast starts from beside the initial field: earlier fields, and the controls that drive it."""
+"""What a forecast starts from: the initial field, earlier fields for dynamics with memory, and the controls.
+
+A ROM's choice `given` says how many fields, a large step apart, its forecasts start from; that takes `start_times`
+stored times. Whatever is measured of forecasts of whole trajectories (calibration, trust, comparison) starts from the
+first so many times and looks at what follows.
+"""
 
 from __future__ import annotations
 
+import warnings
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
@@ -10,14 +16,26 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from romvae.errors import ConfigError, DataError, SchemaError
+from romvae.canonical import N_STEPS
+from romvae.errors import ConfigError, DataError, OtherStartWarning, SchemaError, caller_level
 from romvae.schema import TIME, TRAJECTORY
 from romvae.tensors import control_tensor
 
 if TYPE_CHECKING:
+    from romvae.baselines.model import Model
     from romvae.rom import ROM
 
-__all__ = ["check_history", "check_start", "controls_for", "history_of", "start_time"]
+__all__ = [
+    "after_start",
+    "check_history",
+    "check_start",
+    "controls_for",
+    "history_of",
+    "require_ahead",
+    "split_start",
+    "start_of",
+    "start_time",
+]
 
 
 def check_start(start: Any, **counts: Any) -> None:
@@ -55,6 +73,69 @@ def check_history(rom: ROM, start: xr.Dataset) -> None:
         if most > 1:
             expected, advice = f"1 to {most}", f"the last ones, start.isel(time=slice(-{most}, None))"
         raise DataError(f"rollout: start holds {times} times, expected {expected}. Select {advice}.")
+    stride, given = rom.dynamics.stride, int(rom.choices["given"])
+    fields = 1 + (times - 1) // stride
+    if fields != given and rom.calibration.fitted:
+        warnings.warn(
+            f"rollout: start gives {_counted(fields)}, but intervals and trust horizon of this ROM are those of "
+            f"forecasts from {_counted(given)}. Start from {rom.start_times} stored times, or train with "
+            f"given={fields}",
+            OtherStartWarning,
+            stacklevel=caller_level(),
+        )
+
+
+def _counted(fields: int) -> str:
+    return "one field" if fields == 1 else f"{fields} fields a large step apart"
+
+
+def require_ahead(model: Model, times: int, where: str) -> None:
+    """Raises where trajectories hold no time after those that a forecast starts from.
+
+    Raises:
+        DataError: They do not.
+    """
+    least = model.start_times
+    if least > 1 and times <= least:
+        raise DataError(
+            f"{where}: trajectories hold {times} times, but forecasts start from the first {least} (given, a large "
+            f"step apart) and at least one has to follow. Take trajectories of {least + 1} times or more (romvae pack "
+            f"--min-steps {least + 1}), or lower given or stride."
+        )
+
+
+def start_of(model: Model, ds: xr.Dataset) -> xr.Dataset:
+    """What forecasts of whole trajectories start from: their first time, or the first `start_times`."""
+    return ds.isel({TIME: 0 if model.start_times == 1 else slice(0, model.start_times)})
+
+
+def after_start(model: Model, ds: xr.Dataset) -> xr.Dataset:
+    """Whole trajectories from the initial field of their forecasts on: what these are held against.
+
+    Raises:
+        DataError: No time follows, in one trajectory or in all.
+    """
+    begin = model.start_times - 1
+    if begin == 0:
+        return ds
+    require_ahead(model, ds.sizes[TIME], "forecast")
+    if N_STEPS not in ds.coords:
+        return ds.isel({TIME: slice(begin, None)})
+    steps = ds[N_STEPS].variable
+    require_ahead(model, int(steps.values.min()), "forecast")
+    left = (TRAJECTORY, steps.values - begin, steps.attrs)
+    return ds.isel({TIME: slice(begin, None)}).assign_coords({N_STEPS: left})
+
+
+def split_start(rom: ROM, x: Tensor) -> tuple[Tensor | None, Tensor]:
+    """Normalised trajectories as `history_of` their start, and the fields from the initial one on.
+
+    Arguments:
+        rom: The model.
+        x: Normalised fields `(trajectory, time, channel, *space)`.
+    """
+    times = rom.start_times
+    return history_of(rom, x[:, :times]), x[:, times - 1 :]
 
 
 def start_time(start: xr.Dataset) -> float:

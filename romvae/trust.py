@@ -24,6 +24,7 @@ from romvae.errors import ConfigError, DataError, NumericsError
 from romvae.forecast import Course, Propagation, Request, together
 from romvae.ragged import even_snapshots
 from romvae.ranks import ALONE, Ranks
+from romvae.start import after_start, require_ahead, start_of
 
 if TYPE_CHECKING:
     from romvae.rom import ROM
@@ -188,8 +189,9 @@ def calibrate_trust(
         SchemaError: The data are not on the ROM's grid.
         NumericsError: A forecast diverged.
     """
-    data = even_snapshots(canonical(data))
-    ask = Request(steps=data.sizes[TIME] - 1, members=members, seed=seed)
+    data = even_snapshots(canonical(data), rom.start_times)
+    require_ahead(rom, data.sizes[TIME], "trust horizon")
+    ask = Request(steps=data.sizes[TIME] - rom.start_times, members=members, seed=seed)
     size = together(rom, ask)
     blocks = range(0, data.sizes[TRAJECTORY], size)  # those of a rollout of all, with the same bits
     errors: list[tuple[Tensor, Tensor]] = []
@@ -299,7 +301,8 @@ def cut(forecast: xr.Dataset, least: int = 0) -> xr.Dataset:
 
 def _errors(rom: ROM, block: xr.Dataset, ask: Request) -> tuple[Tensor, Tensor]:
     """True and predicted errors of a block of trajectories, `(trajectory, time)` each; fields pass by in time."""
-    course = Course.of(rom, block.isel({TIME: 0}), ask, block if rom.schema.controls else None)
+    course = Course.of(rom, start_of(rom, block), ask, block if rom.schema.controls else None)
+    block = after_start(rom, block)
     names, dims = list(rom.schema.field_names), (TRAJECTORY, TIME, *rom.schema.grid.names)
     true: list[Tensor] = []
     predicted: list[Tensor] = []

@@ -70,6 +70,16 @@ class BaselineModel:
         return self.baseline.name
 
     @property
+    def start_times(self) -> int:
+        """Stored times that a forecast starts from, as `ROM.start_times`: baselines know of one."""
+        return 1
+
+    @property
+    def steps_ahead(self) -> int:
+        """Stored steps of a training trajectory after its start."""
+        return self.steps
+
+    @property
     def config(self) -> dict[str, Any]:
         """What it is, JSON types only."""
         return {"baseline": self.name, **self.baseline.choice}

@@ -8,6 +8,7 @@ import xarray as xr
 
 from romvae import metrics as score
 from romvae.schema import TIME, TRAJECTORY
+from romvae.start import after_start, start_of
 
 if TYPE_CHECKING:
     from romvae.rom import ROM
@@ -33,10 +34,11 @@ def as_published(rom: ROM, test: xr.Dataset, members: int, seed: int) -> dict[st
     """
     names = list(rom.schema.field_names)
     driven = test if rom.schema.controls else None
-    steps = test.sizes[TIME] - 1
-    guess = rom.rollout(test.isel({TIME: 0}), steps=steps, members=members, seed=seed, controls=driven)[names]
-    guess = guess.assign_coords({TIME: test[TIME]})
-    u, v = (score.in_domain(each.isel({TIME: slice(1, None)}), rom.mask) for each in (test[names], guess))
+    ahead = after_start(rom, test)
+    steps = ahead.sizes[TIME] - 1
+    guess = rom.rollout(start_of(rom, test), steps=steps, members=members, seed=seed, controls=driven)[names]
+    guess = guess.assign_coords({TIME: ahead[TIME]})
+    u, v = (score.in_domain(each.isel({TIME: slice(1, None)}), rom.mask) for each in (ahead[names], guess))
     space = [d for d in u.dims if d not in (TRAJECTORY, TIME)]
     each = score.over_fields(score.relative_l2(u, v, space))
     spread = score.over_fields(score.vrmse(u, v)).mean(TRAJECTORY)

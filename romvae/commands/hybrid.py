@@ -72,7 +72,7 @@ def hybrid(
         own = folder.own_data()
         calibration = record.select(own, "calibration")
         if start is not None:
-            snapshots = part(folder, start, split, reader)
+            snapshots, _ = part(folder, start, split, reader)
         else:
             snapshots = own if split == "all" else record.select(own, split or "test")
     solver = _case(case, own, run)

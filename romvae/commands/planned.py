@@ -14,12 +14,22 @@ from romvae.errors import ConfigError, DataError
 if TYPE_CHECKING:
     import xarray as xr
 
+    from romvae.baselines.model import Model
     from romvae.commands.run_folder import RunFolder
-    from romvae.schema import Schema
     from romvae.solvers import Range
     from romvae.studies.starts import Starts
 
-__all__ = ["DesignOptions", "Scheduler", "SkipFailed", "Workers", "named", "parsed_ranges", "part", "planned"]
+__all__ = [
+    "DesignOptions",
+    "Scheduler",
+    "SkipFailed",
+    "Workers",
+    "initial",
+    "named",
+    "parsed_ranges",
+    "part",
+    "planned",
+]
 
 Workers = Annotated[
     int | None,
@@ -97,7 +107,7 @@ def parsed_ranges(words: Sequence[str]) -> list[Range]:
 
 def planned(
     folder: RunFolder,
-    schema: Schema,
+    model: Model,
     start: Sequence[Path] | None,
     split: str | None,
     reader: str | None,
@@ -108,14 +118,20 @@ def planned(
 
     Raises:
         ConfigError: The options do not go together.
-        DataError: The data of the run are not there any more.
+        DataError: The data of the run are not there any more, or hold fewer times than forecasts start from.
     """
     from romvae.studies.starts import crossed, from_case, points, ranges_of
 
-    snapshots = part(folder, start, split, reader)
+    schema = model.schema
+    snapshots, own = part(folder, start, split, reader)
     values = None
     if options.n is not None:
         values = points(ranges_of(schema, parsed_ranges(options.range or ())), options.n, seed, options.design)
+    if options.from_case and model.start_times > 1:
+        raise ConfigError(
+            "--from-case: draws a single initial field for every point, but forecasts of this run start from "
+            f"{model.start_times} stored times (--model.given). Give them with --start."
+        )
     if options.from_case and values is not None:
         return from_case(_case(snapshots), schema, values, seed)
     if values is not None:
@@ -125,11 +141,51 @@ def planned(
         if used > snapshots.sizes["trajectory"]:
             raise ConfigError(f"--starts = {used}: there are {snapshots.sizes['trajectory']} initial fields.")
         snapshots = snapshots.isel(trajectory=slice(0, used))
-    return crossed(snapshots.isel(time=0), schema, values, snapshots if schema.controls else None)
+    fields = initial(model, snapshots, own, folder.data().paths if start is None else start)
+    return crossed(fields, schema, values, snapshots if schema.controls else None)
 
 
-def part(folder: RunFolder, start: Sequence[Path] | None, split: str | None, reader: str | None) -> xr.Dataset:
-    """The trajectories to start from: of the run's own data those of a part, of others all.
+def initial(model: Model, snapshots: xr.Dataset, own: bool, paths: Sequence[Path]) -> xr.Dataset:
+    """What forecasts start from: the first snapshot of each trajectory, or as many as the model is given.
+
+    Those are the first ones of the run's own trajectories, and of such as hold the controls of the forecast; of other
+    data, the last ones.
+
+    Arguments:
+        model: The model.
+        snapshots: The trajectories.
+        own: Whether they are data of the run.
+        paths: Where they were read, for messages.
+
+    Raises:
+        DataError: They hold fewer times than forecasts of the model start from, or end at different times.
+    """
+    from romvae.ragged import ragged_lengths
+
+    count = model.start_times
+    if count == 1:
+        return snapshots.isel(time=0)
+    lengths = ragged_lengths(snapshots)
+    least = snapshots.sizes["time"] if lengths is None else int(lengths.min())
+    if least < count:
+        raise DataError(
+            f"{named(paths)}: trajectories hold {least} times, but forecasts of this run start from {count}, the last "
+            "of which is the initial field (--model.given). Give trajectories of as many times."
+        )
+    if own or model.schema.controls:
+        return snapshots.isel(time=slice(0, count))
+    if lengths is not None:
+        raise DataError(
+            f"{named(paths)}: trajectories end at different times, so that their last {count} are not the same ones. "
+            "Give a store for each length."
+        )
+    return snapshots.isel(time=slice(-count, None))
+
+
+def part(
+    folder: RunFolder, start: Sequence[Path] | None, split: str | None, reader: str | None
+) -> tuple[xr.Dataset, bool]:
+    """The trajectories to start from, of the run's own data those of a part, of others all; and whether they are own.
 
     Raises:
         ConfigError: A part is asked for of data that are not the run's.
@@ -145,9 +201,9 @@ def part(folder: RunFolder, start: Sequence[Path] | None, split: str | None, rea
     if start is None and not own:
         raise DataError(f"{named(paths)}: are not what this run was trained on any more. Give them with --start.")
     if split == "all" or (split is None and not own):
-        return snapshots
+        return snapshots, own
     if own:
-        return record.select(snapshots, split or "test", named(paths))
+        return record.select(snapshots, split or "test", named(paths)), own
     raise ConfigError(
         f"--split = {split}: {named(paths)} is not the data of this run ({named(record.paths)}), so none of its "
         "trajectories belong to a part. Use --split all."

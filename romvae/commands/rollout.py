@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from romvae.commands.options import Members, Out, Overwrite, Quiet, Reader, Seed
 from romvae.commands.outputs import check_store
-from romvae.commands.planned import DesignOptions, Scheduler, SkipFailed, Workers, named, part, planned
+from romvae.commands.planned import DesignOptions, Scheduler, SkipFailed, Workers, initial, named, part, planned
 from romvae.commands.run_folder import RunFolder
 from romvae.commands.trusted import PromiseOptions, ready, summary
 from romvae.environment import available_cpus
@@ -61,7 +61,9 @@ def rollout(
     Arguments:
         run: folder that romvae train wrote.
         start: store whose first snapshots are the initial fields, or a file or folder of another program. The
-            trajectories of several follow each other; of the data of a run, all of them in their order.
+            trajectories of several follow each other; of the data of a run, all of them in their order. For a run that
+            was given several fields (--model.given), as many of the first ones of its own data, or of the last ones of
+            other data.
         out: store to write: a folder NAME.zarr, or a file NAME.h5 or NAME.nc.
         split: which trajectories; by default test for the data of the run, and all for other data.
         steps: number of time steps; by default those of a training trajectory.
@@ -71,7 +73,8 @@ def rollout(
         propagation: how spread is computed: members follows samples (the default), linear is to first order and without
             sampling noise, auto takes linear where it is cheaper and agrees with members on a few frames tried first,
             mean is --mean-only.
-        times: times of the forecast that are wanted, in the units of the data; by default all.
+        times: times of the forecast that are wanted, in the units of the data, stored ones or, with dynamics that takes
+            any step, others; by default all stored ones.
         fields: names of the fields that are wanted; by default all.
         region: part of the grid that is wanted, AXIS=LOW:HIGH for each axis that is cut, such as x=0.2:0.5.
         keep_members: write FIELD_members too, the mean that each member decodes to; as large as that many fields.
@@ -108,7 +111,7 @@ def rollout(
         tolerance = promises.tolerance_for(rom, level, whole)
         if tolerance is not None:
             given["tolerance"] = tolerance
-        starts = planned(folder, rom.schema, start, split, reader, options, seed)
+        starts = planned(folder, rom, start, split, reader, options, seed)
         with terminal_progress(quiet) as progress, warnings.catch_warnings():
             warnings.simplefilter("ignore", AssumptionWarning)
             given |= {"workers": workers or available_cpus(), "scheduler": scheduler, "skip_failed": skip_failed}
@@ -120,7 +123,7 @@ def rollout(
     else:
         from romvae.data import write_snapshots
 
-        snapshots = part(folder, start, split, reader)
+        snapshots, own = part(folder, start, split, reader)
         from romvae.baselines.model import load_model
 
         rom = load_model(folder.model)
@@ -133,13 +136,13 @@ def rollout(
             warnings.simplefilter("ignore", OutOfRangeWarning)  # said by the check, with the name of the store
             warnings.simplefilter("always", BeyondCalibrationWarning)  # of --steps, which the check knows nothing of
             driven = snapshots if rom.schema.controls else None
-            forecast = rom.rollout(snapshots.isel(time=0), **given, controls=driven)
+            forecast = rom.rollout(initial(rom, snapshots, own, start), **given, controls=driven)
             warnings.simplefilter("ignore", AssumptionWarning)
             told_of = None if tolerance is None else forecast
             forecast = forecast if tolerance is None else ready(forecast, promises.until is not None)
             write_snapshots(forecast, out, overwrite=overwrite)
         trajectories = snapshots.sizes["trajectory"]
-    print(f"{out}: {trajectories} forecasts of {rom.steps if steps is None else steps} steps")
+    print(f"{out}: {trajectories} forecasts of {rom.steps_ahead if steps is None else steps} steps")
     why = promises.without(rom, level, whole)
     if told_of is not None:
         print(summary(told_of))

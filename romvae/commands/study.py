@@ -59,7 +59,9 @@ def study(
     Arguments:
         run: folder that romvae train wrote.
         out: folder to write.
-        start: store whose first snapshots are the initial fields; by default those of the run's own data.
+        start: store whose first snapshots are the initial fields; by default those of the run's own data. For a run
+            that was given several fields (--model.given), as many of the first ones of its own data, or of the last
+            ones of other data.
         split: which trajectories of the run's own data, by default test.
         quantity: what is tabulated: mean:u, l2:u, max:u, min:u or probe:u@x=0.3; by default the first four of every
             field. What the run is not calibrated for is calibrated on its own calibration data.
@@ -88,7 +90,7 @@ def study(
     if isinstance(rom, BaselineModel):
         raise ConfigError(f"{run}: holds the baseline {rom.name}, which has no calibrated quantities. Use a ROM.")
     wanted = resolved(quantity or (), rom.schema)
-    starts = planned(folder, rom.schema, start, split, reader, options, seed)
+    starts = planned(folder, rom, start, split, reader, options, seed)
     tolerance = _calibrated(folder, rom, wanted, tolerance, level)
     with terminal_progress(quiet) as progress:
         found = studied(

@@ -15,6 +15,7 @@ from romvae.comparison.passing import Forecasts
 from romvae.forecast import Request
 from romvae.quantities import standard
 from romvae.schema import TIME, TRAJECTORY
+from romvae.start import after_start
 
 if TYPE_CHECKING:
     from romvae.baselines.model import Model
@@ -81,7 +82,7 @@ def band_scores(model: Model, held: xr.Dataset, times: int, runs: int) -> dict[s
 def quantity_scores(rom: Model, test: xr.Dataset, seed: int) -> dict[str, Any]:
     """For each calibrated standard quantity: coverage of its 90 % interval and error, over at most 64 trajectories.
 
-    A baseline has none.
+    These are whole ones, with all times that a forecast starts from. A baseline has none.
     """
     if isinstance(rom, BaselineModel):
         return {}
@@ -92,17 +93,18 @@ def quantity_scores(rom: Model, test: xr.Dataset, seed: int) -> dict[str, Any]:
     if not watched:
         return {}
     some = test.isel({TRAJECTORY: slice(0, QUANTITY_TRAJECTORIES)})
+    ahead = after_start(rom, some)
     inside = None if rom.mask is None else xr.DataArray(rom.mask, dims=rom.schema.grid.names)
     found: dict[str, list[np.ndarray]] = {quantity.name: [] for quantity in watched}
 
     def take(rows: slice, forecast: xr.Dataset) -> None:
         for quantity in watched:
-            field = some[quantity.field].isel({TRAJECTORY: rows}).astype(np.float64)
+            field = ahead[quantity.field].isel({TRAJECTORY: rows}).astype(np.float64)
             truth = quantity.of(field if inside is None else field.where(inside))
             parts = (forecast[quantity.name + kind].values for kind in ("", "_lower", "_upper"))
             found[quantity.name].append(np.stack([truth, *parts])[..., 1:])
 
-    ask = Request(test.sizes[TIME] - 1, MEMBERS, seed, LEVEL, quantities=tuple(watched))
+    ask = Request(ahead.sizes[TIME] - 1, MEMBERS, seed, LEVEL, quantities=tuple(watched))
     Forecasts(rom, some, ask).each(take)
     result = {}
     for name, parts in found.items():

@@ -21,6 +21,7 @@ from romvae.errors import FewMembersWarning
 from romvae.forecast import Course, Request
 from romvae.pieces import MEMBERS
 from romvae.schema import MEMBER, TIME, TRAJECTORY
+from romvae.start import after_start, start_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +44,7 @@ def ensemble_scores(model: Model, test: xr.Dataset, members: int, seed: int) -> 
 
     Arguments:
         model: Whose forecasts; a baseline has no members.
-        test: Held-out trajectories with their initial time, which is not scored.
+        test: Held-out trajectories from their first time on; what a forecast starts from is not scored.
         members: Of the comparison's forecasts.
         seed: Their seed.
 
@@ -57,13 +58,15 @@ def ensemble_scores(model: Model, test: xr.Dataset, members: int, seed: int) -> 
     if isinstance(model, BaselineModel) or count < 2:
         return {}, xr.Dataset()
     names = list(model.schema.field_names)
+    whole, test = test, after_start(model, test)
     each = count * len(names) * math.prod(test[names[0]].shape[1:])
     taken = min(test.sizes[TRAJECTORY], TRAJECTORIES, max(LEAST, DECODED // each))
     some = test.isel({TRAJECTORY: slice(0, taken)})
+    start = start_of(model, whole.isel({TRAJECTORY: slice(0, taken)}))
     ask = Request(test.sizes[TIME] - 1, count, seed, keep_members=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FewMembersWarning)  # said of the comparison's forecasts
-        course = Course.of(model, some.isel({TIME: 0}), ask, some if model.schema.controls else None)
+        course = Course.of(model, start, ask, some if model.schema.controls else None)
     shape = (len(names), taken, test.sizes[TIME])
     found = {"energy_score": np.empty(shape), "ensemble_crps": np.empty(shape)}
     ranks, values = np.zeros(count + 1), 0

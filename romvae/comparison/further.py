@@ -20,6 +20,7 @@ from romvae.errors import OutOfRangeWarning
 from romvae.forecast import Request
 from romvae.ragged import even_snapshots
 from romvae.schema import TIME, TRAJECTORY
+from romvae.start import after_start
 
 if TYPE_CHECKING:
     from romvae.baselines.model import Model
@@ -57,14 +58,15 @@ def with_baselines(
         New metrics, and by name what could not be fitted; what diverged is in the metrics, without an error.
     """
     report = progress if progress is not None else (lambda *args: None)
-    test = even_snapshots(canonical(test))
+    test = even_snapshots(canonical(test), rom.start_times)
+    ahead = after_start(rom, test)
     found: dict[str, Contender] = {}
     diverged: dict[str, Diverged] = {}
     failed: dict[str, str] = {}
     seconds = dict(metrics.get("seconds", {}))
     for k, baseline in enumerate(baselines):
         report("baselines", k, len(baselines), baseline.name)
-        each = contend_or_say(baseline, train, test, rom, seed)
+        each = contend_or_say(baseline, train, ahead, rom, seed)
         if isinstance(each, str):
             failed[baseline.name] = each
             continue
@@ -91,14 +93,14 @@ def with_baselines(
 
 def _own_sums(rom: Model, test: xr.Dataset, members: int, seed: int) -> Sums:
     """What the model's error is made of, for each trajectory."""
-    names, parts = list(rom.schema.field_names), []
+    names, parts, ahead = list(rom.schema.field_names), [], after_start(rom, test)
 
     def take(rows: slice, forecast: xr.Dataset) -> None:
-        both = (test[names].isel({TRAJECTORY: rows}).load(), forecast[names])
+        both = (ahead[names].isel({TRAJECTORY: rows}).load(), forecast[names])
         later = (each.isel({TIME: slice(1, None)}) for each in both)
         parts.append(error_sums(*(score.in_domain(each, rom.mask) for each in later)))
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", OutOfRangeWarning)  # counted by the comparison
-        Forecasts(rom, test, Request(test.sizes[TIME] - 1, members, seed)).each(take)
+        Forecasts(rom, test, Request(ahead.sizes[TIME] - 1, members, seed)).each(take)
     return joined(parts)

@@ -21,7 +21,7 @@ from romvae.forecast import Course, Request
 from romvae.metrics import FieldStatistics, attractor_differences
 from romvae.ragged import even_snapshots
 from romvae.schema import TIME, TRAJECTORY
-from romvae.start import start_time
+from romvae.start import start_of, start_time
 
 if TYPE_CHECKING:
     from romvae.baselines.model import Model
@@ -121,7 +121,7 @@ def long_run(rom: ROM, data: Sequence[xr.Dataset], starts: xr.Dataset, steps: in
 
 def _run(rom: ROM, starts: xr.Dataset, steps: int, seed: int) -> dict[str, FieldStatistics]:
     """Of the settled part of the runs, by field."""
-    start = starts.isel({TIME: 0})
+    start = start_of(rom, starts)
     times = start_time(start) + rom.schema.dt * np.arange(steps // SETTLING, steps + 1)
     ask = Request(steps=steps, members=1, seed=seed, times=times.tolist())
     found = _empty(rom, tail=True)

@@ -33,6 +33,7 @@ from romvae.forecast import Request
 from romvae.ragged import even_snapshots
 from romvae.schema import TIME, TRAJECTORY, canonical
 from romvae.solvers.base import Case, Solver
+from romvae.start import after_start
 
 if TYPE_CHECKING:
     from romvae.baselines.model import Model
@@ -67,9 +68,10 @@ def compare(
 ) -> Comparison:
     """Forecasts held-out trajectories from their first field and scores the forecast.
 
-    All scores leave out the initial time: it is input, not forecast. Relative errors of several fields are combined
-    by their root mean square, coverages, CRPS and mean absolute errors by their mean; `fields` has the scores of each
-    field alone, in its units. Scores have 95 % confidence intervals over trajectories
+    All scores leave out the initial time: it is input, not forecast. A ROM that is given several fields starts from as
+    many of the first times and is scored on what follows; baselines start from the last of them. Relative errors of
+    several fields are combined by their root mean square, coverages, CRPS and mean absolute errors by their mean;
+    `fields` has the scores of each field alone, in its units. Scores have 95 % confidence intervals over trajectories
     (`intervals`), the difference to the best baseline has a paired test (`significance`), and `cost` compares ROM and
     solver at equal accuracy. A baseline whose forecast of the test trajectories diverges has no error: `relative_l2` is
     None, `diverged` says why, and the others are compared without it. So it is with the model itself: where its
@@ -139,7 +141,11 @@ def compare(
 
 @dataclass
 class _Measurement:
-    """What all steps of one comparison share; the steps are in the order of `comparison`."""
+    """What all steps of one comparison share; the steps are in the order of `comparison`.
+
+    `whole` are the trajectories that were given, and `even` the part in which all have one length; `ahead` and `test`
+    are the same from the initial field of the forecasts on.
+    """
 
     rom: Model
     whole: xr.Dataset
@@ -154,8 +160,10 @@ class _Measurement:
         if self.whole.sizes[TIME] < 2:
             raise DataError("test trajectories: hold one time, at least two are needed to score a forecast.")
         self.names = list(self.rom.schema.field_names)
-        self.uneven = Uneven.of(self.whole, self.rom.mask)
-        self.test = even_snapshots(self.whole)
+        self.ahead = after_start(self.rom, self.whole)
+        self.uneven = Uneven.of(self.ahead, self.rom.mask)
+        self.even = even_snapshots(self.whole, self.rom.start_times)
+        self.test = after_start(self.rom, self.even)
 
     def comparison(
         self,
@@ -176,10 +184,10 @@ class _Measurement:
         clock["rollout"] = forecasts.seconds / self.whole.sizes[TRAJECTORY]
         sums = tally.sums()
         measured = {**tally.scores(sums), **code_scores(rom, test)}
-        ensemble, over_lead = ensemble_scores(rom, test, self.members, self.seed)
+        ensemble, over_lead = ensemble_scores(rom, self.even, self.members, self.seed)
         train = None if field is None else field.train
-        measured |= {**ensemble, **long_run_scores(rom, test, train, long_run, self.seed)}
-        measured["quantities"] = quantity_scores(rom, test, self.seed)
+        measured |= {**ensemble, **long_run_scores(rom, self.even, train, long_run, self.seed)}
+        measured["quantities"] = quantity_scores(rom, self.even, self.seed)
         measured["intervals"] = confidence_intervals(sums, self.seed)
         measured["confidence"] = CONFIDENCE
         if self.uneven is not None:
@@ -232,7 +240,7 @@ class _Measurement:
 
     def _forecasts(self) -> Forecasts:
         count = self.whole.sizes[TRAJECTORY]
-        ask = Request(self.whole.sizes[TIME] - 1, self.members, self.seed)
+        ask = Request(self.ahead.sizes[TIME] - 1, self.members, self.seed)
         self.report("rollout", 0, count)
         return Forecasts(self.rom, self.whole, ask, lambda done: self.report("rollout", done, count))
 
@@ -241,7 +249,7 @@ class _Measurement:
 
     def _take(self, tally: Tally, rows: slice, forecast: xr.Dataset) -> None:
         """Scores some trajectories; of ragged ones, those and those times that all have."""
-        truth = self.whole[self.names].isel({TRAJECTORY: rows}).load()
+        truth = self.ahead[self.names].isel({TRAJECTORY: rows}).load()
         if self.uneven is not None:
             self.uneven.add(rows, truth, forecast)
             part = {TRAJECTORY: self.uneven.scored(rows), TIME: slice(0, self.uneven.times)}
@@ -259,6 +267,8 @@ class _Measurement:
         card = data_card(self.rom, self.test, self.split)
         if floor := noise_floor(self.rom):
             card["noise_floor"] = floor
+        if self.rom.start_times > 1:
+            card["start_times"] = self.rom.start_times
         if self.uneven is not None:
             card["ragged"] = self.uneven.left_out()
         return {**card, "fingerprint": data_fingerprint(self.test, self.names)}
@@ -274,7 +284,7 @@ class _Measurement:
         self.report("cost", 0, 1)
         found = cost_at_equal_accuracy(
             self.rom,
-            self.test.isel({TRAJECTORY: rows}),
+            self.even.isel({TRAJECTORY: rows}),
             self.reference,
             ensemble_error=float(statistics(sums)["relative_l2"](rows)),
             members=self.members,

@@ -21,6 +21,7 @@ from romvae.baselines.model import BaselineModel
 from romvae.errors import FewMembersWarning
 from romvae.forecast import BLOCK, Request, forecast, together
 from romvae.schema import TIME, TRAJECTORY
+from romvae.start import start_of
 
 if TYPE_CHECKING:
     from romvae.baselines.model import Model
@@ -50,14 +51,14 @@ def portions(test: xr.Dataset, names: Sequence[str], first: int = 0, last: int |
 
 @dataclass
 class Forecasts:
-    """A model's forecasts of all trajectories from their first fields.
+    """A model's forecasts of all trajectories from their first fields, see `romvae.start`.
 
     Blocks are whole multiples of those in which `ROM.rollout` computes, and members follow from a trajectory's place:
     every forecast is that of one rollout of all, to the bit.
 
     Arguments:
         model: What forecasts.
-        test: Trajectories with their initial time.
+        test: Whole trajectories, with all times that a forecast starts from.
         ask: Steps, members, seed and level.
         progress: Called with the number of trajectories that are done.
 
@@ -112,12 +113,12 @@ class Forecasts:
                 warnings.simplefilter("ignore", FewMembersWarning)
             made = rolled(self.model, some, replace(self.ask, first=rows.start))
         self.seconds += time.perf_counter() - begin
-        return made.assign_coords({TIME: self.test[TIME]})
+        return made.assign_coords({TIME: self.test[TIME][self.model.start_times - 1 :]})
 
 
 def rolled(model: Model, some: xr.Dataset, ask: Request) -> xr.Dataset:
-    """The forecast of trajectories that are driven by their own controls, if there are any."""
-    start = some.isel({TIME: 0})
+    """The forecast of whole trajectories that are driven by their own controls, if there are any."""
+    start = start_of(model, some)
     if isinstance(model, BaselineModel):
         return model.rollout(start, ask.steps, level=ask.level)
     return forecast(model, start, ask, some if model.schema.controls else None)

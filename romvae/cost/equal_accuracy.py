@@ -17,6 +17,7 @@ from romvae.cost.sweep import Run, Sweep, cheapest, sweep
 from romvae.cost.workload import Workload
 from romvae.schema import TIME, TRAJECTORY
 from romvae.solvers.base import Case, Solver
+from romvae.start import after_start
 
 if TYPE_CHECKING:
     from romvae.baselines.model import Model
@@ -51,7 +52,7 @@ def cost_at_equal_accuracy(
 
     Arguments:
         rom: A trained ROM, or a fitted baseline, which has no members: only `mean` is timed, its spread costs nothing.
-        some: A few held-out trajectories, see `Workload`.
+        some: A few held-out trajectories, see `Workload`, with all times that a forecast starts from.
         reference: Solver or case; None where there is none.
         ensemble_error: Relative L2 error of the scored forecast on these trajectories.
         members: Members of the ensemble.
@@ -73,12 +74,12 @@ def cost_at_equal_accuracy(
         equal accuracy; `pay_off` what came before the first rollout, and after how many it is earned back. `unknown`
         says why there is no comparison with a solver.
     """
-    note = progress or (lambda text: None)
+    note, ahead = progress or (lambda text: None), after_start(rom, some)
     result: dict[str, Any] = {
         "clock": "process time",
         "threads": torch.get_num_threads(),
         "trajectories": some.sizes[TRAJECTORY],
-        "batch": batch_size(rom, some.sizes[TIME], batch),
+        "batch": batch_size(rom, ahead.sizes[TIME], batch),
         "members": members,
     }
     note("rollouts")
@@ -91,7 +92,7 @@ def cost_at_equal_accuracy(
     }
     if reference is None:
         return {**result, "unknown": "no solver is known for these data"}
-    work = Workload.of(reference, some, rom.schema.grid, rom.mask)
+    work = Workload.of(reference, ahead, rom.schema.grid, rom.mask)
     if isinstance(work, str):
         return {**result, "unknown": work}
     errors = [each["relative_l2"] for each in result["rom"].values()]
@@ -115,7 +116,8 @@ def cost_at_equal_accuracy(
 def _error(rom: Model, some: xr.Dataset, seed: int) -> float:
     """Relative L2 error of the mean forecast."""
     names = list(rom.schema.field_names)
-    both = (each[names].isel({TIME: slice(1, None)}) for each in (some, rolled_out(rom, some, None, seed)))
+    forecast = rolled_out(rom, some, None, seed)
+    both = (each[names].isel({TIME: slice(1, None)}) for each in (after_start(rom, some), forecast))
     truth, guess = (score.in_domain(each, rom.mask) for each in both)
     return float(score.over_fields(score.relative_l2(truth, guess), root_mean_square=True))
 
@@ -127,7 +129,8 @@ def _timed(rom: Model, some: xr.Dataset, members: int | None, seed: int, batch: 
     many = some.isel({TRAJECTORY: np.arange(batch) % some.sizes[TRAJECTORY]})
     many = many.assign_coords({TRAJECTORY: np.arange(batch)})
     together = min(single, rollout_seconds(rom, many, members, seed))
-    bare = decoder_seconds(rom, batch * (members or 1) * some.sizes[TIME], variance=members is not None)
+    times = some.sizes[TIME] + 1 - rom.start_times
+    bare = decoder_seconds(rom, batch * (members or 1) * times, variance=members is not None)
     decoder = {} if not bare else {"decoder_seconds_batch": bare / batch, "over_decoder": together * batch / bare}
     return {
         "members": members,

@@ -14,6 +14,7 @@ from romvae.errors import FewMembersWarning, OutOfRangeWarning
 from romvae.forecast import KINDS
 from romvae.memory import available_bytes, snapshots_at_once
 from romvae.schema import TIME, TRAJECTORY
+from romvae.start import start_of
 
 if TYPE_CHECKING:
     from romvae.baselines.model import Model
@@ -32,7 +33,7 @@ def batch_size(rom: Model, times: int, wanted: int = 64) -> int:
 
 
 def rolled_out(rom: Model, some: xr.Dataset, members: int | None, seed: int) -> xr.Dataset:
-    """The forecast of trajectories from their first field, at their own times; without members the mean alone."""
+    """The forecast of whole trajectories from their start, at their own times; without members the mean alone."""
     driven = some if rom.schema.controls else None
     told: dict[str, Any] = {"members": members or 1}
     if members is None and not isinstance(rom, BaselineModel):
@@ -40,9 +41,9 @@ def rolled_out(rom: Model, some: xr.Dataset, members: int | None, seed: int) -> 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FewMembersWarning)
         warnings.simplefilter("ignore", OutOfRangeWarning)
-        steps = some.sizes[TIME] - 1
-        forecast = rom.rollout(some.isel({TIME: 0}), steps=steps, seed=seed, controls=driven, **told)
-    return forecast.assign_coords({TIME: some[TIME]})
+        steps = some.sizes[TIME] - rom.start_times
+        forecast = rom.rollout(start_of(rom, some), steps=steps, seed=seed, controls=driven, **told)
+    return forecast.assign_coords({TIME: some[TIME][rom.start_times - 1 :]})
 
 
 def rollout_seconds(rom: Model, some: xr.Dataset, members: int | None, seed: int) -> float:

@@ -134,6 +134,11 @@ def _limits(rom: ROM, plan: Plan) -> list[str]:
         "The stored noise is that of 16 trajectories; others take the same numbers again. Any standard normal numbers "
         "will do.",
     ]
+    if rom.dynamics.window > 1:
+        limits.append(
+            f"Intervals are those of forecasts that start from {rom.choices['given']} of the fields that dynamics with "
+            "memory can take; from another number of them they promise nothing."
+        )
     if not rom.calibration.fitted:
         limits.insert(0, "The model is not calibrated: its intervals are as the networks give them.")
     if rom.mask is not None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from romvae.canonical import snapshots
 from romvae.deployment.programs import Plan
 from romvae.deployment.whole import OUTPUTS
-from romvae.errors import FewMembersWarning, OutOfRangeWarning
+from romvae.errors import FewMembersWarning, OtherStartWarning, OutOfRangeWarning
 from romvae.forecast import BLOCK, KINDS
 from romvae.ragged import existing, ragged_lengths
 from romvae.rollout import initial_noise, step_noise
@@ -110,6 +110,7 @@ def expected(rom: ROM, plan: Plan, example: Example, looking_back: bool = False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", OutOfRangeWarning)
         warnings.simplefilter("ignore", FewMembersWarning)
+        warnings.simplefilter("ignore", OtherStartWarning)  # said by the card
         result = rom.rollout(
             start,
             plan.steps,

@@ -91,7 +91,7 @@ def export(
     if format == "onnx":
         for library in ("onnx", "onnxscript", "onnxruntime"):
             optional_import(library, "onnx", "export: format 'onnx'")
-    plan = Plan(rom.steps if steps is None else steps, members, level, interval, share)
+    plan = Plan(rom.steps_ahead if steps is None else steps, members, level, interval, share)
     require_exportable(rom, format)
     example = example_of(rom, data, plan)
     say: Progress = progress or (lambda *words: None)

@@ -120,6 +120,11 @@ class EnsembleDynamics(LatentDynamics):
     stochastic: bool = False
     """Whether every step draws noise."""
 
+    @property
+    def continuous(self) -> bool:
+        """Whether `flow` gives any step up to the largest: all of that range was trained, or follows from a rate."""
+        return False
+
     @abstractmethod
     def flow(self, history: Tensor, c: Tensor, dt: float | Tensor) -> Tensor:
         """Latent of each member a time `dt` after the last one of `history`.
@@ -269,27 +274,46 @@ class EnsembleDynamics(LatentDynamics):
                 earlier = torch.cat([*known, before], -2)[..., -(self.window - 1) :, :]
             begin, z = begin + count, part[-1]
 
-    def at_times(self, z0: Tensor, c: Tensor, times: Tensor) -> Tensor:
+    def at_times(
+        self,
+        z0: Tensor,
+        c: Tensor,
+        times: Tensor,
+        *,
+        past: Tensor | None = None,
+        controls: Tensor | None = None,
+    ) -> Tensor:
         """Latents at any times after that of `z0`, evenly spaced or not: whole large steps, then the rest in one.
+
+        Where a time lies between stored ones, that is right for `continuous` dynamics only. A stochastic model follows
+        the mean of each step.
 
         Arguments:
             z0: Initial latents `(member, batch, latent)` or `(batch, latent)`.
             c: Normalised parameters `(batch, parameter)`.
             times: Times in physical units, 0 or more, shape `(time,)`.
+            past: As for `rollout`.
+            controls: As for `rollout`, up to the first stored time that is not before the last of `times`; they are
+                linear in between.
 
         Returns:
             Shape `(time, member, batch, latent)`.
         """
         largest = self.stride * float(self.dt)
         whole = [int(float(t) / largest + 1e-9) for t in times]
+        earlier = [] if past is None else list(past.expand(self.members, *past.shape[-3:]).unbind(-2))
         anchors = [z0.expand(self.members, *z0.shape[-2:])]
-        for _ in range(max(whole, default=0)):
-            anchors.append(self.flow(self._history([], anchors), c, largest))
+        for k in range(max(whole, default=0)):
+            now = condition(c, controls, k * self.stride, (k + 1) * self.stride)
+            anchors.append(self.flow(self._history(earlier, anchors), now, largest))
         path = []
         for t, k in zip(times, whole, strict=True):
-            rest = float(t) - k * largest
-            ahead = rest > 1e-9 * largest
-            path.append(self.flow(self._history([], anchors[: k + 1]), c, rest) if ahead else anchors[k])
+            phase = float(t) / largest - k
+            if phase <= 1e-9:
+                path.append(anchors[k])
+                continue
+            now = _partial(c, controls, k * self.stride, (k + 1) * self.stride, phase)
+            path.append(self.flow(self._history(earlier, anchors[: k + 1]), now, phase * largest))
         return torch.stack(path)
 
     def _history(self, earlier: list[Tensor], anchors: list[Tensor]) -> Tensor:
@@ -329,6 +353,14 @@ def condition(c: Tensor, controls: Tensor | None, begin: int, end: int) -> Tenso
     if controls is None:
         return c
     return torch.cat([c, controls[..., begin, :].to(c.dtype), controls[..., end, :].to(c.dtype)], -1)
+
+
+def _partial(c: Tensor, controls: Tensor | None, begin: int, end: int, phase: float) -> Tensor:
+    """Conditions of the first part of a step, up to a phase of it."""
+    if controls is None:
+        return c
+    first, last = controls[..., begin, :].to(c.dtype), controls[..., end, :].to(c.dtype)
+    return torch.cat([c, first, first + phase * (last - first)], -1)
 
 
 def latent_scale(z: Tensor) -> Tensor:

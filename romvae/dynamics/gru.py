@@ -53,6 +53,11 @@ class GruDynamics(NetworkDynamics):
         widths = [hidden + latent + parameters + 1] + [hidden] * depth + [latent]
         self.head = MemberPerceptron(members, widths, generator)
 
+    @property
+    def continuous(self) -> bool:
+        """Steps of one stored time to the largest were trained, and a step of no length changes nothing."""
+        return self.stride > 1
+
     def flow(self, history: Tensor, c: Tensor, dt: float | Tensor) -> Tensor:
         history, c = self.inputs(history[..., -self.window :, :], c)
         z = history[..., -1, :]

@@ -81,6 +81,11 @@ class OdeDynamics(NetworkDynamics):
         self.register_load_state_dict_post_hook(_settle)
         _settle(self)
 
+    @property
+    def continuous(self) -> bool:
+        """It is integrated for as long as is asked."""
+        return True
+
     def flow(self, history: Tensor, c: Tensor, dt: float | Tensor) -> Tensor:
         history, c = self.inputs(history, c)
         z, ratio = history[..., -1, :], self.ratio(dt, history[..., 0])
@@ -96,6 +101,33 @@ class OdeDynamics(NetworkDynamics):
         if not self.reads_off:
             return super().within(history, c)
         return self.rollout(history[..., -1, :], c, float(self.dt), self.stride)[1:]
+
+    def at_times(
+        self,
+        z0: Tensor,
+        c: Tensor,
+        times: Tensor,
+        *,
+        past: Tensor | None = None,
+        controls: Tensor | None = None,
+    ) -> Tensor:
+        """As `EnsembleDynamics.at_times`; off the cubics that a rollout reads stored times off."""
+        if not self.reads_off:
+            return super().at_times(z0, c, times, past=past, controls=controls)
+        largest = self.stride * float(self.dt)
+        places = [(int(float(t) / largest + 1e-9), float(t) / largest) for t in times]
+        anchors = [z0.expand(self.members, *z0.shape[-2:])]
+        for _ in range(max((math.ceil(place - 1e-9) for _, place in places), default=0)):
+            anchors.append(self.flow(anchors[-1].unsqueeze(-2), c, largest))
+        c = c.to(z0.dtype).expand(self.members, anchors[0].shape[1], c.shape[-1])
+        path = []
+        for k, place in places:
+            if place - k <= 1e-9:
+                path.append(anchors[k])
+                continue
+            leaving, arriving = self.field(anchors[k], c), self.field(anchors[k + 1], c)
+            path.append(cubic(anchors[k], anchors[k + 1], leaving, arriving, place - k))
+        return torch.stack(path)
 
     def _fill(
         self,

@@ -74,6 +74,11 @@ class ResidualDynamics(EnsembleDynamics):
         self.register_buffer("scale", torch.ones(latent))
         self.register_buffer("std", torch.full((latent,), 1e-3))
 
+    @property
+    def continuous(self) -> bool:
+        """Steps of one stored time to the largest were trained, and a step of no length changes nothing."""
+        return self.stride > 1
+
     def flow(self, history: Tensor, c: Tensor, dt: float | Tensor) -> Tensor:
         """Latent of each member a time `dt` later; the last entry of `history` is used."""
         return self._flow(history[..., -1, :], c, dt)

@@ -56,6 +56,11 @@ class TransformerDynamics(NetworkDynamics):
         self.blocks = nn.ModuleList(_Block(members, hidden, generator) for _ in range(depth))
         self.head = MemberPerceptron(members, [hidden + latent + parameters + 1, hidden, latent], generator)
 
+    @property
+    def continuous(self) -> bool:
+        """Steps of one stored time to the largest were trained, and a step of no length changes nothing."""
+        return self.stride > 1
+
     def flow(self, history: Tensor, c: Tensor, dt: float | Tensor) -> Tensor:
         history, c = self.inputs(history[..., -self.window :, :], c)
         length = history.shape[-2]

@@ -18,7 +18,7 @@ import torch
 import xarray as xr
 
 from romvae.baselines.model import BaselineModel
-from romvae.errors import DivergedError, FewMembersWarning, NumericsError, OutOfRangeWarning
+from romvae.errors import DivergedError, FewMembersWarning, NumericsError, OtherStartWarning, OutOfRangeWarning
 from romvae.forecast import Course, Request, forecast
 from romvae.schema import TIME, TRAJECTORY
 from romvae.studies.packed import PackedModel, unpacked
@@ -130,8 +130,7 @@ def _pass_to_disk(
 ) -> None:
     start, ask, _, controls = _told(job, block, places)
     with warnings.catch_warnings(), ExitStack() as stack:
-        warnings.simplefilter("ignore", OutOfRangeWarning)
-        warnings.simplefilter("ignore", FewMembersWarning)
+        _said_before()
         course = Course.of(model, start, ask, controls)
         writers: dict[int, ShardWriter] = {}
         for _, piece in course.pieces():
@@ -169,18 +168,22 @@ def on_one_thread(work: Callable[[], T]) -> T:
     torch.set_num_threads(1)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", OutOfRangeWarning)
-            warnings.simplefilter("ignore", FewMembersWarning)
+            _said_before()
             return work()
     finally:
         torch.set_num_threads(threads)
 
 
+def _said_before() -> None:
+    """Leaves out warnings that were given of all rollouts together."""
+    for kind in (OutOfRangeWarning, FewMembersWarning, OtherStartWarning):
+        warnings.simplefilter("ignore", kind)
+
+
 def rolled(model: Model, start: xr.Dataset, ask: Request, every: int | None, controls: xr.Dataset | None) -> xr.Dataset:
     """The forecast of one block, with fields or without."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", OutOfRangeWarning)  # said before, of all rollouts
-        warnings.simplefilter("ignore", FewMembersWarning)
+        _said_before()
         if isinstance(model, BaselineModel):
             return model.rollout(start, ask.steps, level=ask.level)
         if every is not None:

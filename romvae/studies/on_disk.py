@@ -100,7 +100,7 @@ def rollout_to(
     out = Path(out)
     given: Starts = crossed(start, model.schema, None, controls) if isinstance(start, xr.Dataset) else start
     ask = Request(
-        steps=model.steps if steps is None else steps,
+        steps=model.steps_ahead if steps is None else steps,
         members=members,
         seed=seed,
         level=level,

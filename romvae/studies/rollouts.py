@@ -23,6 +23,7 @@ from romvae.forecast import BLOCK, Course, Request, together
 from romvae.memory import release_freed
 from romvae.progress import Progress
 from romvae.schema import TIME, TRAJECTORY
+from romvae.start import check_history
 from romvae.studies import blocks
 from romvae.studies.blocks import Job, RolloutBlock, roll_block
 from romvae.studies.packed import PackedModel, forget
@@ -119,6 +120,8 @@ class Rollouts:
     def template(self) -> xr.Dataset:
         """A forecast of one step: names, dims, attributes and static variables of all; what is wrong shows here."""
         start, controls = blocks.positional(self.starts.rows([0]), self.starts.controls([0]))
+        if not isinstance(self.model, BaselineModel):
+            check_history(self.model, start)  # warns once for all
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", OutOfRangeWarning)
             return blocks.rolled(self.model, start, replace(self.ask, steps=1, times=None), self.every, controls)
@@ -139,7 +142,8 @@ class Rollouts:
         ask, begin = self.ask, self.begin
         leads = leads_of(ask.steps, self.every or 1)
         if ask.times is not None:
-            leads = np.array(excerpt_of(self.model.schema, begin, ask.steps, ask.times).leads)
+            between = not isinstance(self.model, BaselineModel) and self.model.dynamics.continuous
+            leads = np.array(excerpt_of(self.model.schema, begin, ask.steps, ask.times, between=between).leads)
         return np.asarray(begin + self.model.schema.dt * leads)
 
     @property

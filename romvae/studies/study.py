@@ -92,8 +92,9 @@ def study(
 
     Arguments:
         rom: A trained ROM.
-        start: Initial fields, one per trajectory: with `n`, every point of the design starts from every one of them;
-            without, each has its own parameters. Or what `romvae.studies.starts` makes.
+        start: Initial fields, one per trajectory, or as many times as the ROM is given: with `n`, every point of the
+            design starts from every one of them; without, each has its own parameters. Or what `romvae.studies.starts`
+            makes.
         n: Points of the design.
         design: How they are placed: `sobol`, `latin_hypercube`, `grid` or `random`.
         ranges: Of parameters, `romvae.solvers.Range`; the trained range of those that are left out.
@@ -139,7 +140,7 @@ def study(
     if every < 1:
         raise ConfigError(f"study: every is {every}, expected 1 or more. Choose a positive number.")
     wanted = resolved(quantities, rom.schema)
-    ask = Request(rom.steps if steps is None else steps, members, seed, level, quantities=wanted)
+    ask = Request(rom.steps_ahead if steps is None else steps, members, seed, level, quantities=wanted)
     checked(ask, workers)
     if workers > 1 or scheduler is not None:
         _check_sendable(wanted)

@@ -181,11 +181,12 @@ class WindowBatches(StepSeeds):
         steps, seed, start: As in `StepSeeds`.
         early: Share of windows that start in the first part of the trajectory.
         window: Most latents that the dynamics looks back on. In every other batch, on average, a random number of
-            earlier latents goes along under `past`; in the others the start stands alone, as in a forecast.
+            earlier latents goes along under `past`; in the others as many as in a forecast.
         controls: Normalised controls `(trajectory, time, control)`, one step apart; they go along at every step.
         samples: Sampled rollouts per window; the noise of their steps goes along under `noise`.
         lengths: Times of every trajectory, `(trajectory,)`, where they differ: no window reaches beyond an end, and a
             trajectory that is too short for a horizon gives no window of it. None where all have all times.
+        given: Latents that a forecast starts from, with the present one.
     """
 
     stream = "windows"
@@ -207,9 +208,10 @@ class WindowBatches(StepSeeds):
         controls: Tensor | None = None,
         samples: int = 0,
         lengths: Tensor | None = None,
+        given: int = 1,
     ) -> None:
         super().__init__(steps, seed, start)
-        self.mean, self.std, self.c, self.lengths = mean, std, c, lengths
+        self.mean, self.std, self.c, self.lengths, self.given = mean, std, c, lengths, given
         self.times = mean.shape[2] if lengths is None else int(lengths.max())
         self.window, self.controls, self.samples = window, controls, samples
         self.members, self.batch_size, self.stride, self.early = members, batch_size, stride, early
@@ -266,10 +268,10 @@ class WindowBatches(StepSeeds):
         return out
 
     def _earlier(self, step: int, most: int) -> int:
-        """Earlier latents in the windows of a step; none in half of them, and no more than the trajectories allow."""
+        """Earlier latents in the windows of a step: those of a forecast in half of them; as many as there are."""
         most = min(self.window - 1, most)
         if most < 1:
             return 0
         generator = step_generator(self.seed, "window history", step)
         drawn = int(torch.randint(2 * most, (), generator=generator)) + 1
-        return drawn if drawn <= most else 0
+        return drawn if drawn <= most else min(self.given - 1, most)

@@ -24,6 +24,7 @@ from romvae.ranks import ALONE, Ranks
 from romvae.rollout import decoded_members, latent_members
 from romvae.rom import ROM
 from romvae.schema import TRAJECTORY
+from romvae.start import require_ahead, split_start
 from romvae.streamed import Trajectories
 from romvae.tensors import control_tensor, existing_tensor
 from romvae.training.batches import step_generator
@@ -57,7 +58,8 @@ def calibrate(
 ) -> None:
     """Fits `rom.calibration` to forecasts of trajectories that nothing else was fitted on.
 
-    Besides variances and intervals of fields: mean, L2, maximum and minimum of each (`romvae.quantities`).
+    Besides variances and intervals of fields: mean, L2, maximum and minimum of each (`romvae.quantities`). Forecasts
+    start from the first fields of a trajectory, as many as the ROM is given.
 
     Where trajectories end early, a lead time rests on those that reach it. The last calibrated one is the last that as
     many reach as a 90 % interval needs (all of them, where there are fewer); beyond it everything is held constant.
@@ -73,9 +75,12 @@ def calibrate(
         ranks: Processes among which the trajectories are divided; all get the result of all.
 
     Raises:
-        DataError: Too few trajectories have a second time.
+        DataError: Too few trajectories have a second time, or one has none after its start.
     """
-    steps = x.shape[1] - 1 if kept is None else _reached_by_enough(kept)
+    begin = rom.start_times - 1
+    require_ahead(rom, x.shape[1] if kept is None else int(kept.sum(1).min()), "calibration")
+    controls, kept = (None if each is None else each[:, begin:] for each in (controls, kept))
+    steps = x.shape[1] - 1 - begin if kept is None else _reached_by_enough(kept)
     leads = _lead_grid(steps, rom.dynamics.stride)
     weigh_parts(rom, x, c, seed, steps, report, controls, kept, ranks)
     points = math.prod(x.shape[3:])
@@ -95,11 +100,10 @@ def calibrate(
         report("calibration", first, len(x))
         if isinstance(x, Trajectories):
             release_freed()
-        block, parameters = x[first : first + size], c[first : first + size]
+        past, block = split_start(rom, x[first : first + size])
         driven = None if controls is None else controls[first : first + size]
-        path = latent_members(
-            rom.vae, rom.dynamics, block[:, 0], parameters, steps, MEMBERS, seed, first, controls=driven
-        )
+        start = (rom.vae, rom.dynamics, block[:, 0], c[first : first + size])
+        path = latent_members(*start, steps, MEMBERS, seed, first, past=past, controls=driven)
         grades = initial_grades(rom.vae, rom.calibration, block[:, 0])
         parts, tops, chunks, widths = [], [], [], []
         for lead, mean, var in decoded_members(rom.vae, path, leads, frames):
@@ -153,7 +157,7 @@ def calibrate_horizon(rom: ROM, data: xr.Dataset, seed: int, report: Callable[..
         report: Progress callable.
         ranks: Processes among which the trajectories are divided.
     """
-    data = even_snapshots(canonical(data))
+    data = even_snapshots(canonical(data), rom.start_times)
     count = data.sizes[TRAJECTORY]
     if count > TRUSTED:
         data = data.isel({TRAJECTORY: np.linspace(0, count - 1, TRUSTED).round().astype(int)})

@@ -37,6 +37,8 @@ class Codes:
         controls: Normalised controls `(trajectory, time, control)`.
         kept: Which codes there are, boolean `(trajectory, time)`, where trajectories end early; the others are NaN.
             None for all.
+        past: What forecasts are given beside the first codes: posterior means before these, a large step apart, oldest
+            first, `(trajectory, earlier, latent)`; None for nothing.
     """
 
     mean: Tensor
@@ -44,6 +46,7 @@ class Codes:
     c: Tensor
     controls: Tensor | None = None
     kept: Tensor | None = None
+    past: Tensor | None = None
 
     def even(self, least: int = 1) -> Codes:
         """The part in which all trajectories have one length, see `romvae.ragged.even_part`; itself if all have."""
@@ -53,6 +56,18 @@ class Codes:
         chosen = torch.from_numpy(rows)
         controls = None if self.controls is None else self.controls[chosen, :times]
         return Codes(self.mean[:, chosen, :times], self.std[:, chosen, :times], self.c[chosen], controls)
+
+    def started(self, given: int, stride: int) -> Codes:
+        """From the last of `given` codes on, which are `stride` stored steps apart; those before it under `past`.
+
+        It is what forecasts are scored on that start from so many fields.
+        """
+        begin = (given - 1) * stride
+        if begin == 0:
+            return self
+        controls, kept = (None if each is None else each[:, begin:] for each in (self.controls, self.kept))
+        past = self.mean[0, :, :begin:stride]
+        return Codes(self.mean[:, :, begin:], self.std[:, :, begin:], self.c, controls, kept, past)
 
     def start(self, dynamics: EnsembleDynamics) -> None:
         """What the dynamics knows of them in closed form; of ragged trajectories, from their even part."""
@@ -264,7 +279,7 @@ def _norm(difference: Tensor) -> Tensor:
 def forecast_score(
     dynamics: EnsembleDynamics, held: Codes, precision: Tensor, seed: int = 0, ranks: Ranks = ALONE
 ) -> ForecastScore:
-    """Scores forecasts of whole held-out trajectories from their first code, every latent weighed by its precision.
+    """Scores forecasts of held-out trajectories from their first code, every latent weighed by its precision.
 
     Arguments:
         dynamics: The ensemble.
@@ -285,7 +300,8 @@ def forecast_score(
     centre = weighed.mean((0, 1))
     sums = torch.zeros(4, dtype=torch.float64, device=device)  # of squares and distances: of errors, of the codes
     if len(part):
-        here = Codes(held.mean[:, rows], held.std[:, rows], held.c[rows], _some(held.controls, rows))
+        beside = (_some(held.controls, rows), None, _some(held.past, rows))
+        here = Codes(held.mean[:, rows], held.std[:, rows], held.c[rows], *beside)
         path = forecast_path(dynamics, here, steps, noise) * weight
         sums = _score_sums(path, weighed[:, rows], centre)
     error, crps, spread, distance = ranks.summed(sums).tolist()
@@ -301,9 +317,9 @@ def _some(values: Tensor | None, rows: slice) -> Tensor | None:
 def forecast_path(dynamics: EnsembleDynamics, held: Codes, steps: int, noise: Tensor | None = None) -> Tensor:
     """Latents `(step + 1, member, trajectory, latent)` of forecasts from the first code of each trajectory."""
     device = dynamics.dt.device
-    controls = None if held.controls is None else held.controls.to(device)
+    controls, past = (None if each is None else each.to(device) for each in (held.controls, held.past))
     start, c = held.mean[0, :, 0].to(device), held.c.to(device)
-    return dynamics.rollout(start, c, float(dynamics.dt), steps, controls=controls, noise=noise)
+    return dynamics.rollout(start, c, float(dynamics.dt), steps, past=past, controls=controls, noise=noise)
 
 
 def _score_sums(path: Tensor, truth: Tensor, centre: Tensor) -> Tensor:
@@ -328,6 +344,7 @@ def train_dynamics(
     started: bool = False,
     name: str = DynamicsStage.name,
     ranks: Ranks = ALONE,
+    given: int = 1,
 ) -> None:
     """Fits the dynamics to codes: in closed form, and by gradient steps where the kind has more to learn.
 
@@ -337,11 +354,12 @@ def train_dynamics(
         precision: As in `DynamicsStage`.
         plan: How long and on what.
         run: Runs a stage on its batches.
-        held: Codes of other trajectories, for a patience.
+        held: Codes of other trajectories, for a patience; see `Codes.started`.
         vae: For a latent consistency.
         started: Whether the closed-form start is there already, because a training is continued.
         name: What the stage is called.
         ranks: Processes among which the forecasts for a patience are divided.
+        given: Codes that forecasts start from.
     """
     if not started:
         codes.start(dynamics)
@@ -373,6 +391,7 @@ def train_dynamics(
             controls=codes.controls,
             samples=SAMPLES if dynamics.stochastic else 0,
             lengths=None if codes.kept is None else codes.kept.sum(1),
+            given=given,
         )
         run(stage, batches)
     record_step_error(dynamics, codes)

@@ -19,6 +19,7 @@ from romvae.physics.residual import Conserved, Residual, conserved_of, residual_
 from romvae.ragged import even_snapshots
 from romvae.ranks import ALONE, Ranks
 from romvae.schema import TIME, TRAJECTORY
+from romvae.start import split_start
 from romvae.streamed import Trajectories
 from romvae.symmetry import Symmetry
 from romvae.tensors import field_tensor
@@ -166,7 +167,7 @@ def fine_tune(
     Returns:
         Notes: forecast scores before and after, the penalty's size, and whether the result was kept.
     """
-    train = even_snapshots(parts.train, rom.dynamics.stride)
+    train = even_snapshots(parts.train, max(rom.dynamics.stride, rom.start_times))
     x, c, controls = tensors(train)
     parameters = _physical(rom, train)
     penalty = _penalty(rom, plan, train)
@@ -188,6 +189,7 @@ def fine_tune(
         triples=penalty is not None and not penalty.drift,
         controls=controls,
         stochastic=rom.dynamics.stochastic,
+        given=int(rom.choices["given"]),
     )
     held = _held(rom, parts, tensors, plan.seed)
     begun = dict(notes.get("finetune", {}))
@@ -239,13 +241,14 @@ def _physical(rom: ROM, ds: xr.Dataset) -> Tensor:
 
 
 def _held(rom: ROM, parts: Parts, tensors: Tensors, seed: int) -> Callable[[], dict[str, float]]:
-    some = even_snapshots(parts.variance)
+    some = even_snapshots(parts.variance, rom.start_times)
     some = some.isel({TRAJECTORY: slice(0, HELD)})
     x, c, controls = tensors(some)
-    whole = x if isinstance(x, Tensor) else x[0 : len(x)]
+    past, ahead = split_start(rom, x if isinstance(x, Tensor) else x[0 : len(x)])
+    controls = None if controls is None else controls[:, rom.start_times - 1 :]
 
     def score() -> dict[str, float]:
-        return field_score(rom.vae, rom.dynamics, whole, c, seed, controls)
+        return field_score(rom.vae, rom.dynamics, ahead, c, seed, controls, past=past)
 
     return score
 

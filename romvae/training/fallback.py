@@ -20,7 +20,7 @@ from romvae.nn.encoder import Encoder
 from romvae.ranks import ALONE, Ranks
 from romvae.training.batches import StepSeeds
 from romvae.training.dynamics import Codes, DynamicsPlan, forecast_path, forecast_score, train_dynamics
-from romvae.training.selection import SHARE, trial
+from romvae.training.selection import SHARE, put_dynamics, trial
 from romvae.training.stages import Stage
 from romvae.vae import VAE
 
@@ -197,7 +197,8 @@ def first_forecast_error(
     short = replace(plan, steps=max(1, plan.steps // SHARE), patience=0)
     try:
         with torch.enable_grad():
-            train_dynamics(network, codes, precision, short, run, vae=rom.vae, name="dynamics: first forecasts")
+            named, given = "dynamics: first forecasts", int(rom.choices["given"])
+            train_dynamics(network, codes, precision, short, run, vae=rom.vae, name=named, given=given)
     except NumericsError as failure:
         logger.info("dynamics %s: its short training ended, %s", kind, failure)
         return error
@@ -211,12 +212,13 @@ def forecast_error(rom: ROM, dynamics: EnsembleDynamics, held: Codes, fields: Te
     Arguments:
         rom: Whose autoencoder made the codes.
         dynamics: Of any kind; of its networks the mean of what they decode to.
-        held: Codes of the trajectories.
-        fields: Their normalised fields `(trajectory, time, channel, *space)`.
+        held: Codes of the trajectories, see `Codes.started`.
+        fields: Their normalised fields `(trajectory, time, channel, *space)`, of the given times too.
 
     Returns:
         Infinity where a forecast diverges.
     """
+    fields = fields[:, fields.shape[1] - held.mean.shape[2] :]
     path = forecast_path(dynamics, held, fields.shape[1] - 1).permute(2, 1, 0, 3)
     total, device = 0.0, next(rom.vae.parameters()).device
     for ahead, truth in zip(path, fields, strict=True):
@@ -250,8 +252,7 @@ def better_of_two_dynamics(
     scores = {kind: forecast_score(rom.dynamics, held, precision, plan.seed, ranks)}
     scores["linear"] = forecast_score(linear, held, precision, plan.seed, ranks)
     if ranks.once(lambda: scores["linear"].crps < scores[kind].crps):
-        rom.dynamics = linear
-        rom.choices["dynamics"] = "linear"
+        put_dynamics(rom, linear, "linear")
         logger.warning(
             "forecasts of new trajectories: the crps of %s dynamics is %.3g, that of linear ones %.3g, which are kept",
             kind,

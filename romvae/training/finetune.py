@@ -12,6 +12,7 @@ from romvae.distributions import mixture_moments, reparameterise
 from romvae.distributions.crps import ensemble_crps
 from romvae.dynamics.base import EnsembleDynamics
 from romvae.physics.penalty import Penalty
+from romvae.rollout import posterior_means
 from romvae.streamed import Trajectories
 from romvae.symmetry import Symmetry
 from romvae.training.batches import NONE, StepSeeds, step_generator
@@ -46,6 +47,8 @@ class FieldWindows(StepSeeds):
         triples: Whether the later times come in groups of three neighbours, for a residual.
         controls: Normalised controls `(trajectory, time, control)`.
         stochastic: Whether the noise of the steps goes along under `step_noise`.
+        given: Fields that a forecast starts from, the present one and those a large step apart before it, which go
+            along under `past`.
     """
 
     stream = "field windows"
@@ -69,18 +72,21 @@ class FieldWindows(StepSeeds):
         triples: bool = False,
         controls: Tensor | None = None,
         stochastic: bool = False,
+        given: int = 1,
     ) -> None:
         super().__init__(steps, seed, start)
+        self.before = (given - 1) * stride
         self.x, self.c, self.parameters, self.controls = x, c, parameters, controls
         self.networks, self.rounds, self.latent = networks, -(-members // networks), latent
         self.batch_size, self.stride, self.symmetry = batch_size, stride, symmetry
         self.triples, self.stochastic = triples, stochastic
-        self.horizon = max(1, min(horizon, (x.shape[1] - 1) // stride))
+        self.horizon = max(1, min(horizon, (x.shape[1] - 1 - self.before) // stride))
 
     def longest(self, step: int) -> int:
         """Stored steps of the windows of a training step."""
         large = max(1, min(self.horizon, int(1 + 2 * self.horizon * step / max(1, self.steps))))
-        return max(large * self.stride, min(2, self.x.shape[1] - 1))
+        most = self.x.shape[1] - 1 - self.before
+        return min(max(large * self.stride, min(2, most)), most)
 
     def leads(self, longest: int, generator: torch.Generator) -> Tensor:
         """The later times, stored steps after the start: the last ones, and others at random."""
@@ -95,12 +101,13 @@ class FieldWindows(StepSeeds):
         longest = self.longest(step)
         leads = self.leads(longest, generator)
         trajectory = torch.randint(trajectories, (self.batch_size,), generator=generator)
-        last = times - 1 - longest
+        last = times - 1 - longest - self.before
         begin = torch.randint(last + 1, (self.batch_size,), generator=generator)
         squeezed = (0.2 * last * torch.rand(self.batch_size, generator=generator) ** 2).long()
         begin = torch.where(torch.rand(self.batch_size, generator=generator) < 0.5, squeezed, begin)
-        trajectory, begin = trajectory[self.rows], begin[self.rows]
-        at = begin[:, None] + torch.cat([torch.zeros(1, dtype=torch.long), leads])
+        trajectory, begin = trajectory[self.rows], begin[self.rows] + self.before
+        earlier = torch.arange(-self.before, 0, self.stride)
+        at = begin[:, None] + torch.cat([earlier, torch.zeros(1, dtype=torch.long), leads])
         fields = self._fields(trajectory[:, None].expand_as(at), at)
         whole = (self.batch_size, fields[0, :, 0].numel(), *fields.shape[3:])
         moves = [drawn[self.rows] for drawn in self.symmetry.draw(whole, generator)]
@@ -108,13 +115,15 @@ class FieldWindows(StepSeeds):
         noise = torch.randn(self.networks, self.rounds * self.batch_size, self.latent, generator=generator)
         out = {
             "trajectory": trajectory,
-            "x0": fields[:, 0],
-            "target": fields[:, 1:].transpose(0, 1),
+            "x0": fields[:, len(earlier)],
+            "target": fields[:, len(earlier) + 1 :].transpose(0, 1),
             "leads": leads,
             "c": self.c[trajectory],
             "parameters": self.parameters[trajectory],
             "noise": self._here(noise),
         }
+        if len(earlier):
+            out["past"] = fields[:, : len(earlier)]
         if self.controls is not None:
             out["controls"] = self.controls[trajectory[:, None], begin[:, None] + torch.arange(longest + 1)]
         if self.stochastic:
@@ -143,12 +152,14 @@ def forecast_members(vae: VAE, dynamics: EnsembleDynamics, batch: dict[str, Tens
     with torch.no_grad():
         q = vae.encoder(batch["x0"].repeat(rounds, *[1] * (batch["x0"].ndim - 1)))
         z0 = reparameterise(q, batch["noise"])
+        past = None if "past" not in batch else posterior_means(vae, batch["past"]).repeat(rounds, 1, 1)
     controls = batch.get("controls")
     path = dynamics.rollout(
         z0,
         batch["c"].repeat(rounds, 1),
         float(dynamics.dt),
         int(leads.max()),
+        past=past,
         controls=None if controls is None else controls.repeat(rounds, 1, 1),
         noise=batch.get("step_noise"),
     )
@@ -268,6 +279,7 @@ def field_score(
     controls: Tensor | None = None,
     rounds: int = 2,
     times: int = 10,
+    past: Tensor | None = None,
 ) -> dict[str, float]:
     """Scores forecasts of whole trajectories from their first field, normalised units.
 
@@ -280,6 +292,7 @@ def field_score(
         controls: Normalised controls.
         rounds: Members per network.
         times: Lead times, evenly spaced.
+        past: Normalised fields before the first, a large step apart, `(trajectory, earlier, channel, *space)`.
 
     Returns:
         `crps`, the fair score of the members with the decoder's width; `error`, the relative L2 error of their mean.
@@ -291,6 +304,8 @@ def field_score(
     batch = {"x0": x[:, 0], "c": c, "leads": leads, "noise": torch.randn(shape, generator=generator)}
     if controls is not None:
         batch["controls"] = controls
+    if past is not None:
+        batch["past"] = past
     if dynamics.stochastic:
         batch["step_noise"] = torch.randn(steps // dynamics.stride, *shape, generator=generator)
     mean, var = forecast_members(vae, dynamics, batch)

@@ -159,6 +159,7 @@ def fit(
         "variance": int(positive("variance_steps", variance_steps, 400)),
         "dynamics": int(positive("dynamics_steps", dynamics_steps, 2500)),
     }
+    given, stride = int(rom.choices["given"]), rom.dynamics.stride  # where the choice of the dynamics drops the former
     large = 6 if horizon is None else max(1, int(positive("horizon", horizon, 1)) // rom.dynamics.stride)
     terms = loss_terms(rom, loss)
     bounded = batch_size is None and budget is not None
@@ -253,7 +254,7 @@ def fit(
         codes, weights = coded(projected)
         new, beside = snapshots_of(rom, parts.variance)
         theirs = encoded_copies(rom.vae, new, 1, Symmetry(), seed, report, None, ranks)
-        held = Codes(*theirs, beside, controls_of(rom, parts.variance))
+        held = Codes(*theirs, beside, controls_of(rom, parts.variance)).started(given, stride)
         return first_forecast_error(rom, codes, held, new, weights, plan, passing, ranks)
 
     def coded(projected: bool) -> tuple[Codes, Tensor]:
@@ -281,11 +282,13 @@ def fit(
             new, beside = data_of(rom, parts.variance, budget)
             there = existing_tensor(parts.variance)
             encoded = encoded_copies(rom.vae, new, 1, Symmetry(), seed, report, there, ranks)
-            held = Codes(*encoded, beside, controls_of(rom, parts.variance), there).even()
+            held = Codes(*encoded, beside, controls_of(rom, parts.variance), there).even(1 + (given - 1) * stride)
+            held = held.started(given, stride)
             if rom.choices["dynamics"] == "auto":
                 found = choose_dynamics(rom, codes, held, weights, plan, passing, ranks)
                 session.history.notes["dynamics"] = found
-        train_dynamics(rom.dynamics, codes, weights, plan, run, held=held, vae=rom.vae, started=started, ranks=ranks)
+        told: dict[str, Any] = {"held": held, "vae": rom.vae, "started": started, "ranks": ranks, "given": given}
+        train_dynamics(rom.dynamics, codes, weights, plan, run, **told)
         if held is not None and linear and not rom.dynamics.closed_form:
             found = better_of_two_dynamics(rom, codes, held, weights, plan, ranks)
             session.history.notes.update({"dynamics_kept": found} if found else {})
@@ -352,11 +355,12 @@ def _begin(session: Session, rom: ROM, ranks: Ranks) -> None:
 @contextmanager
 def _kinds_as_asked(rom: ROM) -> Iterator[None]:
     """Undoes what was decided of the dynamics where the training is stopped, so that the same ROM can go on with it."""
-    dynamics, kind = rom.dynamics, rom.choices["dynamics"]
+    dynamics, kinds = rom.dynamics, dict(rom.choices)
     try:
         yield
     except BaseException:
-        rom.dynamics, rom.choices["dynamics"] = dynamics, kind
+        rom.dynamics = dynamics
+        rom.choices.update(kinds)
         raise
 
 

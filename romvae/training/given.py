@@ -12,6 +12,7 @@ from romvae.canonical import did_you_mean
 from romvae.errors import ConfigError, DataError, OutOfRangeWarning
 from romvae.kinds import LOSS_DEFAULTS
 from romvae.ragged import ragged_lengths
+from romvae.start import require_ahead
 
 if TYPE_CHECKING:
     from romvae.data import Parts
@@ -38,6 +39,9 @@ def check_parts(rom: ROM, parts: Parts) -> None:
                 f"part {name!r}: {times} times, this ROM takes steps of {rom.dynamics.stride} of them. "
                 "Give longer trajectories, or build the ROM for these."
             )
+        if name == "calibration" and lengths is not None:  # forecasts of each of them are looked at
+            times = int(lengths.min())
+        require_ahead(rom, times, f"part {name!r}")
 
 
 def positive(name: str, value: float | None, default: float) -> float:

@@ -12,6 +12,7 @@ from torch import Tensor
 from romvae.assembly import DYNAMICS_SIZES, dynamics_of
 from romvae.dynamics.base import EnsembleDynamics
 from romvae.errors import NumericsError
+from romvae.kinds import MEMORY
 from romvae.ranks import ALONE, Ranks
 from romvae.training.batches import StepSeeds
 from romvae.training.dynamics import Codes, DynamicsPlan, forecast_score, train_dynamics
@@ -20,7 +21,7 @@ from romvae.training.stages import Stage
 if TYPE_CHECKING:
     from romvae.rom import ROM
 
-__all__ = ["CANDIDATES", "choose_dynamics", "install_dynamics", "trial"]
+__all__ = ["CANDIDATES", "choose_dynamics", "install_dynamics", "put_dynamics", "trial"]
 
 logger = logging.getLogger("romvae.training")
 
@@ -39,8 +40,15 @@ def trial(rom: ROM, kind: str) -> EnsembleDynamics:
 
 def install_dynamics(rom: ROM, kind: str) -> None:
     """Makes an untrained dynamics of this kind the ROM's own."""
-    rom.dynamics = trial(rom, kind)
+    put_dynamics(rom, trial(rom, kind), kind)
+
+
+def put_dynamics(rom: ROM, dynamics: EnsembleDynamics, kind: str) -> None:
+    """Makes a dynamics of this kind the ROM's own; without a memory, its forecasts start from a single field."""
+    rom.dynamics = dynamics
     rom.choices["dynamics"] = kind
+    if kind not in MEMORY:
+        rom.choices["given"] = 1
 
 
 def choose_dynamics(
@@ -54,14 +62,15 @@ def choose_dynamics(
 ) -> dict[str, Any]:
     """Trains each candidate for a fifth of the steps, and installs the kind with the best forecasts, untrained.
 
-    The score is the continuous ranked probability score of the members over whole held-out trajectories. The result
-    follows from ROM, codes and plan alone. A kind that diverges does not win; a linear kind wins only where networks
+    The score is the continuous ranked probability score of the members over held-out trajectories, from the last of the
+    fields on that forecasts are given; a kind with memory looks back on those before. The result follows from ROM,
+    codes and plan alone. A kind that diverges does not win; a linear kind wins only where networks
     are no better, since it has had all the training that it can have.
 
     Arguments:
         rom: Its dynamics is replaced.
         codes: Of the training trajectories.
-        held: Of the trajectories that decide; nothing is trained on them here.
+        held: Of the trajectories that decide, see `Codes.started`; nothing is trained on them here.
         precision: As in `DynamicsStage`.
         plan: That of the whole training.
         run: Runs a stage without keeping its state.
@@ -77,7 +86,8 @@ def choose_dynamics(
             continue
         dynamics = trial(rom, kind)
         try:
-            train_dynamics(dynamics, codes, precision, short, run, vae=rom.vae, name=f"dynamics: {kind}")
+            named, given = f"dynamics: {kind}", int(rom.choices["given"])
+            train_dynamics(dynamics, codes, precision, short, run, vae=rom.vae, name=named, given=given)
         except NumericsError as failure:
             diverged[kind] = str(failure)
             logger.info("dynamics %s: left out, %s", kind, failure)

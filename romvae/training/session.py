@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import logging
 import os
 import signal
@@ -20,7 +21,7 @@ import torch
 
 from romvae.atomic import atomic_file
 from romvae.errors import CheckpointError, ConfigError, RankLostError, TrainingStoppedError
-from romvae.kinds import LOSS_DEFAULTS, STAGES
+from romvae.kinds import DEFAULTS, LOSS_DEFAULTS, STAGES
 from romvae.ranks import ALONE, Ranks
 
 __all__ = ["STAGES", "History", "Session", "TrainingState", "read_state", "write_state"]
@@ -40,6 +41,15 @@ _SIGNALS: list[int] = [signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasa
 
 _MAGIC = b"romvae-training-state\n"
 _DIGEST = 64
+
+
+def _completed(value: Any) -> Any:
+    """A model's description with the choices that came after it was written; anything else as it is."""
+    try:
+        content = json.loads(value)
+        return {**content, "model": {**DEFAULTS, **content["model"]}}
+    except (TypeError, ValueError, KeyError):
+        return value
 
 
 @dataclass
@@ -212,7 +222,7 @@ class Session:
                         _ROUNDING[name],
                         earlier,
                     )
-            elif earlier != value:
+            elif earlier != value and _completed(earlier) != _completed(value):
                 raise ConfigError(
                     f"{path}: was trained with {name} = {before.get(name)!r}, now it is {value!r}. "
                     "Continue with the same settings, or train anew in another folder."

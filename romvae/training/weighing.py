@@ -16,6 +16,7 @@ from romvae.memory import release_freed
 from romvae.ranks import ALONE, Ranks
 from romvae.rollout import decoded_members, latent_members
 from romvae.rom import ROM
+from romvae.start import split_start
 from romvae.streamed import Trajectories
 from romvae.training.batches import step_generator
 
@@ -54,8 +55,8 @@ def weigh_parts(
         seed: Seed of the members and of the choice of points.
         steps: Stored steps up to the last lead time that is calibrated.
         report: Progress callable.
-        controls: Normalised controls `(trajectory, time, control)`.
-        kept: Which snapshots there are, boolean `(trajectory, time)`; None for all.
+        controls: Normalised controls `(trajectory, time, control)`, from the initial field of the forecasts on.
+        kept: Which snapshots there are from there on, boolean `(trajectory, time)`; None for all.
         ranks: Processes; the first one does it for all.
     """
     every = max(1, -(-len(x) // TRAJECTORIES))
@@ -79,12 +80,11 @@ def weigh_parts(
                 release_freed()
             some = chosen[first : first + size]
             rows = slice(some.start, some.stop, every)
-            block = x[rows]
+            past, block = split_start(rom, x[rows])
             driven = None if controls is None else controls[rows]
             try:
-                path = latent_members(
-                    rom.vae, rom.dynamics, block[:, 0], c[rows], steps, MEMBERS, seed, first, controls=driven
-                )
+                start = (rom.vae, rom.dynamics, block[:, 0], c[rows])
+                path = latent_members(*start, steps, MEMBERS, seed, first, past=past, controls=driven)
             except NumericsError as error:
                 logger.warning("the parts of the spread count as they are: %s", error)
                 return None
