@@ -282,8 +282,8 @@ def _solvers(rom: ROM, solver: ReferenceSolver, start: xr.Dataset) -> list[Solve
             f"hybrid: the solver has fields {', '.join(fields)} on a grid {made[0].grid.shape}, this ROM "
             f"{', '.join(rom.schema.field_names)} on {rom.schema.grid.shape}. Use the solver that made its data."
         )
-    for own, theirs in zip(rom.schema.grid.axes, made[0].grid.axes, strict=True):
-        _require_same(own, theirs)
+    for axis, theirs in zip(rom.schema.grid.axes, made[0].grid.axes, strict=True):
+        _require_same(axis, theirs)
     return made
 
 
