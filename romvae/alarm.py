@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from romvae.alarm_signal import VARIANCE, Signal
 from romvae.atomic import atomic_file
 from romvae.calibration import trajectories_needed
 from romvae.errors import ConfigError, DataError
@@ -35,6 +36,7 @@ class Alarm:
         level: Share of new runs that are to keep it.
         trajectories: Calibration trajectories.
         work: Mean share of solver steps on them.
+        signal: What the predicted error is made of.
     """
 
     threshold: float
@@ -45,6 +47,7 @@ class Alarm:
     level: float = 0.95
     trajectories: int = 0
     work: float = float("nan")
+    signal: Signal = VARIANCE
 
     def __post_init__(self) -> None:
         if not self.threshold >= 0:
@@ -80,7 +83,8 @@ class Trials:
 
     Arguments:
         path: JSON file; None keeps nothing.
-        key: What the trials depend on beside threshold and way: those of another ROM or of other data do not count.
+        key: What the trials depend on beside threshold and way: those of another ROM, of other data or of another
+            signal do not count. Records that name no signal are of `variance`, which was the only one.
     """
 
     path: Path | None
@@ -93,7 +97,7 @@ class Trials:
         try:
             content = json.loads(self.path.read_text(encoding="utf-8"))
             found = {n: Trial(np.array(t["worst"], float), float(t["work"])) for n, t in content["trials"].items()}
-            same = content["key"] == dict(self.key)
+            same = {"signal": "variance", **content["key"]} == {"signal": "variance", **self.key}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{self.path}: holds no trials of a calibration ({error!r}). Remove it.") from None
         self._made = found if same else {}

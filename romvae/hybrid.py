@@ -9,26 +9,35 @@ field that was trusted, advances it for a few stored steps, and the ROM resumes 
 solver goes on from the last field of its own: the forecast then is the solver's up to where the ROM can be trusted with
 all of the rest. The first is cheap where errors die out, the second right where they stay. The predicted error
 is made of what ranks true errors well: the decoder's standard deviation, the disagreement of the networks and, where
-the ROM (re)starts, the error of compressing the field that is known there; on request also of the defect of single
-steps of the ROM against the solver (`check`), which costs solver steps of its own.
+the ROM (re)starts, the error of compressing the field that is known there; on request also of the residual of the
+equation (`signal`), and of the defect of single steps of the ROM against the solver (`check`), which costs solver steps
+of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import torch
 import xarray as xr
+from torch import Tensor
 
 from romvae.alarm import THRESHOLDS, Alarm, Trial, Trials, allowed_losses
+from romvae.alarm_signal import VARIANCE, Signal, SignalKind
 from romvae.canonical import TIME, TRAJECTORY, canonical
 from romvae.errors import ConfigError, DataError, SchemaError
-from romvae.hybrid_run import Course, HybridRun
+from romvae.grid import Axis
+from romvae.hybrid_course import Course
+from romvae.hybrid_learning import learned_signal, parted
+from romvae.hybrid_residual import known_residual
+from romvae.hybrid_run import HybridRun
+from romvae.physics.penalty import PhysicsFunction
+from romvae.physics.residual import Conserved, Residual
 from romvae.progress import Progress, silent, stage
 from romvae.simulated import fingerprints
 from romvae.solvers import Case, Solver, get_case
@@ -37,10 +46,12 @@ from romvae.trust import true_error
 if TYPE_CHECKING:
     from romvae.rom import ROM
 
-__all__ = ["Alarm", "ReferenceSolver", "calibrate_alarm", "hybrid_rollout"]
+__all__ = ["Alarm", "ReferenceSolver", "Signal", "calibrate_alarm", "hybrid_rollout"]
 
 ReferenceSolver = Case | str | Callable[[Mapping[str, float]], Solver]
 """A case or its name, or a function from the physical parameters of a trajectory to its solver."""
+CLOSE = 1e-3
+"""How far apart the solver's points and the ROM's may be, in steps of the grid."""
 
 
 def hybrid_rollout(
@@ -73,7 +84,7 @@ def hybrid_rollout(
 
     Raises:
         ConfigError: An argument is out of range, the case is unknown, or the ROM has memory or controls.
-        SchemaError: Grid, fields or parameters differ from the ROM's, or the solver's do.
+        SchemaError: Grid, boundaries, fields or parameters differ from the ROM's, or the solver's do.
         NumericsError: The solver failed on fields of its own.
     """
     if rom.dynamics.window > 1:
@@ -96,7 +107,10 @@ def hybrid_rollout(
     _, c = rom.normalised(start)
     u0 = np.stack([start[name].values[:, 0] for name in rom.schema.field_names], 1).astype(np.float64)
     with torch.no_grad():
-        run = HybridRun(rom, solvers, c, alarm.threshold, alarm.burst, alarm.check, alarm.back)
+        parameters = _parameters(rom, solvers, start)
+        run = HybridRun(
+            rom, solvers, c, alarm.threshold, alarm.burst, alarm.check, alarm.back, alarm.signal, parameters
+        )
         course = run.course(u0, steps, stage(progress, "hybrid"))
     result = _dataset(rom, start, course, alarm)
     return result.isel({TRAJECTORY: 0}) if single else result
@@ -112,6 +126,9 @@ def calibrate_alarm(
     burst: int | None = None,
     check: int | None = None,
     back: bool | None = None,
+    signal: SignalKind = "variance",
+    residual: PhysicsFunction | Residual | Conserved | None = None,
+    learning: xr.Dataset | None = None,
     record: Path | None = None,
     progress: Progress = silent,
 ) -> Alarm:
@@ -121,6 +138,23 @@ def calibrate_alarm(
     which its error exceeds the tolerance at any time. With v of n trajectories lost, the largest threshold with
     :math:`(v + 1) / (n + 1) \le 1 - level` keeps the tolerance in at least a share `level` of new runs of the same
     length from the same distribution. Where not even the smallest does, the threshold is 0: all is left to the solver.
+
+    Where both ways are tried, each has to keep a half of the risk, :math:`(v + 1) / (n + 1) \le (1 - level) / 2`: that
+    either loses a new run then has a probability of at most :math:`1 - level`, whichever of them is taken for its work
+    on the same trajectories. Of an odd number of losses the first way has the one that is left. With fewer than
+    :math:`2 / (1 - level) - 1` trajectories (39 for the level 0.95) there is not enough for two, and the way `back` is
+    the only one that is tried.
+
+    The residual of the decoded mean u at a stored time is r = du/dt - F(u), by `romvae.physics.residual_of` from three
+    neighbouring times. It is pooled over the window since the ROM took over: the root mean square of r over points and
+    times, times the number of stored steps in the window, is proportional to the change of the field that the equation
+    does not account for. The predicted error is :math:`e^a \prod_k s_k^{w_k}` of such numbers s, one for each equation
+    of a system. There a and :math:`w_k \ge 0` are those with which its logarithm is closest, in least squares, to that
+    of the true error in the ROM's own rollouts of the trajectories `learning`. So it is relative to what the ROM's
+    residuals are there, and in units of the tolerance, standard deviations of the field over the training data. For
+    `ranks` the root mean squares of the decoder's and of the networks' standard deviation are further factors. No such
+    signal falls where one of its parts rises. (The mean of the parts' empirical distribution functions, tried instead,
+    ranked held-out errors of `fisher_1d` as well; but it tells no error from another beyond the largest learned one.)
 
     Arguments:
         rom: Trained.
@@ -132,13 +166,30 @@ def calibrate_alarm(
         burst: Stored steps of the solver at each hand-over; None takes one large step of the ROM.
         check: Stored steps between two comparisons of ROM and solver; None makes none.
         back: As in `Alarm`; None tries both ways and takes the one with less work.
+        signal: `variance`, the calibrated standard deviation of the forecast; `residual`; `ranks`, decoder's and
+            networks' standard deviation and, where it is known, the residual; `auto`, the one with the largest rank
+            correlation with the true error in rollouts of the ROM over trajectories and times, on trajectories that
+            its weights were not fitted on. No solver takes part in that. The error of compressing the initial field
+            counts in all.
+        residual: Where `solver` is none of the shipped cases, or another is meant: `residual(fields, grid, parameters,
+            dt)` as `romvae.fit(physics=...)` takes it, with the first dim kept in what it returns.
+        learning: Trajectories on which a signal other than `variance` is learned, at least 4, which the networks were
+            not trained on, such as the variance part; None takes every third of `data` for that, and the alarm is
+            calibrated on the others. They are not the same because a signal that knows the runs it is judged on
+            promises too much.
         record: JSON file that keeps what was found with each threshold. Called again with the same ROM, data and
             tolerance, it goes on from there; the solver has to be the same too, which only the name of a case can tell.
         progress: Called as `progress(stage, done, total, note)`.
 
     Raises:
-        ConfigError: Tolerance or level is out of range.
-        DataError: There are too few trajectories for the level, or the record is damaged.
+        ConfigError: Tolerance or level is out of range, the signal is unknown, or asks for a residual that is not
+            known.
+        DataError: There are too few trajectories for the level or for the signal, no part of the signal rises with the
+            true error, or the record is damaged.
+        SchemaError: As in `hybrid_rollout`.
+
+    Warns:
+        AssumptionWarning: `ranks` or `auto` go without a residual, which is not known.
     """
     data = canonical(data)
     n = data.sizes.get(TRAJECTORY, 1)
@@ -147,13 +198,27 @@ def calibrate_alarm(
             f"calibrate_alarm: tolerance is {tolerance} and level {level}, expected a positive number and one between "
             "0 and 1. Choose 0.05 and 0.95, for example."
         )
-    allowed = allowed_losses(n, level)
-    first = Alarm(0.0, rom.dynamics.stride if burst is None else burst, check, False, tolerance, level, n, 1.0)
-    ways = [replace(first, back=way) for way in ((False, True) if back is None else (back,))]
+    if signal not in get_args(SignalKind) or (residual is not None and signal == "variance"):
+        raise ConfigError(
+            f"calibrate_alarm: signal is {signal!r}{', which takes no residual' if residual is not None else ''}, "
+            f"expected one of {', '.join(get_args(SignalKind))}. Choose 'auto', for example."
+        )
+    known = VARIANCE
+    if signal != "variance":
+        data, learning = (data, canonical(learning)) if learning is not None else parted(data, signal, level)
+        n, start = data.sizes.get(TRAJECTORY, 1), learning.isel({TIME: slice(0, 1)})
+        values = _parameters(rom, _solvers(rom, solver, start), start)
+        known = learned_signal(rom, learning, values, signal, known_residual(solver) if residual is None else residual)
+    losses = allowed_losses(n, level) + 1
+    shares = {False: losses - losses // 2, True: losses // 2} if losses > 1 else {True: losses}
+    shares = shares if back is None else {back: losses}
+    first = Alarm(0.0, rom.dynamics.stride if burst is None else burst, check, False, tolerance, level, n, 1.0, known)
+    ways = [(replace(first, back=way), share - 1) for way, share in shares.items()]
     key: dict[str, Any] = {"rom": _digest(rom), "tolerance": tolerance, "burst": first.burst, "check": check}
     key |= {"data": sha256("".join(fingerprints(data, rom.schema)).encode()).hexdigest(), "solver": _named(solver)}
+    key["signal"] = known.formula
     trials, total, found = Trials(record, key), len(ways) * len(THRESHOLDS), []
-    for k, way in enumerate(ways):
+    for k, (way, allowed) in enumerate(ways):
         report = _counting(progress, k * len(THRESHOLDS), total)
         found.append(_largest_threshold(rom, solver, data, way, allowed, trials, report))
     progress("alarm", total, total)
@@ -222,7 +287,38 @@ def _solvers(rom: ROM, solver: ReferenceSolver, start: xr.Dataset) -> list[Solve
             f"hybrid: the solver has fields {', '.join(fields)} on a grid {made[0].grid.shape}, this ROM "
             f"{', '.join(rom.schema.field_names)} on {rom.schema.grid.shape}. Use the solver that made its data."
         )
+    for axis, theirs in zip(rom.schema.grid.axes, made[0].grid.axes, strict=True):
+        _require_same(axis, theirs)
     return made
+
+
+def _require_same(own: Axis, theirs: Axis) -> None:
+    """Refuses an axis of the solver that is not the ROM's; rounding of coordinates to float32 makes no difference."""
+    expected, found = np.array(own.coordinates), np.array(theirs.coordinates)
+    step = float(np.diff(expected).min()) if own.size > 1 else 0.0
+    limit = max(CLOSE * step, 4 * float(np.finfo(np.float32).eps) * float(np.abs(expected).max()))
+    wrong = np.abs(found - expected) > limit
+    if own.name != theirs.name or wrong.any():
+        i = int(np.argmax(wrong))
+        raise SchemaError(
+            f"hybrid: the solver's axis {theirs.name!r} is {found[i]:.10g} at index {i}, this ROM's {own.name!r} "
+            f"{expected[i]:.10g}. Use the solver that made its data."
+        )
+    kinds = [(axis.lower.kind, axis.upper.kind) for axis in (theirs, own)]
+    if kinds[0] != kinds[1]:
+        raise SchemaError(
+            f"hybrid: the solver's boundaries of {own.name!r} are {' and '.join(kinds[0])}, this ROM's data say "
+            f"{' and '.join(kinds[1])}. Use the solver that made its data."
+        )
+
+
+def _parameters(rom: ROM, solvers: Sequence[Solver], start: xr.Dataset) -> dict[str, Tensor]:
+    """Physical parameters that residuals ask for, `(trajectory,)` each: those of the ROM and of the solvers."""
+    names = rom.schema.parameter_names
+    rows = [
+        {name: _value(start, name, i) for name in names} | dict(solver.parameters) for i, solver in enumerate(solvers)
+    ]
+    return {name: torch.tensor([row[name] for row in rows], dtype=torch.float64) for name in rows[0]}
 
 
 def _value(start: xr.Dataset, name: str, trajectory: int) -> float:
@@ -250,6 +346,7 @@ def _dataset(rom: ROM, start: xr.Dataset, course: Course, alarm: Alarm) -> xr.Da
         "burst": alarm.burst,
         "back": int(alarm.back),
         "boundary_conditions": rom.schema.boundary_conditions,
+        "signal": alarm.signal.formula,
         "guarantee": alarm.statement,
     }
     if alarm.tolerance is not None:

@@ -2,77 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from romvae.alarm_signal import VARIANCE, Signal
 from romvae.calibration import scaled
 from romvae.distributions import moments
 from romvae.errors import NumericsError
 from romvae.grading import squared_over_variance
+from romvae.hybrid_course import BY_ROM, BY_SOLVER, GIVEN, Course, Flight, Stretch
+from romvae.hybrid_residual import squares
 from romvae.solvers import Solver
 
 if TYPE_CHECKING:
     from romvae.rom import ROM
 
-__all__ = ["Course", "HybridRun"]
+__all__ = ["WINDOW", "HybridRun"]
 
 WINDOW = 2
 """Large steps of the ROM that are decoded before their predicted error is looked at."""
-GIVEN, BY_ROM, BY_SOLVER = 0, 1, 2
-
-
-@dataclass
-class Course:
-    """What a hybrid rollout has made so far.
-
-    Arguments:
-        u: Fields `(trajectory, time, field, *space)`, physical units, float64.
-        source: Where each came from, `(trajectory, time)`: given, ROM or solver.
-        predicted: Predicted error at the times of the ROM, NaN elsewhere.
-        at: Last time that is filled, `(trajectory,)`.
-        solved: Steps of the solver, comparisons included, `(trajectory,)`.
-        hand_overs: How often the solver took over, `(trajectory,)`.
-    """
-
-    u: np.ndarray
-    source: np.ndarray
-    predicted: np.ndarray
-    at: np.ndarray
-    solved: np.ndarray
-    hand_overs: np.ndarray
-
-    @classmethod
-    def from_start(cls, u0: np.ndarray, steps: int) -> Course:
-        n = len(u0)
-        u = np.full((n, steps + 1, *u0.shape[1:]), np.nan)
-        u[:, 0] = u0
-        source = np.zeros((n, steps + 1), np.int8)
-        zero = np.zeros(n, np.int64)
-        return cls(u, source, np.full((n, steps + 1), np.nan), zero.copy(), zero.copy(), zero.copy())
-
-
-@dataclass
-class _Flight:
-    """Latents of the trajectories that the ROM has in the air.
-
-    Arguments:
-        rows: Which trajectories, `(flight,)`.
-        z: Latent of every network at the last large step, `(network, flight, latent)`.
-        lead: Stored steps since the ROM took over, the same for all; a multiple of the large step.
-        defect: Errors of single steps added up, `(flight,)`.
-        grades: Of the fields where the ROM took over, `(flight, field)`, see `romvae.calibration.PartWeights`.
-    """
-
-    rows: np.ndarray
-    z: Tensor
-    lead: int
-    defect: np.ndarray
-    grades: Tensor
 
 
 class HybridRun:
@@ -86,6 +39,8 @@ class HybridRun:
         burst: Stored steps of the solver at a hand-over.
         check: Stored steps between two comparisons of one ROM step with one of the solver; None makes none.
         back: Whether the solver goes on from the last field of its own, and not from the last one of the ROM.
+        signal: What the predicted error is made of.
+        parameters: Name to physical values `(trajectory,)`, for the residual.
     """
 
     def __init__(
@@ -97,9 +52,12 @@ class HybridRun:
         burst: int,
         check: int | None,
         back: bool = False,
+        signal: Signal = VARIANCE,
+        parameters: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.rom, self.solvers, self.c = rom, list(solvers), c
         self.threshold, self.burst, self.check, self.back = threshold, burst, check, back
+        self.signal, self.parameters = signal, dict(parameters or {})
         self.mask = rom.mask
 
     def course(self, u0: np.ndarray, steps: int, progress: Callable[[int, int], None] | None = None) -> Course:
@@ -122,32 +80,65 @@ class HybridRun:
     def _fly(self, course: Course, rows: np.ndarray, steps: int) -> np.ndarray:
         """The ROM takes trajectories as far as it is sure of; returns those whose alarm rang before the end."""
         x = self._normalised(course.u[rows, course.at[rows]])
-        mean = moments(self.rom.vae.encoder(x))[0]
-        z = mean.expand(self.rom.dynamics.members, *mean.shape)
-        start, claimed, _ = (each[:, 0] for each in self._decoded(z[:, :, None]))
-        known = self._size(start - x)
-        parts = self.rom.calibration.parts
-        grades = parts.grades(squared_over_variance(x, start, claimed, self.rom.vae.decoder.mask))
+        flight, known = self.launched(rows, x)
         sure = known.numpy() < self.threshold
         refused = [rows[~sure]]
-        keep = torch.from_numpy(np.flatnonzero(sure))
-        flight = _Flight(rows[sure], z[:, keep], 0, np.zeros(int(sure.sum())), grades[keep])
+        flight = flight.only(np.flatnonzero(sure))
         while flight.rows.size:
             flight, stopped = self._window(course, flight, steps)
             refused.append(stopped)
         return np.sort(np.concatenate(refused))
 
-    def _window(self, course: Course, flight: _Flight, steps: int) -> tuple[_Flight, np.ndarray]:
-        """A few large steps: those that stay sure fly on, those whose alarm rang come back."""
+    def launched(self, rows: np.ndarray, x: Tensor) -> tuple[Flight, Tensor]:
+        """The ROM takes over trajectories at given fields.
+
+        Arguments:
+            rows: Which trajectories.
+            x: Their fields `(flight, field, *space)`, normalised units.
+
+        Returns:
+            The flight, and the error of compressing each field, `(flight,)`.
+        """
+        mean = moments(self.rom.vae.encoder(x))[0]
+        z = mean.expand(self.rom.dynamics.members, *mean.shape)
+        start, claimed, _ = (each[:, 0] for each in self._decoded(z[:, :, None]))
+        parts = self.rom.calibration.parts
+        grades = parts.grades(squared_over_variance(x, start, claimed, self.rom.vae.decoder.mask))
+        behind = None if self.signal.residual is None else self._in_units(start[:, None])
+        return Flight(rows, z, 0, np.zeros(len(rows)), grades, behind), self.size(start - x)
+
+    def stretch(self, flight: Flight, ahead: int) -> Stretch:
+        """The next stored steps of a flight, at least two where a residual is asked for."""
         dynamics = self.rom.dynamics
-        ahead = min(WINDOW * dynamics.stride, int((steps - course.at[flight.rows]).max()))
         path = dynamics.rollout(flight.z, self.c[flight.rows], float(dynamics.dt), ahead)
         mean, within, between = self._decoded(path[1:].permute(1, 2, 0, 3))
         within, between = self.rom.calibration.parts.weighted(within, between, flight.grades, axis=0)
         factor, _ = self.rom.calibration.at(flight.lead + torch.arange(1, ahead + 1), 0.9)
-        predicted = self._largest(within + between, factor)
+        after = replace(flight, z=path[-1], lead=flight.lead + ahead)
+        parts: dict[str, np.ndarray] = {}
+        if self.signal.kind != VARIANCE.kind:
+            parts["decoder"] = np.asarray(self.size(within.sqrt()).numpy())
+            if len(flight.z) > 1:
+                parts["disagreement"] = np.asarray(self.size(between.sqrt()).numpy())
+        if self.signal.residual is not None and flight.behind is not None:
+            fields = torch.cat([flight.behind, self._in_units(mean)], 1)
+            values = {name: value[flight.rows] for name, value in self.parameters.items()}
+            total = squares(self.signal.residual, fields, self.rom.schema, values).cumsum(1) + flight.residual
+            after.behind, after.residual = fields[:, -2:], total[:, -1:]
+            if flight.lead == 0:  # the first time is no middle one: it has the residual of the second
+                total = torch.cat([total[:, :1], total], 1)
+            lead = flight.lead + torch.arange(1, ahead + 1)[:, None]
+            pooled = lead * (total / (lead - 1).clamp(min=1)).sqrt()
+            parts |= {f"residual {k + 1}": pooled[..., k].double().numpy() for k in range(pooled.shape[-1])}
+        return Stretch(mean, self._largest(within + between, factor), parts, after)
+
+    def _window(self, course: Course, flight: Flight, steps: int) -> tuple[Flight, np.ndarray]:
+        """A few large steps: those that stay sure fly on, those whose alarm rang come back."""
+        ahead = min(WINDOW * self.rom.dynamics.stride, int((steps - course.at[flight.rows]).max()))
+        found = self.stretch(flight, ahead if self.signal.residual is None else max(ahead, 2))
+        predicted = (self.signal.error(found.parts) if self.signal.parts else found.variance)[:, :ahead]
         predicted[~np.isfinite(predicted)] = np.inf  # where the latents diverge, the solver takes over
-        u = self._physical(mean, course.u[flight.rows, 0])
+        u = self._physical(found.mean[:, :ahead], course.u[flight.rows, 0])
         if self.check is not None:
             self._compare(course, flight, u, predicted, self.check)
         over = predicted >= self.threshold
@@ -166,11 +157,9 @@ class HybridRun:
             course.at[row] -= flight.lead + int(good[k])
             given_up = slice(course.at[row] + 1, None)
             course.predicted[row, given_up], course.source[row, given_up] = np.nan, GIVEN
-        on = np.flatnonzero(~rung & ~done)
-        after = _Flight(flight.rows[on], path[-1][:, on], flight.lead + ahead, flight.defect[on], flight.grades[on])
-        return after, flight.rows[rung]
+        return found.after.only(np.flatnonzero(~rung & ~done)), flight.rows[rung]
 
-    def _compare(self, course: Course, flight: _Flight, u: np.ndarray, predicted: np.ndarray, check: int) -> None:
+    def _compare(self, course: Course, flight: Flight, u: np.ndarray, predicted: np.ndarray, check: int) -> None:
         """Raises the predicted error to the defects of single steps added up, each counted `check` times."""
         total = flight.defect.copy()
         for j in range(u.shape[1]):
@@ -190,7 +179,7 @@ class HybridRun:
                 return np.array([np.inf])
             each = [self._defect(rows[i : i + 1], before[i : i + 1], after[i : i + 1]) for i in range(len(rows))]
             return np.concatenate(each)
-        return np.asarray(self._size(self._normalised(stepped) - self._normalised(after)).numpy())
+        return np.asarray(self.size(self._normalised(stepped) - self._normalised(after)).numpy())
 
     def _solve(self, course: Course, rows: np.ndarray, steps: int) -> None:
         """The solver advances trajectories by a burst."""
@@ -267,9 +256,9 @@ class HybridRun:
         calibrated = scaled(factor[..., None], std, self.rom.calibration.spread, 2) * std
         return np.asarray(calibrated.square().mean(-1).sqrt().amax(-1).double().numpy())
 
-    def _size(self, difference: Tensor) -> Tensor:
-        """Root mean square over the domain, the largest of all fields, from `(trajectory, field, *space)`."""
-        flat = difference.flatten(2)
+    def size(self, difference: Tensor) -> Tensor:
+        """Root mean square over the domain, the largest of all fields, from `(..., field, *space)`."""
+        flat = difference.flatten(-self.rom.schema.grid.ndim)
         if self.mask is not None:
             flat = flat[..., torch.from_numpy(self.mask.ravel())]
         return flat.square().mean(-1).sqrt().amax(-1).double()
@@ -277,7 +266,11 @@ class HybridRun:
     def _normalised(self, u: np.ndarray) -> Tensor:
         return self.rom.vae.decoder.inside(self.rom.normaliser(torch.from_numpy(u)).float())
 
+    def _in_units(self, x: Tensor) -> Tensor:
+        """Physical units, float64, of normalised fields `(trajectory, time, field, *space)`."""
+        return self.rom.normaliser.inverse(x.flatten(0, 1).double()).reshape(x.shape)
+
     def _physical(self, x: Tensor, start: np.ndarray) -> np.ndarray:
         """Physical fields `(trajectory, time, field, *space)`; outside of the domain they are those of the start."""
-        u = self.rom.normaliser.inverse(x.flatten(0, 1).double()).reshape(x.shape).numpy()
+        u = self._in_units(x).numpy()
         return u if self.mask is None else np.where(self.mask, u, start[:, None])

@@ -43,7 +43,11 @@ FORBIDDEN = {
         "linear_start",
         "invariance",
         "alarm",
+        "alarm_signal",
         "hybrid",
+        "hybrid_course",
+        "hybrid_learning",
+        "hybrid_residual",
         "hybrid_run",
         "trust",
         "assimilation",
@@ -63,7 +67,7 @@ FORBIDDEN = {
         "studies",
     ): {"lightning"},
     ("cli", "commands", "environment", "selfcheck"): {"lightning"},
-    ("trust", "hybrid", "hybrid_run", "assimilation", "acquisition", "campaign"): {"lightning"},
+    ("trust", "hybrid", "hybrid_learning", "hybrid_run", "assimilation", "acquisition", "campaign"): {"lightning"},
     ("campaign_cases", "campaign_plan", "simulated"): {"torch", "lightning"},
 }
 # Parts that stay free of torch also through what they import from romvae.

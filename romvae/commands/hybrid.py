@@ -37,6 +37,7 @@ def hybrid(
     level: float = 0.95,
     burst: int | None = None,
     check: int | None = None,
+    signal: Literal["auto", "variance", "residual", "ranks"] = "variance",
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
@@ -59,6 +60,9 @@ def hybrid(
         level: share of new runs that are to keep the tolerance; 0.95 takes 19 calibration trajectories or more.
         burst: time steps of the solver at each hand-over; by default one large step of the ROM.
         check: time steps between two comparisons of a step of the ROM with one of the solver; by default none.
+        signal: what the error is predicted by: the forecast's own standard deviation (variance), the residual of the
+            equation (residual), both of these with the networks' disagreement (ranks), or which of them ranks errors
+            best (auto). All but the first are learned on the run's variance data.
     """
     if steps is not None and steps < 1:
         raise ConfigError(f"--steps = {steps}: should be at least 1.")
@@ -71,6 +75,7 @@ def hybrid(
         warnings.simplefilter("ignore", AssumptionWarning)  # said when the model was trained on them
         own = folder.own_data()
         calibration = record.select(own, "calibration")
+        learning = None if signal == "variance" else record.select(own, "variance")
         if start is not None:
             snapshots, _ = part(folder, start, split, reader)
         else:
@@ -94,7 +99,9 @@ def hybrid(
             level=level,
             burst=burst,
             check=check,
-            record=folder.alarm(solver, tolerance, burst, check),
+            signal=signal,
+            learning=learning,
+            record=folder.alarm(solver, tolerance, burst, check, signal),
             progress=progress,
         )
         forecast = hybrid_rollout(rom, solver, snapshots.isel(time=0), alarm, steps, progress=progress)
@@ -102,6 +109,8 @@ def hybrid(
     write_snapshots(forecast.set_coords(beside), out, overwrite=overwrite)
     print(f"{out}: {snapshots.sizes['trajectory']} forecasts of {forecast.sizes['time'] - 1} steps")
     print(_summary(forecast, alarm))
+    if alarm.signal.statement:
+        print(alarm.signal.statement)
 
 
 def _case(name: str | None, data: xr.Dataset, run: Path) -> str:

@@ -126,9 +126,12 @@ class RunFolder:
         """Folder of fitted baselines that were not chosen."""
         return self.path / "baselines"
 
-    def alarm(self, case: str, tolerance: float, burst: int | None, check: int | None) -> Path:
+    def alarm(
+        self, case: str, tolerance: float, burst: int | None, check: int | None, signal: str = "variance"
+    ) -> Path:
         """File of what hybrid rollouts found with one tolerance, see `romvae.alarm.Trials`."""
         others = "".join(f"-{name}{value}" for name, value in (("burst", burst), ("check", check)) if value)
+        others += "" if signal == "variance" else f"-{signal}"
         return self.path / "alarms" / f"{case}-{tolerance!r}{others}.json"
 
     @classmethod

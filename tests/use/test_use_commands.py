@@ -64,6 +64,17 @@ def test_a_hybrid_forecast_in_one_command_is_that_of_the_functions(heat, folder,
     assert f"made {100 * float(wanted['work'].mean()):.3g} % of its steps" in told
 
 
+def test_the_signal_of_the_alarm_is_learned_on_the_variance_data(heat, folder, tolerance, run, tmp_path):
+    words = ["hybrid", folder / "run", "--tolerance", repr(tolerance), "--level", "0.9", "--signal", "ranks"]
+    code, told, err = run(*words, "--out", tmp_path / "a.h5")
+    assert code == 0, err
+    options = {"level": 0.9, "signal": "ranks", "learning": heat.parts.variance}
+    alarm = calibrate_alarm(heat.rom, "heat_1d", heat.parts.calibration, tolerance, **options)
+    assert open_snapshots(tmp_path / "a.h5").attrs["signal"] == alarm.signal.formula
+    assert alarm.signal.statement in told
+    assert (folder / "run" / "alarms" / f"heat_1d-{tolerance!r}-ranks.json").exists()
+
+
 def test_a_calibration_goes_on_where_it_was_stopped(heat, tolerance, tmp_path, monkeypatch):
     """Twice stopped, it makes every trial once, and finds what one that was not stopped finds."""
     rom, data, record = heat.rom, heat.parts.calibration, tmp_path / "alarms" / "heat.json"
