@@ -39,6 +39,8 @@ class Solver(ABC):
         fields: Name, units and long name of every field, in the order of the arrays' first axis.
         units: Units of parameters, axes and `time`; what is not listed is dimensionless ("1").
         batched: Whether `solve_many` advances all trajectories together.
+        batched_ensembles: Whether `simulate` uses that, in blocks of a fixed size; of little use where a trajectory
+            alone is work enough, and then a trajectory that fails or is asked for alone costs a whole block.
         unresolved_allowed: Whether a result is given although its highest modes hold too much, which is refused
             otherwise: for who measures the error of a coarse run, as `romvae.compare` does.
         symmetries: Reflections and quarter turns that take solutions to solutions for every value of the parameters,
@@ -54,6 +56,7 @@ class Solver(ABC):
     fields: ClassVar[tuple[Field, ...]]
     units: ClassVar[Mapping[str, str]] = {}
     batched: ClassVar[bool] = False
+    batched_ensembles: ClassVar[bool] = True
     symmetries: tuple[str, ...] = ()
     unresolved_allowed: bool = False
 
