@@ -28,7 +28,8 @@ class Solver(ABC):
     points, so that both walls lie half a cell outside the first and the last point.
 
     A subclass sets `grid` and `parameters` in its constructor and writes `initial` and `_integrate`; one that
-    can advance many trajectories at once overrides `_integrate_many` too and sets `batched`.
+    can advance many trajectories at once overrides `_integrate_many` too and sets `batched`. A subclass of such a one
+    that overrides `_integrate` alone is advanced one by one.
     `romvae.solvers.verify_solver` holds it to the laws below.
 
     Attributes:
@@ -155,10 +156,22 @@ class Solver(ABC):
             index = tuple(int(i) for i in np.argwhere(~np.isfinite(start))[0][1:])
             raise ConfigError(f"{cls.name}: initial field is not finite at index {index}; repair it")
         with np.errstate(over="ignore", invalid="ignore"):
-            u = cls._integrate_many(solvers, start, t)
+            u = cls._many()(solvers, start, t)
         _check_finite(solvers, u, t)
         u[:, 0] = start
         return u
+
+    @classmethod
+    def _many(cls) -> Callable[[Sequence[Any], Array, Array], Array]:
+        """`_integrate_many`, unless a subclass has another `_integrate`, which that does not know of."""
+        own, many = (
+            next(i for i, c in enumerate(cls.__mro__) if name in vars(c)) for name in ("_integrate", "_integrate_many")
+        )
+        if own < many:
+            return lambda solvers, u0, times: np.stack(
+                [solver._integrate(u, times) for solver, u in zip(solvers, u0, strict=True)]
+            )
+        return cls._integrate_many
 
     def failed(self, time: float, why: str) -> NumericsError:
         """The error to raise where a computation breaks down."""

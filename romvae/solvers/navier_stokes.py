@@ -203,9 +203,7 @@ class NavierStokes2d(Solver):
     @classmethod
     def _integrate_many(cls, solvers: Sequence[NavierStokes2d], u0: Array, times: Array) -> Array:
         longest = [solver.step or solver.longest_step(u) for solver, u in zip(solvers, u0, strict=True)]
-        plans = [
-            (solver.resolution, step_counts(times, step)) for solver, step in zip(solvers, longest, strict=True)
-        ]
+        plans = [(solver.resolution, step_counts(times, step)) for solver, step in zip(solvers, longest, strict=True)]
         return advance_in_groups(
             lambda rows: cls._advance([solvers[row] for row in rows], longest[rows[0]], u0[rows], times),
             plans,

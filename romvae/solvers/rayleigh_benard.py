@@ -230,7 +230,9 @@ class RayleighBenard2d(Solver):
         """Rows with the same walls and resolution, `(row, time, 3, y, x)`."""
         own, modes = solvers[0], solvers[0].modes
         rate = boussinesq(modes, own.resolution[1])
-        rayleigh, prandtl = (np.array([getattr(solver, name) for solver in solvers]) for name in ("rayleigh", "prandtl"))
+        rayleigh, prandtl = (
+            np.array([getattr(solver, name) for solver in solvers]) for name in ("rayleigh", "prandtl")
+        )
         viscous = np.sqrt(prandtl / rayleigh) * modes.decay[..., None]
         conductive = modes.heat_decay[..., None] / np.sqrt(prandtl * rayleigh)
         linear = -np.concatenate([viscous, conductive], axis=1)
