@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
 from functools import partial
 from typing import Any, ClassVar, Self
@@ -16,6 +17,7 @@ from romvae.solvers.base import Array, Case, Range, Solver, equidistant
 from romvae.solvers.blobs import random_blobs
 from romvae.solvers.box_march import solve_on_box
 from romvae.solvers.flows import AbcFlow, CellularFlow, Flow
+from romvae.solvers.groups import advance_in_groups, step_counts
 from romvae.solvers.operators import fast_even
 from romvae.solvers.spectral import FourierBox, periodic_grid
 
@@ -84,6 +86,8 @@ class AdvectionDiffusion(Solver):
     equation: ClassVar[str] = "u_t + div(strength w(x - phase L) u) = diffusivity Laplace(u)"
     scheme: ClassVar[str] = "Fourier pseudo-spectral, ETDRK4"
     fields: ClassVar[tuple[Field, ...]] = (Field("u", "1", "concentration"),)
+    batched: ClassVar[bool] = True
+    batched_ensembles: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -148,23 +152,45 @@ class AdvectionDiffusion(Solver):
         return 0.8 * self.length / velocity.shape[-1] / max(fastest, 1e-300)
 
     def _integrate(self, u0: Array, times: Array) -> Array:
-        ndim, n = self.grid.ndim, self.resolution
-        velocity = self.velocity(n)
-        kept = (n - 1 - self._bandwidth) // 2
+        velocity = self.velocity(self.resolution)
+        return self._advance([self], velocity[None], self.longest_step(velocity), u0[None], times)[0]
+
+    @classmethod
+    def _integrate_many(cls, solvers: Sequence[AdvectionDiffusion], u0: Array, times: Array) -> Array:
+        velocity = [solver.velocity(solver.resolution) for solver in solvers]
+        longest = [solver.longest_step(w) for solver, w in zip(solvers, velocity, strict=True)]
+        plans = [
+            (solver.resolution, solver._bandwidth, step_counts(times, step))
+            for solver, step in zip(solvers, longest, strict=True)
+        ]
+
+        def advance(rows: list[int]) -> Array:
+            flows = np.stack([velocity[row] for row in rows])
+            return cls._advance([solvers[row] for row in rows], flows, longest[rows[0]], u0[rows], times)
+
+        return advance_in_groups(advance, plans, velocity[0].size, u0, times)
+
+    @staticmethod
+    def _advance(
+        solvers: Sequence[AdvectionDiffusion], velocity: Array, longest: float, u0: Array, times: Array
+    ) -> Array:
+        """Rows with the same resolution and bandwidth of the flow, `(row, time, 1, *space)`."""
+        ndim, n = solvers[0].grid.ndim, solvers[0].resolution
+        kept = (n - 1 - solvers[0]._bandwidth) // 2
         if kept < 1:
-            raise self.failed(times[0], f"resolution={n} does not hold the flow. Raise resolution")
-        box = FourierBox((n,) * ndim, self.lengths, (kept,) * ndim)
+            raise solvers[0].failed(times[0], f"resolution={n} does not hold the flow. Raise resolution")
+        box = FourierBox((n,) * ndim, solvers[0].lengths, (kept,) * ndim)
         gradient = [-1j * k for k in box.k]
+        decay = np.stack([-solver.diffusivity * box.k_squared[None] for solver in solvers])
 
         def transport(v: NDArray[Any]) -> NDArray[Any]:
-            flux = box.coefficients(velocity * box.values(v[0]))
-            rate = gradient[0] * flux[0]
-            for k, along in zip(gradient[1:], flux[1:], strict=True):
-                rate += k * along
-            return rate[None]
+            flux = box.coefficients(velocity * box.values(v))
+            rate = gradient[0] * flux[:, :1]
+            for axis, k in enumerate(gradient[1:], 1):
+                rate += k * flux[:, axis : axis + 1]
+            return np.asarray(rate)
 
-        decay = -self.diffusivity * box.k_squared[None]
-        return solve_on_box(self, box, decay, transport, u0, times, self.longest_step(velocity), _UNRESOLVED)
+        return solve_on_box(solvers, box, decay, transport, u0, times, longest, _UNRESOLVED)
 
 
 def _velocity(flow: Flow, ndim: int, points: int, phase: float) -> Array:

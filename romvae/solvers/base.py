@@ -28,7 +28,8 @@ class Solver(ABC):
     points, so that both walls lie half a cell outside the first and the last point.
 
     A subclass sets `grid` and `parameters` in its constructor and writes `initial` and `_integrate`; one that
-    can advance many trajectories at once overrides `_integrate_many` too and sets `batched`.
+    can advance many trajectories at once overrides `_integrate_many` too and sets `batched`. A subclass of such a one
+    that overrides `_integrate` alone is advanced one by one.
     `romvae.solvers.verify_solver` holds it to the laws below.
 
     Attributes:
@@ -39,6 +40,8 @@ class Solver(ABC):
         fields: Name, units and long name of every field, in the order of the arrays' first axis.
         units: Units of parameters, axes and `time`; what is not listed is dimensionless ("1").
         batched: Whether `solve_many` advances all trajectories together.
+        batched_ensembles: Whether `simulate` uses that, in blocks of a fixed size; of little use where a trajectory
+            alone is work enough, and then a trajectory that fails or is asked for alone costs a whole block.
         unresolved_allowed: Whether a result is given although its highest modes hold too much, which is refused
             otherwise: for who measures the error of a coarse run, as `romvae.compare` does.
         symmetries: Reflections and quarter turns that take solutions to solutions for every value of the parameters,
@@ -54,6 +57,7 @@ class Solver(ABC):
     fields: ClassVar[tuple[Field, ...]]
     units: ClassVar[Mapping[str, str]] = {}
     batched: ClassVar[bool] = False
+    batched_ensembles: ClassVar[bool] = True
     symmetries: tuple[str, ...] = ()
     unresolved_allowed: bool = False
 
@@ -160,10 +164,22 @@ class Solver(ABC):
             index = tuple(int(i) for i in np.argwhere(~np.isfinite(start))[0][1:])
             raise ConfigError(f"{cls.name}: initial field is not finite at index {index}; repair it")
         with np.errstate(over="ignore", invalid="ignore"):
-            u = cls._integrate_many(solvers, start, t)
+            u = cls._many()(solvers, start, t)
         _check_finite(solvers, u, t)
         u[:, 0] = start
         return u
+
+    @classmethod
+    def _many(cls) -> Callable[[Sequence[Any], Array, Array], Array]:
+        """`_integrate_many`, unless a subclass has another `_integrate`, which that does not know of."""
+        own, many = (
+            next(i for i, c in enumerate(cls.__mro__) if name in vars(c)) for name in ("_integrate", "_integrate_many")
+        )
+        if own < many:
+            return lambda solvers, u0, times: np.stack(
+                [solver._integrate(u, times) for solver, u in zip(solvers, u0, strict=True)]
+            )
+        return cls._integrate_many
 
     def failed(self, time: float, why: str) -> NumericsError:
         """The error to raise where a computation breaks down."""

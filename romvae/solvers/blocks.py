@@ -121,15 +121,21 @@ class Ensemble:
         """
         solver = self.draw(0).solver
         size = together(solver, len(self.case.times))
-        per_task = size if solver.batched else max(1, min(size, len(wanted) // (_TASKS * workers)))
+        shared = _in_blocks(solver)
+        per_task = size if shared else max(1, min(size, len(wanted) // (_TASKS * workers)))
         groups: dict[int, list[int]] = {}
         for place, index in enumerate(sorted(wanted)):
-            groups.setdefault((index if solver.batched else place) // per_task, []).append(index)
-        return [self._block(indices, size if solver.batched else 1) for indices in groups.values()]
+            groups.setdefault((index if shared else place) // per_task, []).append(index)
+        return [self._block(indices, size if shared else 1) for indices in groups.values()]
 
     def _block(self, indices: list[int], size: int) -> Block:
         values = None if self.values is None else tuple(self.values[index] for index in indices)
         return Block(self.case, self.seed, indices[0] // size * size, size, tuple(indices), values)
+
+
+def _in_blocks(solver: Solver) -> bool:
+    """Whether trajectories of an ensemble are advanced together."""
+    return solver.batched and solver.batched_ensembles
 
 
 def together(solver: Solver, times: int) -> int:
@@ -150,7 +156,7 @@ def solve_block(block: Block, keep: Callable[[Row], bool] | None = None) -> Solv
     """
     draws = block.draws()
     _check_alike(block.case, list(draws.values()))
-    together = type(next(iter(draws.values())).solver).batched
+    together = _in_blocks(next(iter(draws.values())).solver)
     rows, failures = [], []
     for solved in [_solve_together(block, draws)] if together else _one_by_one(block, draws):
         rows += [row for row in solved.rows if keep is None or not keep(row)]

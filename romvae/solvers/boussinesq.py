@@ -18,6 +18,8 @@ Complex = NDArray[np.complex128]
 class Boussinesq:
     """Advection and buoyancy for states `(k, flow modes, then heat modes)`, in free-fall units.
 
+    States of several trajectories are `(k, mode, row)`: what lies across the layer is then a product of matrices.
+
     theta is the temperature less that of conduction, 1 - y. The momentum equation times a mode without
     divergence, (phi', -i k phi) exp(i k x), has no pressure in it; by parts, with P = u^2 - v^2 and Q = u v,
 
@@ -47,25 +49,26 @@ class Boussinesq:
         self.to_heat = np.ascontiguousarray((tests * np.tile(weights, 2)[:, None]).T)
 
     def __call__(self, s: Complex) -> Complex:
-        n, modes = self.heat.shape[0], s.shape[0]
-        hats = np.empty((3, modes, n), dtype=np.complex128)
+        n, modes, rows = self.heat.shape[0], s.shape[0], s.shape[2:]
+        ik = self.ik.reshape(modes, 1, *[1] * len(rows))
+        hats = np.empty((3, modes, n, *rows), dtype=np.complex128)
         flow = apply_real(self.speeds, s[:, : self.flows])
         hats[0] = flow[:, :n]
         np.multiply(flow[:, n:], -1j, out=hats[1])
         hats[2] = apply_real(self.heat, s[:, self.flows :])
         u, v, theta = scipy.fft.irfft(hats, n=self.resolution, axis=1, norm="forward")
-        products = np.empty((4, self.resolution, n))
+        products = np.empty((4, self.resolution, n, *rows))
         np.multiply(u - v, u + v, out=products[0])
         np.multiply(u, v, out=products[1])
         np.multiply(u, theta, out=products[2])
         np.multiply(v, theta, out=products[3])
         stress, shear, along, across = scipy.fft.rfft(products, axis=1, norm="forward")[:, :modes]
-        momentum = np.empty((modes, 3 * n), dtype=np.complex128)
-        np.multiply(stress, -self.ik, out=momentum[:, :n])
+        momentum = np.empty((modes, 3 * n, *rows), dtype=np.complex128)
+        np.multiply(stress, -ik, out=momentum[:, :n])
         momentum[:, n : 2 * n] = shear
         np.multiply(hats[2], 1j, out=momentum[:, 2 * n :])
-        energy = np.empty((modes, 2 * n), dtype=np.complex128)
-        np.multiply(along, -self.ik, out=energy[:, :n])
+        energy = np.empty((modes, 2 * n, *rows), dtype=np.complex128)
+        np.multiply(along, -ik, out=energy[:, :n])
         energy[:, :n] += hats[1]
         energy[:, n:] = across
         rate = np.empty_like(s)

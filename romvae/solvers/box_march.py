@@ -33,7 +33,7 @@ class Box(Protocol):
 
 
 def solve_on_box(
-    solver: Solver,
+    solvers: Sequence[Solver],
     box: Box,
     linear: Coefficients,
     nonlinear: Callable[[Coefficients], Coefficients],
@@ -42,14 +42,14 @@ def solve_on_box(
     longest: float,
     least_decay: float | None,
 ) -> Array:
-    """The solution `(time, field, *space)` on the grid of `u0`.
+    """Solutions `(row, time, field, *space)` on the grid of `u0`, all advanced with the same steps.
 
     Arguments:
-        solver: Named by errors.
+        solvers: One per row, named by errors.
         box: Basis.
-        linear: Diagonal c, broadcasts against the coefficients `(field, *mode)`.
+        linear: Diagonal c, broadcasts against the coefficients `(row, field, *mode)`.
         nonlinear: N, from coefficients to coefficients.
-        u0: Initial fields `(field, *space)` on the output grid.
+        u0: Initial fields `(row, field, *space)` on the output grid.
         times: The first belongs to `u0`.
         longest: No internal step is longer.
         least_decay: See `check_decayed`; None checks nothing but that the numbers are finite.
@@ -57,32 +57,43 @@ def solve_on_box(
     Raises:
         NumericsError: The numbers overflow, or the highest modes hold too much.
     """
-    points = u0.shape[1:]
-    out = np.empty((times.size, *u0.shape))
-    out[0] = u0
+    points = u0.shape[2:]
+    out = np.empty((u0.shape[0], times.size, *u0.shape[1:]))
+    out[:, 0] = u0
     v = box.coefficients(u0)
     for i, later in march(lambda step: ETDRK4(linear, nonlinear, step), v, times, longest):
-        check_decayed(solver, box, later, times[i], least_decay, longest)
-        out[i] = box.values(later, points)
+        check_decayed(solvers, box, later, times[i], least_decay, longest)
+        out[:, i] = box.values(later, points)
     return out
 
 
 def check_decayed(
-    solver: Solver, box: Box, v: Coefficients, time: float, least_decay: float | None, step: float
+    solvers: Sequence[Solver], box: Box, v: Coefficients, time: float, least_decay: float | None, step: float
 ) -> None:
-    """Refuses a state that is not finite, or whose highest modes exceed `least_decay` times the largest one.
+    """Refuses rows `(row, field, *mode)` that are not finite, or whose highest modes exceed `least_decay`.
+
+    Arguments:
+        solvers: One per row.
+        box: Basis.
+        v: Coefficients.
+        time: For the message.
+        least_decay: The highest modes must lie below this fraction of the largest one; None checks no decay.
+        step: For the message.
 
     Raises:
-        NumericsError: With time, parameters and what to change.
+        NumericsError: With time, the parameters of the first such row, and what to change.
     """
-    if not np.isfinite(v).all():
-        raise solver.failed(time, f"the field is not finite. Use a smaller step than step={step:g}")
-    if least_decay is None or solver.unresolved_allowed:
+    finite = np.isfinite(v).reshape(v.shape[0], -1).all(axis=1)
+    if not finite.all():
+        why = f"the field is not finite. Use a smaller step than step={step:g}"
+        raise solvers[int(np.argmin(finite))].failed(time, why)
+    if least_decay is None or solvers[0].unresolved_allowed:
         return
-    worst = float(np.max(box.tail(v)))
-    if worst > least_decay:
-        raise solver.failed(
+    tail = box.tail(v).max(axis=1)
+    if tail.max() > least_decay:
+        row = int(np.argmax(tail > least_decay))
+        raise solvers[row].failed(
             time,
-            f"the field is not resolved: its highest modes reach {worst:.1g} of the largest one, expected at most "
+            f"the field is not resolved: its highest modes reach {tail[row]:.1g} of the largest one, expected at most "
             f"{least_decay:g}. Raise resolution, or lower step={step:g}",
         )

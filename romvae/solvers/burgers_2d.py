@@ -14,6 +14,7 @@ from romvae.errors import ConfigError
 from romvae.schema import Field
 from romvae.solvers.arguments import count, positive
 from romvae.solvers.base import Array, Case, Range, Solver, equidistant
+from romvae.solvers.groups import advance_in_groups, step_counts
 from romvae.solvers.integrators import ETDRK4, march
 from romvae.solvers.operators import fast_even
 from romvae.solvers.spectral import FourierBox, periodic_grid, random_modes
@@ -76,6 +77,8 @@ class Burgers2d(Solver):
         Field("u", "1", "velocity along x", "velocity", "x"),
         Field("v", "1", "velocity along y", "velocity", "y"),
     )
+    batched: ClassVar[bool] = True
+    batched_ensembles: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -124,32 +127,51 @@ class Burgers2d(Solver):
         return resolution, longest if self.step is None else self.step / self._refinement
 
     def _integrate(self, u0: Array, times: Array) -> Array:
-        resolution, longest = self.plan(u0)
-        box = FourierBox.dealiased((resolution, resolution), (self.length, self.length))
+        return self._advance([self], *self.plan(u0), u0[None], times)[0]
+
+    @classmethod
+    def _integrate_many(cls, solvers: Sequence[Burgers2d], u0: Array, times: Array) -> Array:
+        wanted = [solver.plan(u) for solver, u in zip(solvers, u0, strict=True)]
+        return advance_in_groups(
+            lambda rows: cls._advance([solvers[row] for row in rows], *wanted[rows[0]], u0[rows], times),
+            [(resolution, step_counts(times, longest)) for resolution, longest in wanted],
+            3 * max(resolution for resolution, _ in wanted) ** 2,
+            u0,
+            times,
+        )
+
+    @staticmethod
+    def _advance(solvers: Sequence[Burgers2d], resolution: int, longest: float, u0: Array, times: Array) -> Array:
+        """Rows with the same steps, `(row, time, 2, y, x)`."""
+        own = solvers[0]
+        box = FourierBox.dealiased((resolution, resolution), (own.length, own.length))
         rate = _Advection(box)
-        out = np.empty((times.size, *u0.shape))
-        out[0] = u0
-        linear = -self.viscosity * box.k_squared
-        for i, v in march(partial(ETDRK4, linear, rate), box.coefficients(u0), times, longest):
-            if not (self.unresolved_allowed or box.tail(v).max() <= _UNRESOLVED):
+        out = np.empty((len(solvers), times.size, *u0.shape[1:]))
+        out[:, 0] = u0
+        linear = np.stack([-solver.viscosity * box.k_squared for solver in solvers])
+        # The fields come first: what is formed of each is then in one piece.
+        start = box.coefficients(u0.swapaxes(0, 1))
+        for i, v in march(partial(ETDRK4, linear, rate), start, times, longest):
+            resolved = box.tail(v).max(axis=0) <= _UNRESOLVED
+            if not (own.unresolved_allowed or resolved.all()):
                 why = f"a front is not resolved by resolution={resolution}. Raise resolution, or lower step"
-                raise self.failed(times[i], why)
-            out[i] = box.values(v, self.points)
+                raise solvers[int(np.argmin(resolved))].failed(times[i], why)
+            out[:, i] = box.values(v, own.points).swapaxes(0, 1)
         return out
 
 
 class _Advection:
-    """-(w . grad) w in Fourier space, for coefficients `(2, *box.shape)` of (u, v)."""
+    """-(w . grad) w in Fourier space, for coefficients `(2, row, *box.shape)` of (u, v)."""
 
     def __init__(self, box: FourierBox) -> None:
         self.box = box
         self.iky, self.ikx = (1j * k for k in box.k)
-        self._v = np.empty((3, *box.shape), dtype=np.complex128)
 
     def __call__(self, w: NDArray[Any]) -> NDArray[Any]:
-        self._v[:2] = w
-        np.subtract(self.ikx * w[1], self.iky * w[0], out=self._v[2])
-        u, v, curl = self.box.values(self._v)
+        all_three = np.empty((3, *w.shape[1:]), dtype=np.complex128)
+        all_three[:2] = w
+        np.subtract(self.ikx * w[1], self.iky * w[0], out=all_three[2])
+        u, v, curl = self.box.values(all_three)
         products = np.empty((3, *u.shape))
         np.multiply(v, curl, out=products[0])
         np.multiply(u, curl, out=products[1])

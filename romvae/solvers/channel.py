@@ -48,9 +48,14 @@ def wall_polynomials(degree: int, clamped: bool, y: Array, derivative: int = 0) 
 
 
 def apply_real(matrix: Array, v: Complex) -> Complex:
-    """`matrix @ v` for a real matrix `(..., m, n)` and complex columns `(k, n)`, without making it complex."""
-    pairs = np.ascontiguousarray(v).view(np.float64).reshape(*v.shape, 2)
-    return np.matmul(matrix, pairs).view(np.complex128)[..., 0]
+    """`matrix @ v` for a real matrix `(..., m, n)` and complex columns `(k, n)`, without making it complex.
+
+    Of columns `(k, n, row)` all rows enter one product of matrices.
+    """
+    columns = v if v.ndim == 3 else v[..., None]
+    pairs = np.ascontiguousarray(columns).view(np.float64)
+    out = np.matmul(matrix, pairs).view(np.complex128)
+    return out if v.ndim == 3 else out[..., 0]
 
 
 class ChannelModes:
@@ -106,7 +111,10 @@ class ChannelModes:
         return np.concatenate([self.flow(y, 1), self.k[:, None, None] * self.flow(y)], axis=1)
 
     def polynomials(self, s: Complex) -> tuple[Complex, Complex]:
-        """Coefficients of `wall_polynomials`, by rising degree, of psi and theta for states (a_kj, then b_kj)."""
+        """Coefficients of `wall_polynomials`, by rising degree, of psi and theta for states (a_kj, then b_kj).
+
+        States are `(k, mode)` or `(k, mode, row)`, as everywhere here.
+        """
         flows = self.decay.shape[1]
         return apply_real(self._flow, s[:, :flows]), apply_real(self._heat, s[:, flows:])
 

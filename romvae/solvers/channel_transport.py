@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -14,6 +15,7 @@ from romvae.schema import Axis, Boundary, Field, Grid
 from romvae.solvers.arguments import count, finite, positive
 from romvae.solvers.base import Array, Case, Range, Solver, equidistant
 from romvae.solvers.finite_volume_2d import SLOPES, block_means, linear_in_cells
+from romvae.solvers.groups import advance_in_groups, step_counts
 from romvae.solvers.integrators import ssp_rk3, substeps
 from romvae.solvers.slow_flow import FlowKind, block_cells, block_faces, channel_velocity
 
@@ -79,6 +81,8 @@ class ChannelTransport2d(Solver):
     equation: ClassVar[str] = "u_t + div(a u) = diffusivity Laplace(u), a the steady flow around the obstacle"
     scheme: ClassVar[str] = "finite volumes, van Leer slopes, Runge-Kutta 3 (strong stability preserving)"
     fields: ClassVar[tuple[Field, ...]] = (Field("u", "1", "concentration"),)
+    batched: ClassVar[bool] = True
+    batched_ensembles: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -171,9 +175,9 @@ class ChannelTransport2d(Solver):
         return (u * block_faces(*self.points, self._block)[0])[None]
 
     def rate(self, u: Array) -> Array:
-        """du/dt of the averages on the internal cells, `(y, x)`: the difference of the fluxes through their faces."""
+        """du/dt of the averages on the internal cells, `(..., y, x)`: the difference of the fluxes through faces."""
         along, across = self._fluxes(u)
-        return (along[:, :-1] - along[:, 1:]) / self._dx + (across[:-1] - across[1:]) / self._dy
+        return (along[..., :-1] - along[..., 1:]) / self._dx + (across[..., :-1, :] - across[..., 1:, :]) / self._dy
 
     def mass(self, u: Array) -> Array:
         """The tracer in the channel, from the stored fields `(..., y, x)` or from internal ones."""
@@ -185,55 +189,92 @@ class ChannelTransport2d(Solver):
         return float((along[:, 0] - along[:, -1]).sum() * self._dy)
 
     def _integrate(self, u0: Array, times: Array) -> Array:
-        u = u0[0]
-        if self._block is not None:
-            u = u * block_faces(*self.points, self._block)[0]
-        if self.resolution > 1:
-            slope_y, slope_x = _slopes_in(u, self.points, self._block)
-            u = linear_in_cells(u, slope_y, slope_x, self.resolution)
-        largest = _GROWTH * max(float(np.abs(u).max()), abs(self.inflow)) + 1e-12
-        out = np.empty((times.size, *u0.shape))
-        out[0] = u0
-        longest = self.longest_step
+        return self._advance([self], u0[None], times)[0]
+
+    @classmethod
+    def _integrate_many(cls, solvers: Sequence[ChannelTransport2d], u0: Array, times: Array) -> Array:
+        plans = [
+            (
+                solver.obstacle,
+                solver.flow,
+                solver.reconstruction,
+                solver.resolution,
+                step_counts(times, solver.longest_step),
+            )
+            for solver in solvers
+        ]
+        return advance_in_groups(
+            lambda rows: cls._advance([solvers[row] for row in rows], u0[rows], times),
+            plans,
+            u0[0].size * solvers[0].resolution ** 2,
+            u0,
+            times,
+        )
+
+    @classmethod
+    def _advance(cls, solvers: Sequence[ChannelTransport2d], u0: Array, times: Array) -> Array:
+        """Rows that differ in diffusivity and inflow, and take the same steps, `(row, time, 1, y, x)`."""
+        own = solvers[0]._with_rows(solvers)
+        u = u0[:, 0]
+        if own._block is not None:
+            u = u * block_faces(*own.points, own._block)[0]
+        if own.resolution > 1:
+            slope_y, slope_x = _slopes_in(u, own.points, own._block)
+            u = linear_in_cells(u, slope_y, slope_x, own.resolution)
+        largest = _GROWTH * np.maximum(np.abs(u).max(axis=(1, 2)), np.abs(own._held[:, 0])) + 1e-12
+        out = np.empty((len(solvers), times.size, *u0.shape[1:]))
+        out[:, 0] = u0
         for i, interval in enumerate(np.diff(times)):
-            steps = substeps(interval, longest)
+            steps = substeps(interval, solvers[0].longest_step)
             for _ in range(steps):
-                u = ssp_rk3(self.rate, u, interval / steps)
-            if not np.abs(u).max() <= largest:
-                raise self.failed(times[i + 1], f"max|u| has grown beyond {largest:.3g}: unstable. Use a smaller step")
-            out[i + 1, 0] = block_means(u, self.resolution)
+                u = ssp_rk3(own.rate, u, interval / steps)
+            bounded = np.abs(u).max(axis=(1, 2)) <= largest
+            if not bounded.all():
+                row = int(np.argmin(bounded))
+                why = f"max|u| has grown beyond {largest[row]:.3g}: unstable. Use a smaller step"
+                raise solvers[row].failed(times[i + 1], why)
+            out[:, i + 1, 0] = block_means(u, own.resolution)
         return out
 
+    def _with_rows(self, solvers: Sequence[ChannelTransport2d]) -> Self:
+        """Itself, with diffusivity and inflow of all of them where fluxes are formed."""
+        rows = copy(self)
+        diffusivity = np.array([solver.diffusivity for solver in solvers])[:, None, None]
+        rows._diffusion_x, rows._diffusion_y = -diffusivity / self._dx, -diffusivity / self._dy
+        rows._held = np.array([solver.inflow for solver in solvers])[:, None]
+        return rows
+
     def _fluxes(self, u: Array) -> tuple[Array, Array]:
-        """Fluxes through faces `(y, x + 1)` and `(y + 1, x)`."""
+        """Fluxes through faces `(..., y, x + 1)` and `(..., y + 1, x)`."""
         slope = SLOPES[self.reconstruction]
         step_x, step_y = self._differences(u)
-        half = slope(step_y[:-1], step_y[1:])
+        half = slope(step_y[..., :-1, :], step_y[..., 1:, :])
         half /= 2
         across = self._diffusion_y * step_y
-        across[1:-1] += self._forward_y * (u + half)[:-1]
-        across[1:-1] += self._backward_y * (u - half)[1:]
-        half = slope(step_x[:, :-1], step_x[:, 1:])
+        across[..., 1:-1, :] += self._forward_y * (u + half)[..., :-1, :]
+        across[..., 1:-1, :] += self._backward_y * (u - half)[..., 1:, :]
+        half = slope(step_x[..., :-1], step_x[..., 1:])
         half /= 2
         # The inflow is half a cell away: its difference counts twice, and may not tilt the cell beyond it.
-        most = np.abs(step_x[:, 0]) / 2
-        np.clip(half[:, 0], -most, most, out=half[:, 0])
+        most = np.abs(step_x[..., 0]) / 2
+        np.clip(half[..., 0], -most, most, out=half[..., 0])
         along = self._diffusion_x * step_x
-        along[:, 1:-1] += self._forward_x * (u + half)[:, :-1]
-        along[:, 1:-1] += self._backward_x * (u - half)[:, 1:]
-        along[:, 0] += self._entering * self.inflow
-        along[:, -1] = self._leaving * (u[:, -1] + half[:, -1])
+        along[..., 1:-1] += self._forward_x * (u + half)[..., :-1]
+        along[..., 1:-1] += self._backward_x * (u - half)[..., 1:]
+        along[..., 0] += self._entering * self._held
+        along[..., -1] = self._leaving * (u[..., -1] + half[..., -1])
         return along, across
 
     def _differences(self, u: Array) -> tuple[Array, Array]:
         """Differences across all faces; 0 across closed ones and, for van Leer's slope, across the outflow."""
-        step_x, step_y = np.empty((u.shape[0], u.shape[1] + 1)), np.zeros((u.shape[0] + 1, u.shape[1]))
-        np.subtract(u[:, 1:], u[:, :-1], out=step_x[:, 1:-1])
-        np.subtract(u[1:], u[:-1], out=step_y[1:-1])
-        step_x[:, 1:-1] *= self._open_x
-        step_y[1:-1] *= self._open_y
-        step_x[:, 0] = 2 * (u[:, 0] - self.inflow)
-        step_x[:, -1] = 0.0 if self.reconstruction == "van_leer" else step_x[:, -2]
+        *lead, rows, columns = u.shape
+        step_x, step_y = np.empty((*lead, rows, columns + 1)), np.zeros((*lead, rows + 1, columns))
+        np.subtract(u[..., 1:], u[..., :-1], out=step_x[..., 1:-1])
+        np.subtract(u[..., 1:, :], u[..., :-1, :], out=step_y[..., 1:-1, :])
+        step_x[..., 1:-1] *= self._open_x
+        step_y[..., 1:-1, :] *= self._open_y
+        step_x[..., 0] = 2 * (u[..., 0] - self._held)
+        step_x[..., -1] = 0.0 if self.reconstruction == "van_leer" else step_x[..., -2]
         return step_x, step_y
 
     def _prepare(self) -> None:
@@ -250,7 +291,9 @@ class ChannelTransport2d(Solver):
         self._forward_y, self._backward_y = np.maximum(across[1:-1], 0.0), np.minimum(across[1:-1], 0.0)
         _, open_x, open_y = block_faces(rows, columns, block)
         self._open_x, self._open_y = open_x[:, 1:-1], open_y[1:-1]
-        self._diffusion_x, self._diffusion_y = -self.diffusivity / self._dx, -self.diffusivity / self._dy
+        self._diffusion_x: Any = -self.diffusivity / self._dx
+        self._diffusion_y: Any = -self.diffusivity / self._dy
+        self._held: Any = self.inflow
         leaving = (np.maximum(along[:, 1:], 0) - np.minimum(along[:, :-1], 0)) / self._dx
         leaving += (np.maximum(across[1:], 0) - np.minimum(across[:-1], 0)) / self._dy
         self._renewal = float(leaving.max())  # most volume that leaves a cell per time and volume
@@ -263,11 +306,12 @@ def _centres(cells: int, extent: float) -> tuple[float, ...]:
 def _slopes_in(u: Array, points: tuple[int, int], block: tuple[int, int, int, int] | None) -> tuple[Array, Array]:
     """Limited slopes (along y, along x) of stored averages, for finer cells inside them; 0 at walls and ends."""
     _, open_x, open_y = block_faces(*points, block)
-    step_x, step_y = np.zeros(open_x.shape), np.zeros(open_y.shape)
-    step_x[:, 1:-1] = np.diff(u, axis=1) * open_x[:, 1:-1]
-    step_y[1:-1] = np.diff(u, axis=0) * open_y[1:-1]
+    lead = u.shape[:-2]
+    step_x, step_y = np.zeros((*lead, *open_x.shape)), np.zeros((*lead, *open_y.shape))
+    step_x[..., 1:-1] = np.diff(u, axis=-1) * open_x[:, 1:-1]
+    step_y[..., 1:-1, :] = np.diff(u, axis=-2) * open_y[1:-1]
     slope = SLOPES["van_leer"]
-    return slope(step_y[:-1], step_y[1:]), slope(step_x[:, :-1], step_x[:, 1:])
+    return slope(step_y[..., :-1, :], step_y[..., 1:, :]), slope(step_x[..., :-1], step_x[..., 1:])
 
 
 CASES = (

@@ -44,15 +44,15 @@ SLOPES: dict[str, Callable[[Array, Array], Array]] = {"van_leer": harmonic, "fro
 
 
 def linear_in_cells(u: Array, slope_y: Array, slope_x: Array, parts: int) -> Array:
-    """Averages on `parts` x `parts` cells in each cell, from its average and slopes; the averages are kept."""
+    """Averages on `parts` x `parts` cells in each cell of the last two axes, from average and slopes; means are kept."""
     offset = (np.arange(parts) + 0.5) / parts - 0.5
-    rows, columns = u.shape
+    *lead, rows, columns = u.shape
     fine = (
-        u[:, None, :, None]
-        + slope_y[:, None, :, None] * offset[None, :, None, None]
-        + slope_x[:, None, :, None] * offset
+        u[..., :, None, :, None]
+        + slope_y[..., :, None, :, None] * offset[:, None, None]
+        + slope_x[..., :, None, :, None] * offset
     )
-    return fine.reshape(rows * parts, columns * parts)
+    return fine.reshape(*lead, rows * parts, columns * parts)
 
 
 def block_means(u: Array, parts: int) -> Array:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
 from functools import lru_cache, partial
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from romvae.errors import ConfigError
 from romvae.schema import Boundary, Field, Grid
@@ -14,6 +16,7 @@ from romvae.solvers.arguments import count, finite, positive
 from romvae.solvers.base import Array, Case, Range, Solver, equidistant
 from romvae.solvers.box_march import check_decayed
 from romvae.solvers.cosines import CosineBox
+from romvae.solvers.groups import advance_in_groups
 from romvae.solvers.integrators import ETDRK4, substeps
 from romvae.solvers.operators import uniform_axis
 
@@ -105,6 +108,8 @@ class FitzHughNagumo2d(Solver):
     )
     scheme: ClassVar[str] = "cosine pseudo-spectral, ETDRK4"
     fields: ClassVar[tuple[Field, ...]] = (Field("u", "1", "activator"), Field("v", "1", "inhibitor"))
+    batched: ClassVar[bool] = True
+    batched_ensembles: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -171,67 +176,99 @@ class FitzHughNagumo2d(Solver):
         return min(self.step, max(_REACTION / max(largest, 1e-30) ** 2, self.step / 100))
 
     def _integrate(self, u0: Array, times: Array) -> Array:
-        out = np.empty((times.size, *u0.shape))
-        out[0] = u0
-        box = CosineBox((self.resolution,) * 2, (self.length,) * 2)
-        v = box.coefficients(u0)
-        largest = np.abs(u0[0]).max()
-        stepper: ETDRK4 | None = None
+        return self._advance([self], u0[None], times)[0]
+
+    @classmethod
+    def _integrate_many(cls, solvers: Sequence[FitzHughNagumo2d], u0: Array, times: Array) -> Array:
+        return advance_in_groups(
+            lambda rows: cls._advance([solvers[row] for row in rows], u0[rows], times),
+            [(solver.laplacian, solver.resolution, solver._coarsest, solver.step) for solver in solvers],
+            2 * solvers[0].resolution ** 2,
+            u0,
+            times,
+        )
+
+    @staticmethod
+    def _advance(solvers: Sequence[FitzHughNagumo2d], u0: Array, times: Array) -> Array:
+        """Rows of equal settings, each with the grids and steps that it would have alone, `(row, time, 2, y, x)`."""
+        own, exact = solvers[0], solvers[0].laplacian == "exact"
+        out = np.empty((len(solvers), times.size, *u0.shape[1:]))
+        out[:, 0] = u0
+        finest = CosineBox((own.resolution,) * 2, (own.length,) * 2)
+        boxes, states = [finest] * len(solvers), list(finest.coefficients(u0))
+        steppers: dict[Any, ETDRK4] = {}
         for i, interval in enumerate(np.diff(times)):
-            steps = substeps(interval, self.longest_step(largest))
-            if stepper is None or abs(stepper.step * steps - interval) > 1e-10 * interval:
-                facts = self.laplacian, self.diffusivity_u, self.diffusivity_v, self.offset
-                stepper = _stepper(box, *facts, float(interval) / steps)
-            for _ in range(steps):
-                v = stepper(v)
-            settled = times[i + 1] - times[0] >= 0.2 and self.laplacian == "exact"
-            check_decayed(self, box, v, times[i + 1], _UNRESOLVED if settled else None, stepper.step)
-            out[i + 1] = box.values(v, u0.shape[1:])
-            largest = np.abs(out[i + 1, 0]).max()
-            half = box.points[0] // 2
-            if self.laplacian == "exact" and half >= self._coarsest and _empty_beyond(v, half):
-                box, v, stepper = CosineBox((half,) * 2, box.lengths), np.ascontiguousarray(v[:, :half, :half]), None
+            settled = exact and times[i + 1] - times[0] >= 0.2
+            before, steppers = steppers, {}
+            for (box, steps), rows in _alike(own, boxes, out[:, i, 0], interval).items():
+                some, key = [solvers[row] for row in rows], (box, steps, *rows)
+                stepper = before.get(key)
+                if stepper is None or abs(stepper.step * steps - interval) > 1e-10 * interval:
+                    facts = tuple((each.diffusivity_u, each.diffusivity_v, each.offset) for each in some)
+                    facts = facts[:1] if len(set(facts)) == 1 else facts
+                    stepper = _stepper(box, own.laplacian, facts, float(interval) / steps)
+                steppers[key] = stepper
+                v = np.stack([states[row] for row in rows])
+                for _ in range(steps):
+                    v = stepper(v)
+                check_decayed(some, box, v, times[i + 1], _UNRESOLVED if settled else None, stepper.step)
+                out[rows, i + 1] = box.values(v, u0.shape[2:])
+                half = box.points[0] // 2
+                smooth = _empty_beyond(v, half) if exact and half >= own._coarsest else np.zeros(len(rows), bool)
+                for row, state, halved in zip(rows, v, smooth, strict=True):
+                    states[row] = state[:, :half, :half] if halved else state
+                    boxes[row] = CosineBox((half,) * 2, box.lengths) if halved else box
         return out
 
 
-# The tables of a stepper cost as much as a hundred steps, and trajectories of the same parameters share them.
+def _alike(
+    own: FitzHughNagumo2d, boxes: Sequence[CosineBox], u: Array, interval: float
+) -> dict[tuple[CosineBox, int], list[int]]:
+    """The rows of u `(row, y, x)` that have the same grid and take as many steps, by both."""
+    alike: dict[tuple[CosineBox, int], list[int]] = {}
+    for row, largest in enumerate(np.abs(u).max(axis=(1, 2))):
+        alike.setdefault((boxes[row], substeps(interval, own.longest_step(largest))), []).append(row)
+    return alike
+
+
+# The tables of a stepper cost as much as a few steps, and trajectories of the same parameters share them.
 @lru_cache(maxsize=8)
 def _stepper(
     box: CosineBox,
     laplacian: Literal["exact", "five_point"],
-    diffusivity_u: float,
-    diffusivity_v: float,
-    offset: float,
+    facts: tuple[tuple[float, float, float], ...],
     step: float,
 ) -> ETDRK4:
+    """For rows with these diffusivities of u and of v and offsets; a single triple stands for all rows."""
     spread = box.laplacian(laplacian)
-    return ETDRK4(np.stack([diffusivity_u * spread + 1, diffusivity_v * spread - 1]), _Reaction(box, offset), step)
+    linear = np.stack([np.stack([d_u * spread + 1, d_v * spread - 1]) for d_u, d_v, _ in facts])
+    return ETDRK4(linear, _Reaction(box, np.array([offset for _, _, offset in facts])), step)
 
 
 class _Reaction:
-    """-u^3 - k - v and u, for the coefficients `(field, mode, mode)`: what the diagonal part does not hold."""
+    """-u^3 - k - v and u, for coefficients `(row, field, mode, mode)`: what the diagonal part does not hold."""
 
-    def __init__(self, box: CosineBox, offset: float) -> None:
+    def __init__(self, box: CosineBox, offset: Array) -> None:
         self.box, self.offset = box, offset
 
     def __call__(self, v: Array) -> Array:
-        u = self.box.values(v[0])
+        u = self.box.values(v[:, 0])
         cube = u * u
         cube *= u
         rate = np.empty_like(v)
-        rate[0] = self.box.coefficients(cube)
-        rate[0] += v[1]
-        np.negative(rate[0], out=rate[0])
-        rate[0, 0, 0] -= self.offset
-        rate[1] = v[0]
+        rate[:, 0] = self.box.coefficients(cube)
+        rate[:, 0] += v[:, 1]
+        np.negative(rate[:, 0], out=rate[:, 0])
+        rate[:, 0, 0, 0] -= self.offset
+        rate[:, 1] = v[:, 0]
         return rate
 
 
-def _empty_beyond(v: Array, modes: int) -> bool:
-    """Whether all coefficients from `modes` on, along either axis, are negligible."""
+def _empty_beyond(v: Array, modes: int) -> NDArray[np.bool_]:
+    """Whether all coefficients of a row from `modes` on, along either axis, are negligible, `(row,)`."""
     size = np.abs(v)
-    outer = np.maximum(size[:, modes:].max(axis=(1, 2)), size[:, :, modes:].max(axis=(1, 2)))
-    return bool((outer <= _SMOOTH * size.max(axis=(1, 2))).all())
+    outer = np.maximum(size[..., modes:, :].max(axis=(2, 3)), size[..., modes:].max(axis=(2, 3)))
+    return np.asarray((outer <= _SMOOTH * size.max(axis=(2, 3))).all(axis=1))
 
 
 def _noise(solver: FitzHughNagumo2d, values: Any, rng: np.random.Generator) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
 from functools import partial
 from typing import Any, ClassVar, Self
@@ -15,6 +16,7 @@ from romvae.solvers.arguments import count, positive
 from romvae.solvers.base import Array, Case, Range, Solver, equidistant
 from romvae.solvers.blobs import random_blobs
 from romvae.solvers.box_march import solve_on_box
+from romvae.solvers.groups import advance_in_groups
 from romvae.solvers.operators import fast_even
 from romvae.solvers.spectral import FourierBox, periodic_grid
 
@@ -100,6 +102,8 @@ class GrayScott(Solver):
         Field("u", "1", "concentration of the substrate"),
         Field("v", "1", "concentration of the activator"),
     )
+    batched: ClassVar[bool] = True
+    batched_ensembles: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -150,26 +154,48 @@ class GrayScott(Solver):
         return np.stack([1 - b, b / 2])
 
     def _integrate(self, u0: Array, times: Array) -> Array:
-        shape = (self.resolution,) * self.grid.ndim
-        box = FourierBox.dealiased(shape, self.lengths, degree=1)
-        decay = np.stack(
-            [
-                -self.diffusivity_u * box.k_squared - self.feed,
-                -self.diffusivity_v * box.k_squared - self.feed - self.kill,
-            ]
+        return self._advance([self], u0[None], times)[0]
+
+    @classmethod
+    def _integrate_many(cls, solvers: Sequence[GrayScott], u0: Array, times: Array) -> Array:
+        return advance_in_groups(
+            lambda rows: cls._advance([solvers[row] for row in rows], u0[rows], times),
+            [(solver.resolution, solver.step) for solver in solvers],
+            2 * solvers[0].resolution ** solvers[0].grid.ndim,
+            u0,
+            times,
         )
 
+    @staticmethod
+    def _advance(solvers: Sequence[GrayScott], u0: Array, times: Array) -> Array:
+        """Rows with the same resolution and step, `(row, time, 2, *space)`."""
+        ndim, lengths = solvers[0].grid.ndim, solvers[0].lengths
+        box = FourierBox.dealiased((solvers[0].resolution,) * ndim, lengths, degree=1)
+        decay = np.stack([solver._decay(box.k_squared) for solver in solvers])
+        feed = np.array([solver.feed for solver in solvers])
+        mean = (slice(None), 0, *[0] * ndim)
+
         def reaction(w: NDArray[Any]) -> NDArray[Any]:
-            u, v = box.values(w)
+            values = box.values(w)
+            u, v = values[:, 0], values[:, 1]
             u *= v
             u *= v
             rate = np.empty_like(w)
-            rate[1] = box.coefficients(u)
-            np.negative(rate[1], out=rate[0])
-            rate[0].flat[0] += self.feed
+            rate[:, 1] = box.coefficients(u)
+            np.negative(rate[:, 1], out=rate[:, 0])
+            rate[mean] += feed
             return rate
 
-        return solve_on_box(self, box, decay, reaction, u0, times, self.step, _UNRESOLVED)
+        return solve_on_box(solvers, box, decay, reaction, u0, times, solvers[0].step, _UNRESOLVED)
+
+    def _decay(self, k_squared: Array) -> Array:
+        """What diffusion, feeding and removal multiply the coefficients of u and v with, `(2, *mode)`."""
+        return np.stack(
+            [
+                -self.diffusivity_u * k_squared - self.feed,
+                -self.diffusivity_v * k_squared - self.feed - self.kill,
+            ]
+        )
 
 
 def _rate(where: str, name: str, value: float) -> float:

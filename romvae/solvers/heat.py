@@ -14,6 +14,7 @@ from romvae.schema import SPACE, Field, Grid
 from romvae.solvers.arguments import Side, count, positive, sides
 from romvae.solvers.base import Array, Case, Range, Solver, equidistant
 from romvae.solvers.eigenbasis import Eigenbasis
+from romvae.solvers.groups import advance_in_groups
 from romvae.solvers.operators import uniform_axis
 
 __all__ = ["CASES", "Heat"]
@@ -48,6 +49,8 @@ class Heat(Solver):
     scheme: ClassVar[str] = "eigenfunctions of the box, exact in time"
     exact: ClassVar[bool] = True
     fields: ClassVar[tuple[Field, ...]] = (Field("u", "1", "temperature"),)
+    batched: ClassVar[bool] = True
+    batched_ensembles: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -113,18 +116,35 @@ class Heat(Solver):
         return (self._steady + deviation / np.abs(deviation).max())[None]
 
     def _integrate(self, u0: Array, times: Array) -> Array:
-        square = sum(np.ix_(*(basis.wavenumbers**2 for basis in self._bases)), start=np.zeros(()))
+        return self._advance([self], u0[None], times)[0]
+
+    @classmethod
+    def _integrate_many(cls, solvers: Sequence[Heat], u0: Array, times: Array) -> Array:
+        return advance_in_groups(
+            lambda rows: cls._advance([solvers[row] for row in rows], u0[rows], times),
+            [solver.lengths for solver in solvers],
+            4 * u0[0].size,
+            u0,
+            times,
+        )
+
+    @staticmethod
+    def _advance(solvers: Sequence[Heat], u0: Array, times: Array) -> Array:
+        """Rows that differ in diffusivity, `(row, time, 1, *space)`."""
+        own = solvers[0]
+        square = sum(np.ix_(*(basis.wavenumbers**2 for basis in own._bases)), start=np.zeros(()))
+        diffusivity = np.array([solver.diffusivity for solver in solvers]).reshape(-1, *[1] * own.grid.ndim)
         # Real transforms first: the complex ones of periodic axes follow.
-        order = sorted(range(self.grid.ndim), key=lambda axis: self._bases[axis].periodic)
-        v: NDArray[Any] = u0[0] - self._steady
+        order = sorted(range(own.grid.ndim), key=lambda axis: own._bases[axis].periodic)
+        v: NDArray[Any] = u0[:, 0] - own._steady
         for axis in order:
-            v = self._bases[axis].forward(v, axis)
-        out = np.empty((times.size, *u0.shape))
+            v = own._bases[axis].forward(v, axis + 1)
+        out = np.empty((len(solvers), times.size, *u0.shape[1:]))
         for i, t in enumerate(times - times[0]):
-            u = v * np.exp(-self.diffusivity * square * t)
+            u = v * np.exp(-diffusivity * square * t)
             for axis in reversed(order):
-                u = self._bases[axis].inverse(u, axis)
-            out[i, 0] = u.real + self._steady
+                u = own._bases[axis].inverse(u, axis + 1)
+            out[:, i, 0] = u.real + own._steady
         return out
 
     def _lift(self) -> Array:

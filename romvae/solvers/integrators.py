@@ -50,9 +50,11 @@ class ETDRK4:
         self.step = step
         z = np.asarray(linear) * float(step)
         self.full, self.half = np.exp(z), np.exp(z / 2)
-        parts = [_coefficients(z.ravel()[i : i + _CHUNK]) for i in range(0, z.size, _CHUNK)]
+        # Wavenumbers of either sign, and along either axis, share their values: an eighth of those in a square differ.
+        values, places = np.unique(z, return_inverse=True)
+        parts = [_coefficients(values[i : i + _CHUNK]) for i in range(0, values.size, _CHUNK)]
         self.q, self.f1, self.f2, self.f3 = (
-            step * np.concatenate(part).reshape(z.shape) for part in zip(*parts, strict=True)
+            (step * np.concatenate(part))[places].reshape(z.shape) for part in zip(*parts, strict=True)
         )
 
     def __call__(self, v: NDArray[Any]) -> NDArray[Any]:
@@ -102,8 +104,10 @@ def march(
         yield i + 1, v
 
 
-def ssp_rk3(rate: Callable[[Array], Array], u: Array, step: float) -> Array:
+def ssp_rk3(rate: Callable[[Array], Array], u: Array, step: float | Array) -> Array:
     """One step of the third-order strong-stability-preserving Runge-Kutta scheme for u' = rate(u).
+
+    `step` is one for all, or broadcasts against u.
 
     It is a convex combination of Euler steps: what one Euler step does not increase (total variation,
     extrema), it does not increase either.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache, partial
 from typing import Any, ClassVar, Literal
@@ -16,6 +17,7 @@ from romvae.solvers.arguments import count, positive
 from romvae.solvers.base import Array, Case, Range, Solver, equidistant
 from romvae.solvers.boussinesq import boussinesq
 from romvae.solvers.channel import ChannelModes, apply_real, channel_modes
+from romvae.solvers.groups import advance_in_groups, step_counts
 from romvae.solvers.integrators import ETDRK4, march
 from romvae.solvers.operators import fast_even, highest_mode, synthesise, uniform_axis
 
@@ -102,6 +104,8 @@ class RayleighBenard2d(Solver):
         Field("v", "1", "velocity along y", "velocity", "y"),
     )
     symmetries: tuple[str, ...] = ("reflect_x",)
+    batched: ClassVar[bool] = True
+    batched_ensembles: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -193,7 +197,7 @@ class RayleighBenard2d(Solver):
         Arguments:
             u: One snapshot `(3, y, x)`.
         """
-        s, modes = self._analyse(u), self.modes
+        s, modes = self._analyse(u[None])[..., 0], self.modes
         flows = modes.decay.shape[1]
         n = modes.nodes.size
         v = -1j * apply_real(modes.speeds(modes.nodes), s[:, :flows])[:, n:]
@@ -204,17 +208,40 @@ class RayleighBenard2d(Solver):
         return 1 + float(np.sqrt(self.prandtl * self.rayleigh)) * carried, float(lower), float(upper)
 
     def _integrate(self, u0: Array, times: Array) -> Array:
-        rate = boussinesq(self.modes, self.resolution[1])
-        viscous = np.sqrt(self.prandtl / self.rayleigh) * self.modes.decay
-        conductive = self.modes.heat_decay / np.sqrt(self.prandtl * self.rayleigh)
+        return self._advance([self], self.step or self._longest_step(u0), u0[None], times)[0]
+
+    @classmethod
+    def _integrate_many(cls, solvers: Sequence[RayleighBenard2d], u0: Array, times: Array) -> Array:
+        longest = [solver.step or solver._longest_step(u) for solver, u in zip(solvers, u0, strict=True)]
+        plans = [
+            (solver.walls, solver.resolution, step_counts(times, step))
+            for solver, step in zip(solvers, longest, strict=True)
+        ]
+        return advance_in_groups(
+            lambda rows: cls._advance([solvers[row] for row in rows], longest[rows[0]], u0[rows], times),
+            plans,
+            3 * math.prod(solvers[0].resolution),
+            u0,
+            times,
+        )
+
+    @classmethod
+    def _advance(cls, solvers: Sequence[RayleighBenard2d], longest: float, u0: Array, times: Array) -> Array:
+        """Rows with the same walls and resolution, `(row, time, 3, y, x)`."""
+        own, modes = solvers[0], solvers[0].modes
+        rate = boussinesq(modes, own.resolution[1])
+        rayleigh, prandtl = (
+            np.array([getattr(solver, name) for solver in solvers]) for name in ("rayleigh", "prandtl")
+        )
+        viscous = np.sqrt(prandtl / rayleigh) * modes.decay[..., None]
+        conductive = modes.heat_decay[..., None] / np.sqrt(prandtl * rayleigh)
         linear = -np.concatenate([viscous, conductive], axis=1)
-        longest = self.step or self._longest_step(u0)
-        out = np.empty((times.size, *u0.shape))
-        out[0] = u0
-        start = self._analyse(u0)
+        out = np.empty((len(solvers), times.size, *u0.shape[1:]))
+        out[:, 0] = u0
+        start = own._analyse(u0)
         for i, s in march(lambda step: ETDRK4(linear, rate, step), start, times, longest):
-            self._check(s, times[i])
-            out[i] = self._synthesise(s)
+            cls._check(solvers, s, times[i])
+            out[:, i] = own._synthesise(s)
         return out
 
     def _longest_step(self, u0: Array) -> float:
@@ -222,37 +249,43 @@ class RayleighBenard2d(Solver):
         return _COURANT * width / max(1.0, float(np.abs(u0[1:]).max()))
 
     def _analyse(self, u: Array) -> Complex:
-        """The state `(k, flow modes, then heat modes)` of a snapshot."""
+        """The states `(k, flow modes, then heat modes, row)` of snapshots `(row, 3, y, x)`."""
         deviation = u.copy()
-        deviation[0] -= _conduction(self.points[0])
-        known = scipy.fft.rfft(deviation, axis=2, norm="forward").transpose(0, 2, 1)[:, : self.modes.k.size]
+        deviation[:, 0] -= _conduction(self.points[0])
+        known = scipy.fft.rfft(deviation, axis=3, norm="forward").transpose(1, 3, 2, 0)[:, : self.modes.k.size]
         if self.points[1] % 2 == 0 and known.shape[1] > self.points[1] // 2:
             known[:, self.points[1] // 2] = 0  # of the highest wave of an even grid only the cosine is known
-        theta, along, across = np.zeros((3, self.modes.k.size, self.points[0]), dtype=np.complex128)
-        for values, coefficients in zip((theta, along, across), known, strict=True):
-            values[: coefficients.shape[0]] = coefficients
+        every = np.zeros((3, self.modes.k.size, self.points[0], u.shape[0]), dtype=np.complex128)
+        every[:, : known.shape[1]] = known
+        theta, along, across = every
         to_flow, to_heat = _fits(self.modes, self.points[0])
         flow = apply_real(to_flow, np.concatenate([along, 1j * across], axis=1))
         return np.concatenate([flow, apply_real(to_heat, theta)], axis=1)
 
     def _synthesise(self, s: Complex) -> Array:
-        """The snapshot of a state."""
+        """The snapshots `(row, 3, y, x)` of states `(k, mode, row)`."""
         speeds, heat = _samples(self.modes, self.points[0])
         flow = apply_real(speeds, s[:, : speeds.shape[2]])
         along, across = flow[:, : self.points[0]], -1j * flow[:, self.points[0] :]
         hats = np.stack([apply_real(heat, s[:, speeds.shape[2] :]), along, across])
-        out = synthesise(hats.transpose(0, 2, 1), self.points[1])
-        out[0] += _conduction(self.points[0])
+        out = synthesise(hats.transpose(3, 0, 2, 1), self.points[1])
+        out[:, 0] += _conduction(self.points[0])
         return out
 
-    def _check(self, s: Complex, time: float) -> None:
-        for size in map(np.abs, self.modes.polynomials(s)):
-            waves, degrees = (max(1, n // 10) for n in size.shape)
-            tail = max(size[-waves:].max(), size[:, -degrees:].max())
-            if not (self.unresolved_allowed or tail <= _UNRESOLVED * size.max() + 1e-13):
-                raise self.failed(
+    @staticmethod
+    def _check(solvers: Sequence[RayleighBenard2d], s: Complex, time: float) -> None:
+        """Refuses rows of states `(k, mode, row)` whose spectrum has not decayed, or that are not finite."""
+        own = solvers[0]
+        if own.unresolved_allowed:
+            return
+        for size in map(np.abs, own.modes.polynomials(s)):
+            waves, degrees = (max(1, n // 10) for n in size.shape[:2])
+            tail = np.maximum(size[-waves:].max(axis=(0, 1)), size[:, -degrees:].max(axis=(0, 1)))
+            decayed = tail <= _UNRESOLVED * size.max(axis=(0, 1)) + 1e-13
+            if not decayed.all():
+                raise solvers[int(np.argmin(decayed))].failed(
                     time,
-                    f"the spectrum has not decayed at the highest modes (resolution={self.resolution}). "
+                    f"the spectrum has not decayed at the highest modes (resolution={own.resolution}). "
                     "Raise resolution, or lower step if the flow is fast",
                 )
 

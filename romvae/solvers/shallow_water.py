@@ -13,6 +13,7 @@ from romvae.errors import ConfigError
 from romvae.schema import Boundary, Field, Grid
 from romvae.solvers.arguments import count, finite, positive
 from romvae.solvers.base import Array, Case, Range, Solver, equidistant
+from romvae.solvers.groups import advance_in_groups
 from romvae.solvers.integrators import ssp_rk3
 from romvae.solvers.operators import uniform_axis
 from romvae.solvers.reconstruction import RECONSTRUCTIONS, van_leer
@@ -78,6 +79,8 @@ class ShallowWater2d(Solver):
         Field("u", "1", "velocity along x", "velocity", "x"),
         Field("v", "1", "velocity along y", "velocity", "y"),
     )
+    batched: ClassVar[bool] = True
+    batched_ensembles: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -154,50 +157,78 @@ class ShallowWater2d(Solver):
         return {"volume": u[..., 0, :, :].mean(axis=(-2, -1))}
 
     def rate(self, q: Array) -> Array:
-        """dq/dt of averages of (h, h u, h v), `(3, y, x)`: what flows in through the faces."""
+        """dq/dt of averages of (h, h u, h v), `(3, ..., y, x)`: what flows in through the faces."""
         turned = [0, 2, 1]  # along y the momentum h v is the one that crosses faces
         along_x = self._inflow(q)
-        along_x += self._inflow(q[turned].swapaxes(1, 2)).swapaxes(1, 2)[turned]
+        along_x += self._inflow(q[turned].swapaxes(-2, -1)).swapaxes(-2, -1)[turned]
         return along_x
 
     def _inflow(self, q: Array) -> Array:
         """What flows into every cell through its two faces on the last axis, whose momentum is q[1]."""
-        out = np.empty_like(q, order="C")
-        ghosts, block = self._scheme.ghosts, max(1, _BLOCK // q.shape[2])
-        for start in range(0, q.shape[1], block):
-            rows = q[:, start : start + block]
+        lines = q.reshape(3, -1, q.shape[-1])
+        out = np.empty(lines.shape)
+        ghosts, block = self._scheme.ghosts, max(1, _BLOCK // q.shape[-1])
+        for start in range(0, lines.shape[1], block):
+            rows = lines[:, start : start + block]
             mirrored = np.concatenate([rows[..., ghosts - 1 :: -1], rows, rows[..., : -ghosts - 1 : -1]], axis=-1)
             mirrored[1, :, :ghosts] *= -1
             mirrored[1, :, -ghosts:] *= -1
             flux = hllc_flux(*self._scheme.faces(mirrored), self.gravity)
             flux *= -1 / self._dx
             np.subtract(flux[..., 1:], flux[..., :-1], out=out[:, start : start + block])
-        return out
+        return out.reshape(q.shape)
 
-    def _longest_step(self, q: Array) -> float:
+    def _longest_step(self, q: Array) -> Array:
+        """`step`, or what the fastest wave of each row allows, `(row,)`."""
+        if self.step is not None:
+            return np.full(q.shape[1], self.step)
         wave = np.sqrt(self.gravity * q[0])
         fastest = np.abs(q[1]) + np.abs(q[2])
         fastest /= q[0]
-        return _COURANT * self._dx / float((fastest + 2 * wave).max())
+        return np.asarray(_COURANT * self._dx / (fastest + 2 * wave).max(axis=(1, 2)))
 
     def _integrate(self, u0: Array, times: Array) -> Array:
-        if not u0[0].min() > 0:
-            raise ConfigError(f"{self.name}: initial depth is {u0[0].min():.6g} somewhere, expected above 0 everywhere")
-        q = _fine(np.stack([u0[0], u0[0] * u0[1], u0[0] * u0[2]]), self.refinement)
-        out = np.empty((times.size, *u0.shape))
-        out[0] = u0
+        return self._advance([self], u0[None], times)[0]
+
+    @classmethod
+    def _integrate_many(cls, solvers: Sequence[ShallowWater2d], u0: Array, times: Array) -> Array:
+        return advance_in_groups(
+            lambda rows: cls._advance([solvers[row] for row in rows], u0[rows], times),
+            [(solver.gravity, solver.refinement, solver.reconstruction, solver.step) for solver in solvers],
+            u0[0].size * solvers[0].refinement ** 2,
+            u0,
+            times,
+        )
+
+    @classmethod
+    def _advance(cls, solvers: Sequence[ShallowWater2d], u0: Array, times: Array) -> Array:
+        """Rows of equal settings, each with the steps that it would take alone, `(row, time, 3, y, x)`."""
+        own = solvers[0]
+        h, u, v = u0.swapaxes(0, 1)
+        if not h.min() > 0:
+            raise ConfigError(f"{cls.name}: initial depth is {h.min():.6g} somewhere, expected above 0 everywhere")
+        q = _fine(np.stack([h, h * u, h * v]), own.refinement)
+        out = np.empty((len(solvers), times.size, *u0.shape[1:]))
+        out[:, 0] = u0
         for i in range(1, times.size):
-            left = times[i] - times[i - 1]
-            while left > 0:
-                longest = self._longest_step(q) if self.step is None else self.step
-                steps = max(1, int(np.ceil(left / longest * (1 - 1e-9))))
-                q = ssp_rk3(self.rate, q, left / steps)
-                left = left * (1 - 1 / steps) if steps > 1 else 0.0
-                if not q[0].min() > 0:
-                    why = f"the depth fell to {q[0].min():.3g}: dry ground is not solved for. Use a smaller step"
-                    raise self.failed(times[i] - left, f"{why}, or more water")
-            out[i] = _coarse(q, self.refinement)
-            out[i, 1:] /= out[i, 0]
+            left = np.full(len(solvers), times[i] - times[i - 1])
+            while (going := np.flatnonzero(left > 0)).size:
+                part = q if going.size == left.size else q[:, going]
+                steps = np.maximum(1.0, np.ceil(left[going] / own._longest_step(part) * (1 - 1e-9)))
+                part = ssp_rk3(own.rate, part, (left[going] / steps)[:, None, None])
+                left[going] = np.where(steps > 1, left[going] * (1 - 1 / steps), 0.0)
+                least = part[0].min(axis=(1, 2))
+                if not (least > 0).all():
+                    row = int(np.argmin(least > 0))
+                    why = f"the depth fell to {least[row]:.3g}: dry ground is not solved for. Use a smaller step"
+                    raise solvers[going[row]].failed(times[i] - left[going[row]], f"{why}, or more water")
+                if going.size == left.size:
+                    q = part
+                else:
+                    q[:, going] = part
+            mean = _coarse(q, own.refinement)
+            mean[1:] /= mean[0]
+            out[:, i] = mean.swapaxes(0, 1)
         return out
 
 
@@ -233,10 +264,10 @@ def _fine(q: Array, cut: int) -> Array:
     """Averages on `cut` times the cells per axis, from van Leer's slopes; sums over a coarse cell are kept."""
     if cut == 1:
         return q
-    turned = q.swapaxes(1, 2)
+    turned = q.swapaxes(-2, -1)
     # Cutting x first or y first differs where slopes are limited; the mean prefers neither axis.
-    x_first = _cut(_cut(q, cut).swapaxes(1, 2), cut).swapaxes(1, 2)
-    return np.ascontiguousarray(0.5 * (x_first + _cut(_cut(turned, cut).swapaxes(1, 2), cut)))
+    x_first = _cut(_cut(q, cut).swapaxes(-2, -1), cut).swapaxes(-2, -1)
+    return np.ascontiguousarray(0.5 * (x_first + _cut(_cut(turned, cut).swapaxes(-2, -1), cut)))
 
 
 def _cut(q: Array, cut: int) -> Array:

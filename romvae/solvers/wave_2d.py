@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 from functools import partial
 from typing import Any, ClassVar, Literal, Protocol, Self
@@ -16,6 +16,7 @@ from romvae.schema import Boundary, Field, Grid
 from romvae.solvers.arguments import count, finite, positive
 from romvae.solvers.base import Array, Case, Range, Solver, equidistant
 from romvae.solvers.chebyshev_time import wave_motion
+from romvae.solvers.groups import advance_in_groups
 from romvae.solvers.operators import uniform_axis
 from romvae.solvers.spectral import fourier_interpolate
 
@@ -75,6 +76,8 @@ class Wave2d(Solver):
     equation: ClassVar[str] = "u_t = v, v_t = div(c^2 grad u), c = 1 + layer b(y) + lens g(x - lens_x, y - lens_y)"
     scheme: ClassVar[str] = "cosine or Fourier series, Chebyshev expansion in time"
     fields: ClassVar[tuple[Field, ...]] = (Field("u", "1", "displacement"), Field("v", "1", "velocity"))
+    batched: ClassVar[bool] = True
+    batched_ensembles: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -144,8 +147,24 @@ class Wave2d(Solver):
         return {"energy": 0.5 * (kinetic + potential), "mean_velocity": u[..., 1, :, :].mean(axis=(-2, -1))}
 
     def _integrate(self, u0: Array, times: Array) -> Array:
-        basis = _BASES[self.boundary](self.resolution, self.length)
-        square = self._speed_at(self.resolution) ** 2
+        return self._advance([self], u0[None], times)[0]
+
+    @classmethod
+    def _integrate_many(cls, solvers: Sequence[Wave2d], u0: Array, times: Array) -> Array:
+        return advance_in_groups(
+            lambda rows: cls._advance([solvers[row] for row in rows], u0[rows], times),
+            [solver.resolution for solver in solvers],
+            2 * times.size * solvers[0].resolution ** 2,
+            u0,
+            times,
+        )
+
+    @staticmethod
+    def _advance(solvers: Sequence[Wave2d], u0: Array, times: Array) -> Array:
+        """Rows with the same resolution and sides, `(row, time, 2, y, x)`; as many terms as the fastest medium takes."""
+        own = solvers[0]
+        basis = _BASES[own.boundary](own.resolution, own.length)
+        square = np.stack([solver._speed_at(own.resolution) ** 2 for solver in solvers])
 
         def operator(v: NDArray[Any]) -> NDArray[Any]:
             along_x, along_y = basis.gradient(v)
@@ -155,14 +174,15 @@ class Wave2d(Solver):
 
         # The largest eigenvalue of D' c^2 D is at most max c^2 times that of D' D.
         bound = float(square.max()) * basis.largest**2
-        start_u, start_v = basis.analyse(u0)
-        u, v = wave_motion(operator, bound, start_u, start_v, times - times[0])
-        for i, row in enumerate(u):
-            size = np.abs(row)
-            if not (self.unresolved_allowed or size[basis.outer].max() <= _UNRESOLVED * size.max() + 1e-300):
-                why = f"the field is not resolved by resolution={self.resolution}; raise it, or smooth u0"
-                raise self.failed(times[i], why)
-        return np.stack([basis.values(u, self.points), basis.values(v, self.points)], axis=1)
+        start = basis.analyse(u0)
+        u, v = wave_motion(operator, bound, start[:, 0], start[:, 1], times - times[0])
+        for i, rows in enumerate(u if not own.unresolved_allowed else ()):
+            size = np.abs(rows)
+            resolved = size[:, basis.outer].max(axis=1) <= _UNRESOLVED * size.max(axis=(1, 2)) + 1e-300
+            if not resolved.all():
+                why = f"the field is not resolved by resolution={own.resolution}; raise it, or smooth u0"
+                raise solvers[int(np.argmin(resolved))].failed(times[i], why)
+        return np.stack([basis.values(u, own.points), basis.values(v, own.points)], axis=2).swapaxes(0, 1)
 
     def _speed_at(self, points: int) -> Array:
         offset = 0.0 if self.boundary == "periodic" else 0.5

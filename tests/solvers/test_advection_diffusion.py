@@ -104,7 +104,7 @@ def test_manufactured_solution(flow: CellularFlow | AbcFlow, monkeypatch: pytest
                 done, stage = divmod(self.calls, 4)
                 self.calls += 1
                 t = step * (done + (0, 0.5, 0.5, 1)[stage])
-                modes = tuple(n // 2 for n in v.shape[1:-1]) + (v.shape[-1] - 1,)
+                modes = tuple(n // 2 for n in v.shape[2:-1]) + (v.shape[-1] - 1,)
                 kept = FourierBox(box.points, box.lengths, modes)
                 return nonlinear(v) + np.exp(-t) * kept.coefficients(source)
 
