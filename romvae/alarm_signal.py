@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, stats
+from scipy import stats
 
 from romvae.errors import DataError
 from romvae.physics.penalty import PhysicsFunction
@@ -25,6 +25,7 @@ FOLDS = 4
 """Groups of trajectories, each of which is predicted by what the others taught."""
 _TINY = 1e-30
 _DIGITS = 4
+_VARIES = 1e-3  # of the logarithm: a part that is the same within a thousandth tells nothing
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,12 @@ VARIANCE = Signal()
 
 
 def learned(kind: str, parts: Mapping[str, NDArray[np.float64]], true: NDArray[np.float64]) -> Signal:
-    """The weights that predict log errors best, in least squares with no weight below zero.
+    r"""The mean of the parts' standardised logarithms, on the line that predicts log errors best in least squares.
+
+    Every part that rises with the error counts alike, :math:`w_k = b / (K \sigma_k)` with the standard deviation of its
+    logarithm, and only the slope b and the offset are fitted to errors: free weights, none below zero, were tried
+    instead and left out one part or another when they were learned on few trajectories. Parts that do not vary, or
+    fall where the error rises, do not count.
 
     Arguments:
         kind: How the signal is called.
@@ -92,17 +98,20 @@ def learned(kind: str, parts: Mapping[str, NDArray[np.float64]], true: NDArray[n
     wanted = np.log(np.maximum(true, _TINY)).ravel()
     good = np.isfinite(true.ravel()) & np.isfinite(columns).all(1)
     columns, wanted = columns[good], wanted[good]
-    weights = np.zeros(columns.shape[1])
-    if len(wanted):
-        weights, _ = optimize.nnls(columns - columns.mean(0), wanted - wanted.mean())
-    kept = {name: _rounded(w) for name, w in zip(parts, weights, strict=True) if _rounded(w) > 0}
+    std = columns.std(0) if len(wanted) else np.zeros(columns.shape[1])
+    rises = [k for k in np.flatnonzero(std > _VARIES) if np.cov(columns[:, k], wanted)[0, 1] > 0]
+    names = [name for k, name in enumerate(parts) if k in rises]
+    kept: dict[str, float] = {}
+    if rises:
+        mean = (columns[:, rises] / std[rises]).mean(1)
+        slope = float(np.cov(mean, wanted)[0, 1] / np.var(mean, ddof=1))
+        kept = {name: _rounded(slope / (len(rises) * std[k])) for name, k in zip(names, rises, strict=True)}
     if not kept:
         raise DataError(
             f"calibrate_alarm: on the trajectories that the signal {kind!r} is learned on, none of "
             f"{', '.join(parts)} rises with the true error. Use signal='variance', or more trajectories."
         )
-    places = [k for k, name in enumerate(parts) if name in kept]
-    offset = float(wanted.mean() - columns[:, places].mean(0) @ np.array(list(kept.values())))
+    offset = float(wanted.mean() - columns[:, rises].mean(0) @ np.array(list(kept.values())))
     return Signal(kind, tuple(kept), tuple(kept.values()), _rounded(offset))
 
 
@@ -132,4 +141,4 @@ def rank_correlation(predicted: NDArray[np.float64], true: NDArray[np.float64]) 
 
 def _rounded(value: float) -> float:
     """To so few digits that one machine finds what another has found."""
-    return float(f"{value:.{_DIGITS}g}") if abs(value) > 10.0**-_DIGITS else 0.0
+    return float(f"{value:.{_DIGITS}g}")

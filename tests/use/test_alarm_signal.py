@@ -52,17 +52,17 @@ def planted(seed: int = 0):
     return parts, 3 * parts["decoder"] ** 0.5 * parts["residual 1"] ** 1.25 / parts["disagreement"] ** 0.2
 
 
-def test_a_planted_law_is_found_and_no_part_counts_below_zero():
+def test_a_planted_law_is_found_and_parts_that_rise_count_alike():
     parts, true = planted()
-    rising = {name: parts[name] for name in ("decoder", "residual 1")}
-    exact = learned("ranks", rising, 3 * parts["decoder"] ** 0.5 * parts["residual 1"] ** 1.25)
-    assert exact.parts == ("decoder", "residual 1")
-    assert exact.weights == (0.5, 1.25)
-    assert np.isclose(exact.offset, np.log(3), atol=1e-3)  # kept to four digits
-    found = learned("ranks", parts, true)  # the error falls with the disagreement, which is left out
+    one = learned("residual", {"residual 1": parts["residual 1"]}, 3 * parts["residual 1"] ** 1.25)
+    assert one.weights == (1.25,)
+    assert np.isclose(one.offset, np.log(3), atol=1e-3)  # kept to four digits
+    found = learned("ranks", {**parts, "still": np.ones_like(true)}, true)  # disagreement falls where the error rises
     assert found.parts == ("decoder", "residual 1")
-    with pytest.raises(DataError, match=r"none of disagreement rises with the true error\. Use signal='variance'"):
-        learned("ranks", {"disagreement": 1 / true}, true)
+    shares = [w * np.log(parts[name]).std() for name, w in zip(found.parts, found.weights, strict=True)]
+    assert np.isclose(shares[0], shares[1], rtol=1e-3)
+    with pytest.raises(DataError, match=r"none of decoder rises with the true error\. Use signal='variance'"):
+        learned("ranks", {"decoder": 1 / true}, true)
 
 
 def test_a_signal_never_falls_where_a_part_rises_and_is_in_the_units_of_the_error():
