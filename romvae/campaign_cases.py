@@ -55,7 +55,7 @@ def _as_dataset(case: Case, draws: Sequence[Any], numbers: np.ndarray, u: np.nda
         times,
         {name: np.array([row[name] for row in rows]) for name in rows[0]},
         {axis.name: (axis.lower, axis.upper) for axis in solver.grid.axes},
-        {**solver.units, **{f.name: f.units for f in solver.fields}},
+        solver.units_of(rows[0]),
         {"case": case.name, "solver": solver.name, "equation": solver.equation},
     )
     return ds.assign_coords({TRAJECTORY: (TRAJECTORY, np.asarray(numbers, np.int64), ds[TRAJECTORY].attrs)})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Self
 
@@ -105,6 +105,11 @@ class Solver(ABC):
     def shape(self) -> tuple[int, ...]:
         """The shape of one snapshot, `(field, *space)`."""
         return (len(self.fields), *self.grid.shape)
+
+    def units_of(self, parameters: Iterable[str]) -> dict[str, str]:
+        """Stated units of its fields, of its axes and `time`, and of some parameters; a class may state more."""
+        there = {"time", *self.grid.names, *parameters}
+        return {name: u for name, u in self.units.items() if name in there} | {f.name: f.units for f in self.fields}
 
     @abstractmethod
     def initial(self, rng: np.random.Generator) -> Array:

@@ -39,7 +39,6 @@ def solved_dataset(
         failed: Trajectories that could not be solved and were left out.
     """
     case, solver = ensemble.case, ensemble.draw(0).solver
-    units = {**solver.units, **{field.name: field.units for field in solver.fields}}
     shape = (len(indices), len(case.times), *solver.grid.shape)
     # Stand-ins without memory: `snapshots` would load what is still on disk.
     empty = {field.name: np.broadcast_to(np.float32(0), shape) for field in solver.fields}
@@ -49,7 +48,7 @@ def solved_dataset(
         case.times,
         {name: np.array([row[name] for row in parameters]) for name in parameters[0]},
         {axis.name: (axis.lower, axis.upper) for axis in solver.grid.axes},
-        units,
+        solver.units_of(parameters[0]),
         _attributes(ensemble, solver, error, failed),
     )
     about = {field.name: {**ds[field.name].attrs, **field.attrs} for field in solver.fields}

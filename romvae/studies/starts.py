@@ -132,7 +132,7 @@ class CaseStarts:
             self.case.times[:1],
             {name: np.array([row[name] for row in known]) for name in known[0]},
             {axis.name: (axis.lower, axis.upper) for axis in solver.grid.axes},
-            {**solver.units, **{field.name: field.units for field in solver.fields}},
+            solver.units_of(known[0]),
         )
         return _with(ds, self.labels[np.asarray(indices)], {})
 
