@@ -34,7 +34,9 @@ def skill(metrics: Mapping[str, Any]) -> str:
 
 def _by_field(fields: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """A line for each field, below a head: errors relative and in its units, and how often its intervals hold."""
-    rows = [("field by field", "relative L2", "over deviation", "mean error", "CRPS", "90 % holds")]
+    rows: list[tuple[str, ...]] = [
+        ("field by field", "relative L2", "over deviation", "mean error", "CRPS", "90 % holds")
+    ]
     for name, each in fields.items():
         shares = [_percent(each.get(key)).strip() for key in ("relative_l2", "nrmse", "coverage_90")]
         units = "" if each.get("units") in (None, "", "1") else f" {each['units']}"

@@ -79,7 +79,8 @@ def headlines(metrics: Mapping[str, Any], most: int = 6) -> list[str]:
     always = [sentence for sentence in (_sure(metrics) if wrong else "", _not_for(metrics)) if sentence]
     hint = flattered(metrics) if len(lookup(lookup(metrics, "rom"), "fields")) < 2 else ""
     others = [each for each in verdict(metrics) if each not in always and each != hint]
-    shown, left = [], most - sum(map(_count, always))
+    shown: list[str] = []
+    left = most - sum(map(_count, always))
     for sentence in others[:_LEADING]:
         if shown and _count(sentence) > left:
             break
