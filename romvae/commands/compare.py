@@ -71,6 +71,7 @@ def compare(
         raise ConfigError(f"--long-run = {long_run}: should be {_LEAST_STEPS} or more.")
     _check_baselines(baselines)
     check_output(out, overwrite, ("metrics.json", "report.html"))
+    error: float | None
     ask = Asked(data, members, seed, reader, cost_seconds, baselines, long_run)
     if len(runs) > 1:
         error = compare_several(runs, ask, out, json, quiet)

@@ -38,7 +38,7 @@ def divergence(forecasts: Forecasts) -> dict[str, Any]:
     return {"relative_l2": None, "diverged": found}
 
 
-def _diverging(forecasts: Forecasts, first: int, last: int) -> tuple[dict[int, int | None], dict[int, str]]:
+def _diverging(forecasts: Forecasts, first: int, last: int) -> tuple[dict[int, float | None], dict[int, str]]:
     """Which of the trajectories from `first` to before `last` diverge, with the step where known, and the reasons."""
     if first >= last:
         return {}, {}
@@ -46,7 +46,7 @@ def _diverging(forecasts: Forecasts, first: int, last: int) -> tuple[dict[int, i
         for _ in forecasts.again(slice(first, last)):
             pass
     except DivergedError as error:
-        steps: dict[int, int | None] = dict(error.steps)
+        steps: dict[int, float | None] = {**error.steps}
         reasons = {row: error.of_one(row) for row in error.steps}
         ends = [first, *(row + 1 for row in sorted(steps))], [*sorted(steps), last]
     except NumericsError as error:  # of a baseline, which does not say which
