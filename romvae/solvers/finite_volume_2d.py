@@ -44,7 +44,7 @@ SLOPES: dict[str, Callable[[Array, Array], Array]] = {"van_leer": harmonic, "fro
 
 
 def linear_in_cells(u: Array, slope_y: Array, slope_x: Array, parts: int) -> Array:
-    """Averages on `parts` x `parts` cells in each cell of the last two axes, from average and slopes; means are kept."""
+    """Averages on `parts` x `parts` cells in each cell of the last two axes, from its slopes; its average is kept."""
     offset = (np.arange(parts) + 0.5) / parts - 0.5
     *lead, rows, columns = u.shape
     fine = (

@@ -173,7 +173,7 @@ class GrayScott(Solver):
         box = FourierBox.dealiased((solvers[0].resolution,) * ndim, lengths, degree=1)
         decay = np.stack([solver._decay(box.k_squared) for solver in solvers])
         feed = np.array([solver.feed for solver in solvers])
-        mean = (slice(None), 0, *[0] * ndim)
+        mean: tuple[Any, ...] = (slice(None), 0, *[0] * ndim)
 
         def reaction(w: NDArray[Any]) -> NDArray[Any]:
             values = box.values(w)

@@ -161,7 +161,7 @@ class Wave2d(Solver):
 
     @staticmethod
     def _advance(solvers: Sequence[Wave2d], u0: Array, times: Array) -> Array:
-        """Rows with the same resolution and sides, `(row, time, 2, y, x)`; as many terms as the fastest medium takes."""
+        """Rows with the same resolution, `(row, time, 2, y, x)`; as many terms as the fastest medium takes."""
         own = solvers[0]
         basis = _BASES[own.boundary](own.resolution, own.length)
         square = np.stack([solver._speed_at(own.resolution) ** 2 for solver in solvers])

@@ -180,7 +180,7 @@ ROUGH = np.random.default_rng(0).standard_normal((2, 12, 12))
             [ChannelTransport2d(k, 0.5, (8, 24), step=0.05) for k in (1e-3, 0.3, 0.4)],
             lambda solver: np.stack([solver.initial(np.random.default_rng(0))] * 3),
             3 * END,
-            r"channel_transport_2d: failed at t=0.3 \(diffusivity=0.3, inflow=0.5\): max\|u\| has grown beyond .*: unst",
+            r"channel_transport_2d: failed at t=0.3 \(diffusivity=0.3, inflow=0.5\): max\|u\| has grown beyond",
         ),
         (
             [FitzHughNagumo2d(k, points=12, step=0.1) for k in (1e-2, 1e-6, 1e-7)],
