@@ -53,9 +53,7 @@ def test_rows_are_found_by_trajectory_whatever_its_label():
 @pytest.mark.parametrize("kind", ["linear", "gp", "residual", "ode"])
 def test_a_label_for_every_row_is_asked_for(kind):
     z, c, _ = linear_system()
-    with pytest.raises(
-        DataError, match=r"group has shape \(3,\), expected \(20,\).*Pass one trajectory number"
-    ):
+    with pytest.raises(DataError, match=r"group has shape \(3,\), expected \(20,\).*Pass one trajectory number"):
         build(kind).start_from_linear(z, c, group=torch.arange(3))
 
 
