@@ -146,7 +146,8 @@ def sensitivity(vae: VAE, z: Tensor, samples: int = 128) -> Tensor:
 
     Arguments:
         vae: Trained encoder and decoder.
-        z: Codes `(..., latent)`; `samples` of them, evenly spaced, are used.
+        z: Codes `(..., latent)`; `samples` of them, the same random ones every time, are used: every n-th one would be
+            of few times and trajectories, where their numbers divide n.
         samples: Number of codes.
 
     Returns:
@@ -155,7 +156,7 @@ def sensitivity(vae: VAE, z: Tensor, samples: int = 128) -> Tensor:
     flat = z.flatten(0, -2)
     if flat.isnan().any():  # beyond the end of a trajectory
         flat = flat[~flat.isnan().any(-1)]
-    some = flat[:: max(1, len(flat) // samples)]
+    some = flat[torch.randperm(len(flat), generator=torch.Generator().manual_seed(0))[:samples].to(flat.device)]
     var = vae.decoder.log_var_shared.exp().reshape(-1, *[1] * vae.encoder.layout.ndim)
     rows = []
     for i in range(some.shape[1]):
