@@ -104,6 +104,19 @@ def test_against_a_solver_that_cannot_be_made_cheaper_nothing_is_said_of_equal_a
     assert dict(cost_rows(metrics))["settings of the solver that were tried"] == "none: no cheaper one is known"
 
 
+@pytest.mark.parametrize(("settings", "complete"), [({}, False), ({}, True), ({"step": 0.1}, False)])
+def test_a_search_that_ended_with_the_solver_as_it_is_gives_no_equal_accuracy(settings, complete) -> None:
+    """A complete search may end there rightly: then nothing cheaper is accurate enough."""
+    metrics = _metrics()
+    metrics["cost"]["solver"] |= {"complete": complete, "coarsened": True}
+    run = {"settings": settings, "every": 1, "error": 3e-8}
+    metrics["cost"]["rom"]["mean"] |= {"solver": run, "solver_batch": run}
+    cut = not complete and not settings
+    assert ("than the solver as it is. No cheaper run was found in time" in costs(metrics)[0]) == cut
+    assert ("equal accuracy" in costs(metrics)[0]) != cut
+    assert (tiles(metrics)[-1].name == "Against the solver as it is") == cut
+
+
 def test_a_rom_slower_than_the_solver_as_it_is_is_not_to_be_used_for_speed() -> None:
     metrics = _metrics()
     metrics["cost"]["solver"]["coarsened"] = False
