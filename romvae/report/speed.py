@@ -56,7 +56,7 @@ def costs(metrics: Mapping[str, Any]) -> list[str]:
             f"{cost['unknown']}."
         ]
     if worthless(metrics):
-        return [worthless(metrics)]
+        return [*_slow_too(metrics), worthless(metrics)]
     if not lookup(rom, "solver"):
         found = percent(number(lookup(cost, "solver"), "reproduces_data_to"))
         return [
@@ -118,6 +118,16 @@ def _headline(rom: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
         f"{who} is slower than the solver at equal accuracy {slow} ({ratio(1 / down)}), and faster {fast} "
         f"({ratio(up)}), against {against}."
     )
+
+
+def _slow_too(metrics: Mapping[str, Any]) -> list[str]:
+    """That a forecast which is worth nothing is slow as well."""
+    rom = lookup(lookup(lookup(metrics, "cost"), "rom"), "mean")
+    when = {"speed_up": "for one trajectory", "speed_up_batch": f"in batches of {number(rom, 'batch'):.0f}"}
+    slow = [f"{ratio(1 / number(rom, name))} {text}" for name, text in when.items() if number(rom, name) < 1]
+    than = "as it is" if as_it_is(metrics) or unsearched(metrics) else "at equal accuracy"
+    who = subject(metrics, first=True)
+    return [f"{who} is slower than the solver {than}: {' and '.join(slow)}."] if slow else []
 
 
 def _against_as_it_is(metrics: Mapping[str, Any], factors: tuple[float, float], size: str, run: str) -> str:

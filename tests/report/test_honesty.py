@@ -76,6 +76,16 @@ def test_a_forecast_no_better_than_climatology_has_no_speed_up(timed_with: str) 
     assert tiles(metrics)[-1].note == "no better than climatology, which costs nothing"
 
 
+def test_a_forecast_no_better_than_climatology_that_is_slow_as_well_is_told_both() -> None:
+    metrics = _metrics()
+    metrics["baselines"]["climatology"] = {"relative_l2": 0.02}
+    metrics["cost"]["rom"]["mean"] |= {"speed_up": 0.5, "speed_up_batch": 3.0}
+    slow, why = costs(metrics)
+    assert slow == "The ROM is slower than the solver at equal accuracy: 2.0 times for one trajectory."
+    assert why.startswith("No speed-up is quoted")
+    assert slow in verdict(metrics)[1]
+
+
 @pytest.mark.parametrize("climatology", [0.0322, None])
 def test_climatology_that_is_worse_or_unknown_changes_nothing(climatology: float | None) -> None:
     metrics = _metrics()
