@@ -151,7 +151,7 @@ scores = romvae.compare(
     process_seconds=history.process_seconds,
     split={name: getattr(parts, name).sizes["trajectory"] for name in ("train", "variance", "calibration", "test")},
     members=8,
-    cost_cap=2.0,
+    cost_cap=5.0,
 )
 
 # %%

@@ -10,7 +10,7 @@ from romvae.plot.style import plain
 from romvae.report.chosen import subject
 from romvae.report.reading import lookup, number, percent, ratio, rounded_up, seconds_text
 
-__all__ = ["as_it_is", "costs", "run_text", "slower", "worthless"]
+__all__ = ["as_it_is", "costs", "run_text", "slower", "unsearched", "worthless"]
 
 
 def slower(metrics: Mapping[str, Any]) -> bool:
@@ -23,6 +23,13 @@ def slower(metrics: Mapping[str, Any]) -> bool:
 def as_it_is(metrics: Mapping[str, Any]) -> bool:
     """Whether the solver could not be made cheaper, so that a ratio of costs is not one at equal accuracy."""
     return lookup(lookup(metrics, "cost"), "solver").get("coarsened") is False
+
+
+def unsearched(metrics: Mapping[str, Any]) -> bool:
+    """Whether the time cap ended the search with nothing but the solver as it is, which is no equal accuracy either."""
+    cost = lookup(metrics, "cost")
+    run = lookup(lookup(lookup(cost, "rom"), "mean"), "solver")
+    return lookup(cost, "solver").get("complete") is False and bool(run) and not lookup(run, "settings")
 
 
 def worthless(metrics: Mapping[str, Any]) -> str:
@@ -49,7 +56,7 @@ def costs(metrics: Mapping[str, Any]) -> list[str]:
             f"{cost['unknown']}."
         ]
     if worthless(metrics):
-        return [worthless(metrics)]
+        return [*_slow_too(metrics), worthless(metrics)]
     if not lookup(rom, "solver"):
         found = percent(number(lookup(cost, "solver"), "reproduces_data_to"))
         return [
@@ -92,7 +99,7 @@ def _headline(rom: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     alone, batch = number(rom, "speed_up"), number(rom, "speed_up_batch")
     run, error = lookup(rom, "solver"), percent(number(rom, "solver", "error"))
     size = f"in batches of {number(rom, 'batch'):.0f}"
-    if as_it_is(metrics):
+    if as_it_is(metrics) or unsearched(metrics):
         return _against_as_it_is(metrics, (alone, batch), size, run_text(run))
     against = f"the cheapest solver run that is as accurate ({run_text(run)}, {error} off)"
     if alone >= 1 and batch >= 1:
@@ -113,13 +120,24 @@ def _headline(rom: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     )
 
 
+def _slow_too(metrics: Mapping[str, Any]) -> list[str]:
+    """That a forecast which is worth nothing is slow as well."""
+    rom = lookup(lookup(lookup(metrics, "cost"), "rom"), "mean")
+    when = {"speed_up": "for one trajectory", "speed_up_batch": f"in batches of {number(rom, 'batch'):.0f}"}
+    slow = [f"{ratio(1 / number(rom, name))} {text}" for name, text in when.items() if number(rom, name) < 1]
+    than = "as it is" if as_it_is(metrics) or unsearched(metrics) else "at equal accuracy"
+    who = subject(metrics, first=True)
+    return [f"{who} is slower than the solver {than}: {' and '.join(slow)}."] if slow else []
+
+
 def _against_as_it_is(metrics: Mapping[str, Any], factors: tuple[float, float], size: str, run: str) -> str:
-    """The ratio to a solver that has no cheaper setting, which is not one at equal accuracy."""
+    """The ratio to a solver for which no cheaper setting is known, which is not one at equal accuracy."""
     who, inside = subject(metrics, first=True), subject(metrics)
     alone, batch = (f"{ratio(max(each, 1 / each))} {'faster' if each >= 1 else 'slower'}" for each in factors)
+    why = "No cheaper setting of this solver is known" if as_it_is(metrics) else "No cheaper run was found in time"
     text = (
-        f"{who} is {alone} for one trajectory and {batch} {size} than {run}. No cheaper setting of this solver is "
-        f"known, so that it is more accurate than it would have to be: that flatters {inside}."
+        f"{who} is {alone} for one trajectory and {batch} {size} than {run}. {why}, so that it is more accurate than "
+        f"it would have to be: that flatters {inside}."
     )
     return f"{text} Where time is what counts, use the solver." if max(factors) < 1 else text
 

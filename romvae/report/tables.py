@@ -14,7 +14,7 @@ import xarray as xr
 from romvae.plot.style import baseline_title, units_text
 from romvae.report.chosen import model_title
 from romvae.report.reading import lookup, multiple, number, percent, seconds_text
-from romvae.report.speed import as_it_is, worthless
+from romvae.report.speed import as_it_is, unsearched, worthless
 from romvae.report.verdict import best_baseline
 from romvae.schema import SPACE, TIME
 
@@ -99,6 +99,8 @@ def _speed(metrics: Mapping[str, Any]) -> list[Tile]:
         name = "Against the solver, as accurate"
         if as_it_is(metrics):
             name, note = "Against the solver as it is", f"{note}; no cheaper setting of it is known"
+        elif unsearched(metrics):
+            name, note = "Against the solver as it is", f"{note}; no cheaper run was found in time"
         return [Tile(name, f"{_factor(batch)} × {word}", note)]
     word = "faster" if solver >= rollout else "slower"
     ratio = max(solver / rollout, rollout / solver)

@@ -76,6 +76,16 @@ def test_a_forecast_no_better_than_climatology_has_no_speed_up(timed_with: str) 
     assert tiles(metrics)[-1].note == "no better than climatology, which costs nothing"
 
 
+def test_a_forecast_no_better_than_climatology_that_is_slow_as_well_is_told_both() -> None:
+    metrics = _metrics()
+    metrics["baselines"]["climatology"] = {"relative_l2": 0.02}
+    metrics["cost"]["rom"]["mean"] |= {"speed_up": 0.5, "speed_up_batch": 3.0}
+    slow, why = costs(metrics)
+    assert slow == "The ROM is slower than the solver at equal accuracy: 2.0 times for one trajectory."
+    assert why.startswith("No speed-up is quoted")
+    assert slow in verdict(metrics)[1]
+
+
 @pytest.mark.parametrize("climatology", [0.0322, None])
 def test_climatology_that_is_worse_or_unknown_changes_nothing(climatology: float | None) -> None:
     metrics = _metrics()
@@ -102,6 +112,19 @@ def test_against_a_solver_that_cannot_be_made_cheaper_nothing_is_said_of_equal_a
     assert "equal accuracy" not in " ".join(said)
     assert "as accurate:" not in " ".join(said)
     assert dict(cost_rows(metrics))["settings of the solver that were tried"] == "none: no cheaper one is known"
+
+
+@pytest.mark.parametrize(("settings", "complete"), [({}, False), ({}, True), ({"step": 0.1}, False)])
+def test_a_search_that_ended_with_the_solver_as_it_is_gives_no_equal_accuracy(settings, complete) -> None:
+    """A complete search may end there rightly: then nothing cheaper is accurate enough."""
+    metrics = _metrics()
+    metrics["cost"]["solver"] |= {"complete": complete, "coarsened": True}
+    run = {"settings": settings, "every": 1, "error": 3e-8}
+    metrics["cost"]["rom"]["mean"] |= {"solver": run, "solver_batch": run}
+    cut = not complete and not settings
+    assert ("than the solver as it is. No cheaper run was found in time" in costs(metrics)[0]) == cut
+    assert ("equal accuracy" in costs(metrics)[0]) != cut
+    assert (tiles(metrics)[-1].name == "Against the solver as it is") == cut
 
 
 def test_a_rom_slower_than_the_solver_as_it_is_is_not_to_be_used_for_speed() -> None:
