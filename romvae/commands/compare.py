@@ -65,6 +65,7 @@ def compare(
     _check_baselines(baselines)
     check_output(out, overwrite, ("metrics.json", "report.html"))
     ask = Asked(data, members, seed, reader, cost_seconds, baselines)
+    error: float | None
     if len(runs) > 1:
         error = compare_several(runs, ask, out, json, quiet)
     else:
