@@ -111,10 +111,10 @@ def _outcomes(
         if len(wanted) == 1:
             row = block.start.isel({TRAJECTORY: filler})
             values = {name: float(row[name]) for name in model.schema.parameter_names}
-            reason = str(error)
-            if isinstance(error, DivergedError) and wanted[0] in error.steps:  # else a filler is named
-                reason = error.of_one(wanted[0])
-            yield Failure(wanted[0], values, None, reason)
+            why = str(error)
+            if isinstance(error, DivergedError) and wanted[0] in error.steps:  # it may name a filler
+                why = error.of_one(wanted[0])
+            yield Failure(wanted[0], values, None, why)
             return
         for half in (wanted[: len(wanted) // 2], wanted[len(wanted) // 2 :]):
             yield from _outcomes(model, job, block, half, folder)

@@ -212,6 +212,19 @@ def test_a_training_with_few_calibration_trajectories_says_so_once_before_it(run
     assert "no trust horizon" not in run("train", tmp_path / "data.h5", "--out", tmp_path / "many")[2]
 
 
+def test_a_run_that_diverged_is_compared_and_fails_any_bound_on_its_error(run, science, fake, tmp_path):
+    assert run("train", tmp_path / "data.h5", "--out", tmp_path / "run", "-q")[0] == 0
+    broken = {"rom": {"relative_l2": None, "diverged": {"trajectories": [3], "steps": [8], "of": 8}}}
+    metrics = {**METRICS, **broken}
+    fake("romvae.comparison", compare=lambda *args, **kwargs: FakeComparison(metrics), Comparison=FakeComparison)
+    code, out, err = run("compare", tmp_path / "run", "--out", tmp_path / "a", "-q")
+    assert (code, "rom                  diverged" in out) == (0, True), err
+    code, _, err = run("compare", tmp_path / "run", "--out", tmp_path / "b", "-q", "--max-relative-l2", "9")
+    assert code == 6
+    assert "the forecast diverged and has no error, expected a relative L2 error of at most 9" in err
+    assert json.loads((tmp_path / "b" / "metrics.json").read_text()) == metrics
+
+
 def _halves(ds, seed=0, fractions=None):
     """Nine trajectories a part; `fractions` are kept where a test looks for them."""
     _halves.given = fractions
