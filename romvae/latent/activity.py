@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Activity", "activity", "activity_of", "advice_of", "reconstruction_error", "warnings_of"]
 
+LOST = 0.2
+"""Error of compression, in units of the fields' deviation, from which on a code whose latents are all used is small."""
 NATS = 1.0
 """A latent is active if its divergence exceeds this: the posterior is then narrower than 0.37 prior deviations."""
 GAIN = 0.02
@@ -230,5 +232,11 @@ def advice_of(found: Activity) -> str:
         return (
             f"All {found.latent} latents are active, and leaving out the least costs {least:.0%} more error: a larger "
             f"code may compress better. Try --model.latent {2 * found.latent}, or --model.latent auto."
+        )
+    if found.relative_error > LOST:
+        return (
+            f"{found.active} of {found.latent} latents are active, and compression alone is {found.relative_error:.0%} of "
+            f"the fields' deviation off: a larger code would hold more. Try --model.latent {2 * found.latent}, or "
+            "--model.latent auto."
         )
     return f"{found.active} of {found.latent} latents are active: the size fits."

@@ -145,7 +145,8 @@ def test_idle_latents_are_no_fault_unless_the_error_is_large():
 def test_advice_on_the_size():
     assert "a code of 2 would very likely do" in advice_of(_found([5.0, 0.1, 0.1]))
     assert "Try --model.latent 4" in advice_of(_found([5.0, 4.0]))
-    assert advice_of(_found([1.5, 0.1])) == "1 of 2 latents are active: the size fits."
+    assert advice_of(_found([1.5, 0.1], error=0.1)) == "1 of 2 latents are active: the size fits."
+    assert "50% of the fields' deviation off: a larger code" in advice_of(_found([1.5, 0.1], error=0.5))
 
 
 @pytest.mark.parametrize(
