@@ -17,7 +17,7 @@ def test_a_forecast_that_is_ten_per_cent_too_large_has_ten_per_cent_in_every_def
     u = rng.standard_normal((3, 32, 16)) + 2
     data = xr.Dataset({"u": (("trajectory", "time", "x"), u)}, {"time": np.arange(32.0)})
     schema = SimpleNamespace(field_names=("u",), controls=())
-    rom = SimpleNamespace(schema=schema, mask=None, rollout=lambda start, **asked: 1.1 * data)
+    rom = SimpleNamespace(schema=schema, mask=None, start_times=1, rollout=lambda start, **asked: 1.1 * data)
     found = as_published(rom, data, members=1, seed=0)
     assert found["snapshot_relative_l2"] == pytest.approx(0.1, rel=1e-12)
     assert found["mean_worst_relative_l2"] == pytest.approx(0.1, rel=1e-12)

@@ -64,7 +64,8 @@ class FakeRom:
 
     made: dict[str, object] = {}
     schema = types.SimpleNamespace(check=lambda ds, source: None, controls=())
-    steps = 2
+    steps = steps_ahead = 2
+    start_times = 1
 
     @classmethod
     def for_data(cls, train, **settings):
@@ -169,7 +170,8 @@ def test_train_writes_a_whole_run_that_the_other_commands_read(run, science, sna
 
     assert run("train", store, "--out", folder)[0] == 5
 
-    assert run("rollout", folder, "--start", store, "--out", tmp_path / "f.h5", "--members", "5")[0] == 0
+    code, _, err = run("rollout", folder, "--start", store, "--out", tmp_path / "f.h5", "--members", "5")
+    assert code == 0, err
     forecast = science["written"]
     assert forecast["trajectory"].values.tolist() == record.trajectories["test"]
     assert forecast.sizes["time"] == snapshots.sizes["time"]
@@ -253,7 +255,8 @@ def test_a_part_of_other_data_is_refused_and_all_of_it_is_the_default(run, scien
     code, _, err = run(*words, tmp_path / "a.h5", "--split", "test")
     assert code == 2
     assert "is not the data of this run" in err
-    assert run(*words, tmp_path / "b.h5", "--steps", "5")[0] == 0
+    code, _, err = run(*words, tmp_path / "b.h5", "--steps", "5")
+    assert code == 0, err
     assert science["written"].sizes == {"trajectory": 8, "time": 6, "x": 4}
 
 
