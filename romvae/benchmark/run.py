@@ -47,6 +47,9 @@ __all__ = ["Redo", "cache_folder", "run_problem", "run_problems", "trained_rom"]
 
 Redo = Literal["all", "comparison"]
 
+SEARCH = 240.0
+"""Process seconds after which no other setting of the solver is begun: of the usual minute, batches of large grids take
+so much that the cheapest setting may not be reached, and a ROM then looks faster than it is."""
 _FURTHER = "further.as_published."
 
 logger = logging.getLogger("romvae.benchmark")
@@ -169,6 +172,7 @@ def run_problem(
                 split={name: getattr(parts, name).sizes[TRAJECTORY] for name in PARTS},
                 members=recipe.members,
                 seed=seed,
+                cost_cap=SEARCH,
                 progress=progress,
             )
         with clock.of("further"), warnings.catch_warnings():

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["compare", "timed"]
 
 Report = Callable[..., None]
+_USUAL = 60.0  # seconds of the cap; a longer search is for more settings of the solver, not for more trajectories
 _TIMED = (4, 12)  # trajectories that ROM and solver are timed on, least and most
 _VALUES = 2**19 / 60.0  # that they hold together at most where there are more than the least, per second of the cap
 
@@ -277,7 +278,9 @@ class _Measurement:
         """On the middle trajectories of equal parts of the ranking by error, so that their error is the usual one."""
         each = statistics(sums)["relative_l2"](np.arange(self.test.sizes[TRAJECTORY])[:, None])
         order = np.argsort(each)
-        count = min(timed(math.prod(self.test[self.names[0]].shape[1:]) * len(self.names), cap), len(order))
+        count = min(
+            timed(math.prod(self.test[self.names[0]].shape[1:]) * len(self.names), min(cap, _USUAL)), len(order)
+        )
         rows = np.sort(order[((np.arange(count) + 0.5) / count * len(order)).astype(int)])
         counts = self.split or {}
         simulated = sum(n for name, n in counts.items() if name != "test") or None
