@@ -235,8 +235,8 @@ def advice_of(found: Activity) -> str:
         )
     if found.relative_error > LOST:
         return (
-            f"{found.active} of {found.latent} latents are active, and compression alone is {found.relative_error:.0%} of "
-            f"the fields' deviation off: a larger code would hold more. Try --model.latent {2 * found.latent}, or "
+            f"{found.active} of {found.latent} latents are active, and compression alone is {found.relative_error:.0%} "
+            f"of the fields' deviation off: a larger code would hold more. Try --model.latent {2 * found.latent}, or "
             "--model.latent auto."
         )
     return f"{found.active} of {found.latent} latents are active: the size fits."
