@@ -133,7 +133,7 @@ def held_out(
 def rank_correlation(predicted: NDArray[np.float64], true: NDArray[np.float64]) -> float:
     """Spearman's, over all trajectories and times where the error is finite; NaN where one of the two is constant."""
     good = np.isfinite(true)
-    p, q = (stats.rankdata(values[good]) for values in (np.nan_to_num(predicted, nan=np.inf), true))
+    p, q = (stats.rankdata(values[good]) for values in (np.where(np.isnan(predicted), np.inf, predicted), true))
     if len(p) == 0 or np.ptp(p) == 0 or np.ptp(q) == 0:
         return math.nan
     return float(np.corrcoef(p, q)[0, 1])

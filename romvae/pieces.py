@@ -168,7 +168,7 @@ def _between(rom: ROM, given: Inputs, ask: Request, leads: Tensor, decoder: Obse
     centres, here = networks_at(*start, **along), torch.arange(len(leads))
     if ask.propagation == "mean":
         latents = centres.mean(1)
-        check_finite(latents, ask.steps, leads=leads)
+        check_finite(latents, ask.steps, first=first, leads=leads)
         for lead, mean in decoded_means(decoder, latents, here):
             yield leads[lead], latents[lead], {"": _unscaled(rom.normaliser.inverse, mean)}, {}
         return
