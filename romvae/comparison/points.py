@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["LEVELS", "PointSample", "distribution"]
 
 LEVELS = tuple(round(0.05 * k, 2) for k in range(1, 20))
+PARTS = 5
+"""Parts of the horizon of which the distribution is looked at one by one."""
 POINTS = 2**22
 """Errors that are ranked, all fields together: of more there are, a sample is taken."""
 
@@ -81,11 +83,15 @@ class PointSample:
 
 
 def distribution(model: Model, truth: xr.Dataset, mean: xr.Dataset, std: xr.Dataset) -> xr.Dataset:
-    """`pit` and `coverage`, the share of values inside calibrated intervals of each level; means over fields.
+    """`pit`, `pit_parts` and `coverage`, the share of values inside calibrated intervals of each level.
 
+    Means over fields. `pit_parts` is that of each fifth of the horizon, of each time where there are fewer than five.
     Equal numbers of trajectories count the same: means of some trajectories and of others can be averaged.
     """
-    found = xr.Dataset({"pit": score.over_fields(score.pit_histogram(truth, mean, std))})
+    windows = np.array_split(np.arange(truth.sizes[TIME]), min(PARTS, truth.sizes[TIME]))
+    parts = xr.concat([_transform(*(each.isel({TIME: w}) for each in (truth, mean, std))) for w in windows], "part")
+    weights = xr.DataArray([float(len(window)) for window in windows], dims="part")
+    found = xr.Dataset({"pit": (parts * weights).sum("part", skipna=False) / truth.sizes[TIME], "pit_parts": parts})
     leads = torch.arange(1, truth.sizes[TIME] + 1)
     dims = (TRAJECTORY, TIME, ...)
     ratios = [(abs(truth[n] - mean[n]) / std[n]).transpose(*dims).values for n in model.schema.field_names]
@@ -96,3 +102,7 @@ def distribution(model: Model, truth: xr.Dataset, mean: xr.Dataset, std: xr.Data
         inside[k] = np.mean([np.mean(r <= width[:, f].numpy().reshape(shape)) for f, r in enumerate(ratios)])
     found["coverage"] = ("level", inside)
     return found.assign_coords(level=("level", np.array(LEVELS)))
+
+
+def _transform(truth: xr.Dataset, mean: xr.Dataset, std: xr.Dataset) -> xr.DataArray:
+    return score.over_fields(score.pit_histogram(truth, mean, std))

@@ -25,20 +25,28 @@ from romvae.plot.style import (
 
 __all__ = ["pit_histogram", "sparsification", "spectra"]
 
+_PARTS = {2: "half", 3: "third", 4: "quarter", 5: "fifth"}
+
 
 @matplotlib.rc_context(RC)
-def pit_histogram(density: xr.DataArray) -> Figure:
+def pit_histogram(density: xr.DataArray, parts: xr.DataArray | None = None) -> Figure:
     """Where the truth falls in the forecast's distribution.
 
     Arguments:
         density: Density of the probability integral transform, shape (bin,), with the bins' centres between 0 and 1 as
             coordinate; 1 is flat.
+        parts: The same of parts of the horizon, shape (part, bin); the first and the last are drawn as lines.
     """
     figure, (axes,) = new_figure(height=3.2)
     centres, values = density["bin"].values, density.values
     width = 1 / len(centres)
     axes.bar(centres, values, width=0.92 * width, color=ROM, alpha=0.85, label="held-out values")
     axes.axhline(1, color=GREY, ls="--", lw=1.6, label="as meant")
+    if parts is not None and parts.sizes["part"] > 1:
+        edges = np.append(centres - width / 2, 1.0)
+        for row, (style, when) in zip((0, -1), (("-", "first"), (":", "last")), strict=True):
+            label = f"{when} {_PARTS.get(parts.sizes['part'], 'part')} of the horizon"
+            axes.stairs(parts.values[row], edges, baseline=None, color=INK, ls=style, lw=1.8, label=label)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
     axes.set(xlim=(0, 1), xlabel="forecast probability of a smaller value", ylabel="share, 1 is even")
     axes.grid(False, axis="x")

@@ -108,13 +108,16 @@ def _shape_charts(metrics: Mapping[str, Any], series: xr.Dataset, examples: xr.D
     """Shape of the distribution, what the standard deviation points at, and spectra, where they were measured."""
     pictures = []
     if "pit" in series:
+        parts = series.get("pit_parts")
+        told = "" if parts is None or len(parts) < 2 else " Lines: the beginning and the end of the horizon."
         pictures.append(
             as_picture(
-                plot.pit_histogram(series["pit"]),
+                plot.pit_histogram(series["pit"], parts),
                 "Has the forecast's distribution the right shape?",
                 "For each held-out value, the probability that the forecast gave to smaller ones. Even bars are "
                 "right; tall outer bars: too narrow; a hump in the middle: too wide; a slope: a bias. Errors of "
-                "simulations have a sharper peak and longer tails than a Gaussian: intervals are corrected for that.",
+                "simulations have a sharper peak and longer tails than a Gaussian: intervals are corrected for that."
+                + told,
                 "Histogram of the probability integral transform over ten bins: "
                 + ", ".join(f"{number(each):.2f}" for each in series["pit"].values),
             )

@@ -13,6 +13,7 @@ from romvae import quantities
 from romvae.calibration import Calibration
 from romvae.comparison import Comparison, compare
 from romvae.comparison.bands import band_scores, held_by_bands
+from romvae.comparison.points import distribution
 from romvae.comparison.structure import conserved_drift, conserved_scores
 from romvae.report.promises import uncertainty_rows
 from romvae.rom import ROM
@@ -47,6 +48,23 @@ def test_parts_of_the_spread_add_up_over_lead_time(compared):
     series = compared[2].series
     parts = sum(series[f"rom_std_{part}"] ** 2 for part in ("decoder", "posterior", "ensemble"))
     np.testing.assert_allclose(parts, series["rom_std"] ** 2, rtol=1e-4)
+
+
+def test_the_transform_is_told_over_the_horizon(compared):
+    """A forecast that is right at first and ten times too narrow at the end."""
+    rom, _, _ = compared
+    rng = np.random.default_rng(0)
+    coords = {"trajectory": np.arange(200), "time": np.arange(1, 8.0), "x": np.arange(40.0)}
+    truth = xr.DataArray(rng.normal(size=(200, 7, 40)), coords, ["trajectory", "time", "x"])
+    std = xr.ones_like(truth)
+    std[:, 6:] = 0.1
+    found = distribution(rom, *(each.to_dataset(name="u") for each in (truth, 0 * truth, std)))
+    parts = found["pit_parts"]
+    assert parts.sizes == {"part": 5, "bin": 10}
+    np.testing.assert_allclose(parts[0], 1, atol=0.15)  # five standard deviations of a tenth of 16,000 values
+    assert float(parts[-1, 0]) > 4
+    assert float(parts[-1, 5]) < 0.6
+    np.testing.assert_allclose(found["pit"], np.average(parts, axis=0, weights=[2, 2, 1, 1, 1]))
 
 
 def test_bands_are_counted_by_run(compared):
