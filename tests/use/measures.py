@@ -24,6 +24,7 @@ import xarray as xr
 
 import romvae
 from romvae import metrics as score
+from romvae.alarm_signal import SignalKind
 from romvae.assimilation import assimilate, observe
 from romvae.benchmark import find_problems
 from romvae.benchmark.ensemble import changed_case, ensemble, parts_of
@@ -41,6 +42,7 @@ SEEDS = (0, 1, 2)
 HYBRID = ("burgers_1d", "korteweg_de_vries_1d", "wave_1d", "fisher_1d")
 PHYSICS = ("burgers_1d", "allen_cahn_1d")
 CONSERVED = ("burgers_1d",)
+SIGNALS: tuple[SignalKind, ...] = ("variance", "ranks")
 CASES = Path("simulations")
 
 
@@ -82,7 +84,7 @@ def assimilation(seed: int, folder: Path, every: int) -> dict[str, float]:
     return found
 
 
-def hybrid(name: str, seed: int, folder: Path, quantile: float) -> dict[str, float]:
+def hybrid(name: str, seed: int, folder: Path, quantile: float, signal: SignalKind) -> dict[str, Any]:
     """A tolerance that a share `quantile` of the ROM's own rollouts keeps, and what keeping it in 95 % takes."""
     rom, parts, case = of_benchmark(name, seed, folder)
     data, test = parts.calibration, parts.test
@@ -94,7 +96,7 @@ def hybrid(name: str, seed: int, folder: Path, quantile: float) -> dict[str, flo
         return rom.rollout(part.isel(time=0), part.sizes["time"] - 1, propagation="mean")
 
     tolerance = float(np.quantile(worst(data, alone(data)), quantile))
-    alarm = calibrate_alarm(rom, case, data, tolerance)
+    alarm = calibrate_alarm(rom, case, data, tolerance, signal=signal, learning=parts.variance)
     run = hybrid_rollout(rom, case, test.isel(time=0), alarm, test.sizes["time"] - 1)
     return {
         "tolerance": tolerance,
@@ -193,7 +195,9 @@ def rows(table: str, folder: Path) -> Iterator[tuple[str, Callable[[], dict[str,
         for seed in SEEDS:
             for name in HYBRID:
                 for q in (0.75, 0.5, 0.25):
-                    yield f"hybrid/{name}, {q:g}/{seed}", lambda n=name, s=seed, q=q: hybrid(n, s, folder, q)
+                    for kind in SIGNALS:
+                        row = f"hybrid/{name}, {q:g}, {kind}/{seed}"
+                        yield row, lambda n=name, s=seed, q=q, k=kind: hybrid(n, s, folder, q, k)
     elif table == "acquisition":
         for seed in SEEDS:
             yield f"acquisition/burgers_1d_parametric/{seed}", lambda s=seed: acquisition(s)
