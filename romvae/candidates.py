@@ -6,7 +6,7 @@ import json
 import logging
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -150,7 +150,12 @@ def fit_model(
     return work.best(ORDER if name == "auto" else (name,))
 
 
-def forecast_error(model: ROM | BaselineModel, data: xr.Dataset, start_times: int | None = None) -> float:
+def forecast_error(
+    model: ROM | BaselineModel | Baseline,
+    data: xr.Dataset,
+    start_times: int | None = None,
+    names: Sequence[str] | None = None,
+) -> float:
     """Relative L2 error of forecasts of whole trajectories, root mean square over fields; the start does not count.
 
     Arguments:
@@ -158,21 +163,26 @@ def forecast_error(model: ROM | BaselineModel, data: xr.Dataset, start_times: in
         data: Trajectories.
         start_times: The last of these first times is where forecasts begin; None is the model's own. With the same
             number, models that are given different numbers of fields are scored on the same times.
+        names: Fields that count; None takes those of the model's schema, which a bare baseline has not.
 
     Raises:
         NumericsError: A forecast diverged.
     """
-    first = model.start_times if start_times is None else start_times
-    data = even_snapshots(canonical(data), first).isel({TIME: slice(first - model.start_times, None)})
-    names = list(model.schema.field_names)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", OutOfRangeWarning)
-        warnings.simplefilter("ignore", FewMembersWarning)
+    own = 1 if isinstance(model, Baseline) else model.start_times
+    first = own if start_times is None else start_times
+    data = even_snapshots(canonical(data), first).isel({TIME: slice(first - own, None)})
+    fields = list(names if names is not None else model.schema.field_names)  # type: ignore[union-attr]
+    if isinstance(model, Baseline):
+        ahead, forecast = data, model.rollout(data.isel({TIME: 0}), data[TIME].values)
+    else:
         driven = data if model.schema.controls else None
         ahead = after_start(model, data)
-        forecast = model.rollout(start_of(model, data), ahead.sizes[TIME] - 1, MEMBERS, 0, controls=driven)
-    forecast = forecast[names].assign_coords({TIME: ahead[TIME]})
-    later = (each[names].isel({TIME: slice(1, None)}) for each in (ahead, forecast))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", OutOfRangeWarning)
+            warnings.simplefilter("ignore", FewMembersWarning)
+            forecast = model.rollout(start_of(model, data), ahead.sizes[TIME] - 1, MEMBERS, 0, controls=driven)
+    forecast = forecast[fields].assign_coords({TIME: ahead[TIME]})
+    later = (each[fields].isel({TIME: slice(1, None)}) for each in (ahead, forecast))
     truth, ahead = (score.in_domain(each, mask_of(data)) for each in later)
     return float(score.over_fields(score.relative_l2(truth, ahead), root_mean_square=True))
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from romvae.benchmark.choice import choice, with_choice
 from romvae.benchmark.ensemble import ensemble, parts_of
 from romvae.benchmark.opponents import dynamics_as_trained, fit_opponents
 from romvae.benchmark.recipe import Problem
@@ -73,6 +74,7 @@ def fill_in(problem: Problem, seed: int, folder: Path, work: Path, names: Sequen
             seed=seed,
             progress=progress,
         )
+        chosen = choice(rom, [each for each in against.fitted if each.name not in failed], parts.variance)
     fits = {name: fit_of for name, fit_of in against.fits.items() if name not in failed}
     for name, fit_of in fits.items():
         metrics["baselines"][name]["fit_seconds"] = fit_of["process_seconds"]
@@ -87,6 +89,7 @@ def fill_in(problem: Problem, seed: int, folder: Path, work: Path, names: Sequen
             "chosen": {**kept["chosen"], **fits},
             "left_out": {**left_out, **against.left_out, **failed},
         },
+        **({"choice": with_choice(content["choice"], chosen)} if "choice" in content else {}),
         "added": [*content.get("added", []), added],
     }
     return write_result(problem, seed, content)

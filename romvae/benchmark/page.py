@@ -9,6 +9,7 @@ from pathlib import Path
 from romvae.atomic import atomic_file
 from romvae.benchmark.ahead import absences, remarks
 from romvae.benchmark.chart import accuracy_cost
+from romvae.benchmark.choice import choice_table
 from romvae.benchmark.costs import rollout_table, work_table
 from romvae.benchmark.recipe import FILE, Problem, read_problems
 from romvae.benchmark.result import Result, read_results
@@ -57,6 +58,10 @@ held-out runs the one ahead has the smaller error: where that is less than half 
 is far off decide. "Not told apart" says that a paired test over the held-out trajectories (romvae against the best
 baseline) leaves the difference to chance on every seed; two baselines are not tested against each other. A † marks an
 error below that of the reference solution itself, which these data cannot resolve.
+""",
+    "choice": """What the rule of `romvae train --model auto` takes: the method with the least error of forecasts of the
+trajectories that romvae learns its variance from, to which no mean was fitted. Beside it the error on the test runs, of
+that method and of the best one there.
 """,
     "calibration": """## Uncertainty
 
@@ -140,6 +145,7 @@ def write_page(folder: Path, page: Path) -> Path:
         "short": [in_short(main), not_run(_problems(folder), groups)],
         "methods": [methods(groups)],
         "accuracy": [accuracy_table(main), earlier_rules(groups), absences(main), remarks(groups), _variants(groups)],
+        "choice": [choice_table(groups)],
         "calibration": [calibration_table(groups)],
         "cost": [
             rollout_table(groups),

@@ -17,6 +17,7 @@ import torch
 import xarray as xr
 
 from romvae.atomic import atomic_file
+from romvae.benchmark.choice import choice, fill_choice, lacks_choice
 from romvae.benchmark.ensemble import changed_case, data_path, ensemble, parts_of
 from romvae.benchmark.filling import fill_in
 from romvae.benchmark.measures import as_published
@@ -70,7 +71,7 @@ def run_problems(
     redo: Redo | None = None,
     without: Sequence[str] = (),
 ) -> dict[str, str]:
-    """Runs what is missing, one seed of all problems after the other; baselines that a result lacks are added to it.
+    """Runs what is missing, one seed of all problems after the other; what a result lacks is added to it.
 
     Arguments:
         problems: From `find_problems`.
@@ -93,17 +94,20 @@ def run_problems(
     for done, (problem, seed) in enumerate(jobs):
         label = f"{problem.name} seed {seed}"
         progress("benchmark", done, len(jobs), label)
-        made = redo is None and is_made(problem, seed)
+        made, work = redo is None and is_made(problem, seed), _place(problem, seed, folder)
         missing = missing_baselines(problem, seed, without) if made else []
-        if made and not missing:
+        unchosen = made and lacks_choice(problem, seed, work)
+        if made and not missing and not unchosen:
             continue
         if not made and seeds is None and _takes_long(problem, seed):
             logger.info("%s: left out, since a training of it takes over %.0f minutes.", label, LONG_TRAINING / 60)
             continue
         try:
-            if made:
-                fill_in(problem, seed, folder, _work(problem, seed, folder), missing, progress)
-            else:
+            if unchosen:
+                fill_choice(problem, seed, folder, work, progress)
+            if missing:
+                fill_in(problem, seed, folder, work, missing, progress)
+            elif not made:
                 run_problem(problem, seed, folder, progress, fresh=redo == "all", without=without)
         except TrainingStoppedError:  # whoever asked for a stop means all of it
             raise
@@ -179,6 +183,8 @@ def run_problem(
             for kind in (OutOfRangeWarning, FewMembersWarning):  # counted by the comparison; one member is meant
                 warnings.simplefilter("ignore", kind)
             further = _further(problem, rom, snapshots, parts, seed)
+        with clock.of("choice"):
+            chosen = choice(rom, against.fitted, parts.variance)
         if solver := comparison.metrics.get("cost", {}).get("solver"):
             solver |= {"tried": len(solver["sweep"]), "sweep": thinned(solver["sweep"])}
         for name, fit_of in against.fits.items():
@@ -198,6 +204,7 @@ def run_problem(
             "metrics": comparison.metrics,
             "baselines": {"chosen": against.fits, "left_out": against.left_out},
             "further": further,
+            "choice": chosen,
             "decided": trained["history"]["notes"],
         }
         return write_result(problem, seed, content)
@@ -210,10 +217,15 @@ def trained_rom(problem: Problem, parts: Parts, seed: int, folder: Path, progres
         return _trained(problem, parts, seed, work, progress)[0]
 
 
-def _work(problem: Problem, seed: int, folder: Path) -> Path:
+def _place(problem: Problem, seed: int, folder: Path) -> Path:
     """Where the unfinished and the trained models of a result are."""
     name = f"{problem.name.replace('/', '_')}_{problem.recipe.digest}_{__version__}_seed{seed}"
-    work = folder / "runs" / name
+    return folder / "runs" / name
+
+
+def _work(problem: Problem, seed: int, folder: Path) -> Path:
+    """That folder; it is made where it is not there."""
+    work = _place(problem, seed, folder)
     work.mkdir(parents=True, exist_ok=True)
     return work
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from romvae.benchmark.ahead import OWN, Standing, errors_of, standing
+from romvae.benchmark.choice import choice_sentence
 from romvae.benchmark.costs import UNSKILLED, has_skill, speed_up
 from romvae.benchmark.result import LONG_TRAINING, value_at
 from romvae.benchmark.targets import FAST, TARGETS, missed
@@ -33,7 +34,7 @@ METHODS: Mapping[str, str] = {
 
 def in_short(groups: Sequence[Group]) -> str:
     """Sentences on errors, intervals and speed over all problems."""
-    lines = [_errors(groups), _intervals(groups), _speed(groups), _useless(groups)]
+    lines = [_errors(groups), choice_sentence(groups), _intervals(groups), _speed(groups), _useless(groups)]
     return "\n".join(f"* {line}" for line in lines if line)
 
 
