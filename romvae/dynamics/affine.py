@@ -13,6 +13,9 @@ from romvae.errors import NumericsError
 
 __all__ = ["AffineDynamics", "affine_features", "fitted"]
 
+MATRICES = 2**24
+"""Numbers in the matrices that are there at once: of more rows, each with its own, some are taken at a time."""
+
 
 class AffineDynamics(EnsembleDynamics):
     r"""Ensemble of affine maps :math:`z(t + j\,dt) = A_{mj}(c)\, z(t) + B_{mj} c + b_{mj}`, j = 1 to `stride`.
@@ -66,7 +69,10 @@ class AffineDynamics(EnsembleDynamics):
         z = history[..., -1, :].expand(self.members, *history.shape[-4:-2][-1:], history.shape[-1])
         if isinstance(dt, Tensor):
             return self._mixed(z, c, dt)
-        return self._mapped(z, c, self._maps(c, self._step(dt), z.dtype))
+        step, blocks = self._step(dt), self._blocks(z.shape[1], 1)
+        if len(blocks) == 1:
+            return self._mapped(z, c, self._maps(c, step, z.dtype))
+        return torch.cat([self._alike(z[:, rows], c[..., rows, :], step) for rows in blocks], 1)
 
     def rollout(
         self,
@@ -84,14 +90,36 @@ class AffineDynamics(EnsembleDynamics):
             raise ValueError(f"rollout: steps is {steps}, expected 0 or more. Give the number of steps of dt.")
         unit = self._step(dt)
         stride = max(1, self.stride // unit)
+        lengths = {*range(1, min(stride, steps + 1)), stride}
+        blocks = self._blocks(z0.shape[-2], len(lengths))
+        if len(blocks) > 1:
+            told = [None if controls is None else controls[..., rows, :, :] for rows in blocks]
+            parts = zip(blocks, told, strict=True)
+            paths = [self.rollout(z0[..., k, :], c[..., k, :], dt, steps, controls=some) for k, some in parts]
+            return torch.cat(paths, 2)
         z = z0.expand(self.members, *z0.shape[-2:])
-        maps = {j: self._maps(c, j * unit, z.dtype) for j in {*range(1, min(stride, steps + 1)), stride}}
+        maps = {j: self._maps(c, j * unit, z.dtype) for j in lengths}
         path = [z]
         for k in range(1, steps + 1):
             whole = (k - 1) // stride * stride
             begin = path[whole]
             path.append(self._mapped(begin, condition(c, controls, whole, k), maps[k - whole]))
         return torch.stack(path)
+
+    def _blocks(self, rows: int, maps: int) -> list[slice]:
+        """Rows that are taken at once, where each has so many maps; in a graph, all of them."""
+        if torch.compiler.is_compiling():
+            return [slice(None)]
+        most = max(1, MATRICES // (maps * self.members * self.latent**2))
+        return [slice(at, at + most) for at in range(0, rows, most)] or [slice(None)]
+
+    def _alike(self, z: Tensor, c: Tensor, step: int) -> Tensor:
+        """A step of rows of which many have the same parameters, as those of one trajectory have."""
+        if c.ndim != 2 or c.requires_grad:
+            return self._mapped(z, c, self._maps(c, step, z.dtype))
+        own, which = torch.unique(c[:, : self.fixed], dim=0, return_inverse=True)
+        A, offset, forced = self._maps(own, step, z.dtype)
+        return self._mapped(z, c, (A[:, which], offset[:, which], forced))
 
     def _maps(self, c: Tensor, step: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
         c = c[..., : self.fixed]

@@ -7,8 +7,10 @@ import copy
 import pytest
 import torch
 
-from romvae.dynamics import LatentDynamics, LinearDynamics, ResidualDynamics
+from romvae.dynamics import LatentDynamics, LinearDynamics, ResidualDynamics, affine
+from romvae.dynamics.base import condition
 from romvae.testing import verify_dynamics
+from romvae.training.dynamics import Codes, record_step_error
 from tests.dynamics.kinds import CLOSED, DT, KINDS, LEARNED, build, linear_system
 
 
@@ -88,6 +90,42 @@ def test_kinds_in_closed_form_recover_a_linear_system_to_round_off(kind, bilinea
         model.start_from_linear(z, c)
         path = model.rollout(z[:, 0], c, DT, 24)
         torch.testing.assert_close(path, z.transpose(0, 1)[:, None].expand_as(path), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("controls", [0, 1])
+@pytest.mark.parametrize("kind", CLOSED)
+def test_matrices_of_many_rows_are_never_there_at_once_and_forecasts_do_not_know(kind, controls, monkeypatch):
+    """Each row has a matrix of its own: of 200 rows with 192 latents these would be 30 million numbers a member."""
+    generator = torch.Generator().manual_seed(0)
+    z, driven = (torch.randn(6, 31, n, dtype=torch.float64, generator=generator) for n in (3, controls))
+    c = torch.rand(6, 2, dtype=torch.float64, generator=generator)
+    dynamics = build(kind, parameters=2 + 2 * controls, stride=2, controls=controls)
+    some = driven if controls else None
+    dynamics.start_from_linear(z, c, some)
+    codes = Codes(z[None], torch.ones_like(z)[None], c, some)
+    largest = []
+
+    def results():
+        record_step_error(dynamics, codes)
+        moved = c.repeat_interleave(5, 0)
+        conditions = condition(moved, driven[:, :5].flatten(0, 1)[:, None] if controls else None, 0, 0)
+        stepped = dynamics.flow(z[:, :5].flatten(0, 1).unsqueeze(-2), conditions, 2 * DT)
+        return dynamics.rollout(z[:, 0], c, DT, 7, controls=some), stepped, dynamics.std.clone()
+
+    expected = results()
+    own = type(dynamics).operators
+
+    def watched(self, c, step):
+        found = own(self, c, step)
+        largest.append(found[0].numel())
+        return found
+
+    monkeypatch.setattr(type(dynamics), "operators", watched)
+    monkeypatch.setattr(affine, "MATRICES", 2 * 2 * 3 * 9)  # of three rows of two members, or of one with two maps
+    for found, known in zip(results(), expected, strict=True):
+        torch.testing.assert_close(found, known, rtol=1e-12, atol=1e-12)
+    assert len(largest) > 12
+    assert max(largest) <= affine.MATRICES
 
 
 @pytest.mark.parametrize("kind", LEARNED)
