@@ -118,7 +118,7 @@ def choice_sentence(groups: Sequence[Group]) -> str:
     text = (
         "The rule of `romvae train --model auto` takes the method with the least error on trajectories that no mean "
         "was fitted to: that is the best one on the test runs too, to half a per cent, on "
-        f"{len(worst) - len(off)} of {len(worst)} problems"
+        f"{len(worst) - len(off)} of the {len(worst)} problems on which it was tried"
     )
     where = ", ".join(f"{name} {plain(factor)}" for factor, name in off)
     return text + (f", and elsewhere its error over that of the best is {where}." if off else ".")

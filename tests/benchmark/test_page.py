@@ -88,10 +88,10 @@ def test_what_auto_takes_is_set_beside_the_best(folder):
         write_result(main, seed, {**found, "choice": {"errors": {}, "taken": taken}})
     row = "| heat_1d | 0, 1 | pod linear, romvae | 1.25 % (0.5 % to 2 %) | 0.6 % (0.5 % to 0.7 %) |"
     assert row in choice_table(groups(folder))
-    assert "on 0 of 1 problems, and elsewhere" in choice_sentence(groups(folder))
+    assert "on 0 of the 1 problems on which it was tried, and elsewhere" in choice_sentence(groups(folder))
     assert choice_sentence(groups(folder)).endswith("is heat_1d 2.86.")
     write_result(main, 1, {**found, "choice": {"errors": {}, "taken": "pod_linear"}})
-    assert choice_sentence(groups(folder)).endswith("on 1 of 1 problems.")
+    assert choice_sentence(groups(folder)).endswith("on 1 of the 1 problems on which it was tried.")
 
 
 def row(text, start):
