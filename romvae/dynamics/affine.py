@@ -117,7 +117,9 @@ class AffineDynamics(EnsembleDynamics):
         """A step of rows of which many have the same parameters, as those of one trajectory have."""
         if c.ndim != 2 or c.requires_grad:
             return self._mapped(z, c, self._maps(c, step, z.dtype))
-        own, which = torch.unique(c[:, : self.fixed], dim=0, return_inverse=True)
+        own, which = c[:1, : self.fixed], torch.zeros(len(c), dtype=torch.long, device=c.device)
+        if self.fixed:
+            own, which = torch.unique(c[:, : self.fixed], dim=0, return_inverse=True)
         A, offset, forced = self._maps(own, step, z.dtype)
         return self._mapped(z, c, (A[:, which], offset[:, which], forced))
 
