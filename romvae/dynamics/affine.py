@@ -69,7 +69,7 @@ class AffineDynamics(EnsembleDynamics):
         z = history[..., -1, :].expand(self.members, *history.shape[-4:-2][-1:], history.shape[-1])
         if isinstance(dt, Tensor):
             return self._mixed(z, c, dt)
-        step, blocks = self._step(dt), self._blocks(z.shape[1], 1)
+        step, blocks = self._step(dt), self._blocks(c.shape[-2], 1)
         if len(blocks) == 1:
             return self._mapped(z, c, self._maps(c, step, z.dtype))
         return torch.cat([self._alike(z[:, rows], c[..., rows, :], step) for rows in blocks], 1)
@@ -91,7 +91,7 @@ class AffineDynamics(EnsembleDynamics):
         unit = self._step(dt)
         stride = max(1, self.stride // unit)
         lengths = {*range(1, min(stride, steps + 1)), stride}
-        blocks = self._blocks(z0.shape[-2], len(lengths))
+        blocks = self._blocks(c.shape[-2], len(lengths))
         if len(blocks) > 1:
             told = [None if controls is None else controls[..., rows, :, :] for rows in blocks]
             parts = zip(blocks, told, strict=True)
