@@ -13,12 +13,26 @@ from romvae.errors import NOT_INSTALLED
 if TYPE_CHECKING:
     from romvae.benchmark.page import Group
 
-__all__ = ["OWN", "Standing", "absences", "ahead", "chance", "errors_of", "is_resolvable", "remarks", "standing"]
+__all__ = [
+    
+    "ALIKE",
+    "OWN",
+    "Standing",
+    "absences",
+    "ahead",
+    "chance",
+    "errors_of",
+    "is_resolvable",
+    "remarks",
+    "standing",
+,
+]
 
 Standing = Literal["ahead", "tied", "behind", "alone"]
 
 OWN = "romvae"
-_ALIKE = 1.005  # factors below read "1 times"
+ALIKE = 1.005
+"""Factors below it read "1 times"."""
 
 
 def errors_of(results: Sequence[Result]) -> dict[str, dict[int, float | None]]:
@@ -60,7 +74,7 @@ def ahead(results: Sequence[Result]) -> str:
     if maybe:
         return f"{_words(first)}, not told apart from {_words(OWN if first != OWN else second)} ({maybe})"
     factor, own = means[second] / max(means[first], 1e-300), OWN in (first, second)
-    if factor < _ALIKE and not own:
+    if factor < ALIKE and not own:
         return f"{_words(first)} and {_words(second)} alike"
     tests = _tests(results, second if first == OWN else first) if own else []
     runs = _runs(tests, first == OWN)

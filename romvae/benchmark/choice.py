@@ -11,7 +11,7 @@ import torch
 import xarray as xr
 
 from romvae.baselines import Baseline
-from romvae.benchmark.ahead import OWN, errors_of
+from romvae.benchmark.ahead import ALIKE, OWN, errors_of
 from romvae.benchmark.ensemble import ensemble, parts_of
 from romvae.benchmark.recipe import Problem
 from romvae.benchmark.result import PROTOCOL, Result, read_result, value_at, write_result
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from romvae.benchmark.page import Group
 
 __all__ = ["choice", "choice_sentence", "choice_table", "fill_choice", "lacks_choice", "with_choice"]
-
-_ALIKE = 1.005
 
 logger = logging.getLogger("romvae.benchmark")
 
@@ -47,9 +45,9 @@ def choice(rom: ROM, baselines: Iterable[Baseline], held: xr.Dataset) -> dict[st
     return {"trajectories": held.sizes[TRAJECTORY], **_taken(errors)}
 
 
-def with_choice(known: Mapping[str, Any] | None, more: Mapping[str, Any]) -> dict[str, Any]:
+def with_choice(known: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
     """A choice among the methods of an earlier one and of another."""
-    return {**more, **_taken({**(known or {}).get("errors", {}), **more["errors"]})}
+    return {**more, **_taken({**known["errors"], **more["errors"]})}
 
 
 def lacks_choice(problem: Problem, seed: int, work: Path) -> bool:
@@ -90,18 +88,12 @@ def choice_table(groups: Sequence[Group]) -> str:
     """What is taken on each problem, and how far off it is on the test runs beside the best method there."""
     rows = []
     for problem, results in groups:
-        some = [each for each in map(_outcome, results) if each is not None]
+        some = {result.seed: each for result in results if (each := _outcome(result)) is not None}
         if some:
-            names = list(dict.fromkeys(name for name, _, _ in some))
-            rows.append(
-                [
-                    problem.name,
-                    ", ".join(str(r.seed) for r in results if _outcome(r) is not None),
-                    ", ".join(name.replace("_", " ") for name in names),
-                    spread((error for _, error, _ in some), percent),
-                    spread((best for _, _, best in some), percent),
-                ]
-            )
+            names, errors, best = zip(*some.values(), strict=True)
+            taken = ", ".join(dict.fromkeys(name.replace("_", " ") for name in names))
+            seeds = ", ".join(map(str, some))
+            rows.append([problem.name, seeds, taken, spread(errors, percent), spread(best, percent)])
     return markdown(["problem", "seeds", "taken", "its error", "error of the best"], rows) if rows else ""
 
 
@@ -114,7 +106,7 @@ def choice_sentence(groups: Sequence[Group]) -> str:
             worst[problem.name] = max(error / max(best, 1e-300) for _, error, best in some)
     if not worst:
         return ""
-    off = sorted(((factor, name) for name, factor in worst.items() if factor > _ALIKE), reverse=True)
+    off = sorted(((factor, name) for name, factor in worst.items() if factor > ALIKE), reverse=True)
     text = (
         "The rule of `romvae train --model auto` takes the method with the least error on trajectories that no mean "
         "was fitted to: that is the best one on the test runs too, to half a per cent, on "

@@ -74,7 +74,10 @@ def fill_in(problem: Problem, seed: int, folder: Path, work: Path, names: Sequen
             seed=seed,
             progress=progress,
         )
-        chosen = choice(rom, [each for each in against.fitted if each.name not in failed], parts.variance)
+        chosen = {}
+        if "choice" in content:
+            new = choice(rom, [each for each in against.fitted if each.name not in failed], parts.variance)
+            chosen["choice"] = with_choice(content["choice"], new)
     fits = {name: fit_of for name, fit_of in against.fits.items() if name not in failed}
     for name, fit_of in fits.items():
         metrics["baselines"][name]["fit_seconds"] = fit_of["process_seconds"]
@@ -89,7 +92,7 @@ def fill_in(problem: Problem, seed: int, folder: Path, work: Path, names: Sequen
             "chosen": {**kept["chosen"], **fits},
             "left_out": {**left_out, **against.left_out, **failed},
         },
-        **({"choice": with_choice(content["choice"], chosen)} if "choice" in content else {}),
+        **chosen,
         "added": [*content.get("added", []), added],
     }
     return write_result(problem, seed, content)

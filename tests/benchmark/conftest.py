@@ -33,6 +33,10 @@ def make_folder(top: Path, text: str = RECIPE, case: str = "heat_1d") -> Path:
     return folder
 
 
+def forbidden(*args, **kwargs):
+    raise AssertionError("should not have been called")
+
+
 @pytest.fixture(scope="session")
 def ran(tmp_path_factory):
     """Folders of recipes and of data, in which seed 0 of both recipes was run."""

@@ -10,10 +10,9 @@ from PIL import Image
 from romvae.benchmark import find_problems
 from romvae.benchmark.ahead import absences, remarks
 from romvae.benchmark.chart import points_of, solver_front, solver_points
-from romvae.benchmark.choice import choice_sentence, choice_table
 from romvae.benchmark.costs import break_even, rollout_table, speed_up, work_table
 from romvae.benchmark.page import BEGIN, END, grouped, write_page
-from romvae.benchmark.result import LONGEST_LIST, is_made, read_result, read_results, thinned, write_result
+from romvae.benchmark.result import LONGEST_LIST, is_made, read_results, thinned, write_result
 from romvae.benchmark.summary import in_short, methods, not_run
 from romvae.benchmark.tables import (
     MARK,
@@ -77,21 +76,6 @@ def folder(tmp_path):
 
 def groups(folder):
     return grouped(folder, read_results(folder))[0]
-
-
-def test_what_auto_takes_is_set_beside_the_best(folder):
-    """Two seeds: one on which the best one is taken, and one on which the second best is."""
-    main = find_problems(folder)["heat_1d"]
-    assert choice_table(groups(folder)) == choice_sentence(groups(folder)) == ""
-    for seed, taken in ((0, "pod_linear"), (1, "romvae")):
-        found = read_result(main.result(seed)).content
-        write_result(main, seed, {**found, "choice": {"errors": {}, "taken": taken}})
-    row = "| heat_1d | 0, 1 | pod linear, romvae | 1.25 % (0.5 % to 2 %) | 0.6 % (0.5 % to 0.7 %) |"
-    assert row in choice_table(groups(folder))
-    assert "on 0 of the 1 problems on which it was tried, and elsewhere" in choice_sentence(groups(folder))
-    assert choice_sentence(groups(folder)).endswith("is heat_1d 2.86.")
-    write_result(main, 1, {**found, "choice": {"errors": {}, "taken": "pod_linear"}})
-    assert choice_sentence(groups(folder)).endswith("on 1 of the 1 problems on which it was tried.")
 
 
 def row(text, start):

@@ -10,21 +10,16 @@ import pytest
 
 from romvae.baselines import PODLinear, PODNetwork
 from romvae.benchmark import find_problems, read_results, run, run_problem, run_problems
-from romvae.benchmark.choice import choice, with_choice
 from romvae.benchmark.ensemble import ensemble, parts_of
 from romvae.benchmark.opponents import fit_opponents
 from romvae.benchmark.result import is_made, missing_baselines, small, value_at
 from romvae.errors import ConfigError, DataError, NumericsError, TrainingStoppedError
 from romvae.progress import silent
-from tests.benchmark.conftest import RECIPE, make_folder
+from tests.benchmark.conftest import RECIPE, forbidden, make_folder
 
 
 def is_done(problem, seed, without=()):
     return is_made(problem, seed) and not missing_baselines(problem, seed, without)
-
-
-def forbidden(*args, **kwargs):
-    raise AssertionError("should not have been called")
 
 
 def test_a_result_says_what_was_measured_where_and_how(ran):
@@ -61,48 +56,6 @@ def test_what_is_there_is_not_repeated(ran, monkeypatch):
     folder, data = ran
     monkeypatch.setattr(run, "run_problem", forbidden)
     assert run_problems(find_problems(folder, which="all"), data, silent, seeds=(0,)) == {}
-
-
-def test_a_choice_is_of_the_least_error_and_added_where_the_models_are_still_there(ran, tmp_path, monkeypatch):
-    folder, data = ran
-    problem = find_problems(folder)["heat_1d"]
-    whole = json.loads(problem.result(0).read_text())
-    errors = whole["choice"]["errors"]
-    assert set(errors) == {"romvae", "persistence", "pod_linear"}
-    assert errors[whole["choice"]["taken"]] == min(errors.values())
-    assert whole["choice"]["trajectories"] == 3
-    later = find_problems(make_folder(tmp_path))["heat_1d"]
-    later.result(0).parent.mkdir()
-    without = {key: value for key, value in whole.items() if key != "choice"}
-    later.result(0).write_text(json.dumps(without))
-    for name in ("run_problem", "fit", "compare"):
-        monkeypatch.setattr(run, name, forbidden)
-    assert run_problems({"heat_1d": later}, tmp_path / "nothing", silent, seeds=(0,)) == {}
-    assert json.loads(later.result(0).read_text()) == without  # no models there
-    assert not (tmp_path / "nothing").exists()
-    assert run_problems({"heat_1d": later}, data, silent, seeds=(0,)) == {}
-    assert json.loads(later.result(0).read_text()) == whole
-
-
-def test_a_forecast_that_is_not_finite_is_not_taken(ran):
-    folder, data = ran
-    problem = find_problems(folder)["heat_1d"]
-    parts = parts_of(problem, ensemble(problem, 0, data, 1, silent))
-    rom = run.trained_rom(problem, parts, 0, data, silent)
-    good = PODLinear(3).fit(parts.train)
-
-    class Broken(PODLinear):
-        name = "broken"
-
-        def rollout(self, start, times):
-            return good.rollout(start, times) / 0.0
-
-    found = choice(rom, [good, Broken(3)], parts.variance)
-    assert found["errors"]["broken"] is None
-    assert found["taken"] == min(("romvae", "pod_linear"), key=found["errors"].__getitem__)
-    more = with_choice(found, {"trajectories": 3, "errors": {"exact": 0.0}})
-    assert more["taken"] == "exact"
-    assert set(more["errors"]) == {"romvae", "pod_linear", "broken", "exact"}
 
 
 def test_variants_are_tested_on_the_same_trajectories(ran):

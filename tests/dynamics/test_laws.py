@@ -99,7 +99,7 @@ def test_kinds_in_closed_form_recover_a_linear_system_to_round_off(kind, bilinea
 def test_matrices_of_many_rows_are_never_there_at_once_and_forecasts_do_not_know(
     kind, parameters, controls, monkeypatch
 ):
-    """Each row has a matrix of its own: of 200 rows with 192 latents these would be 30 million numbers a member."""
+    """Each row has a matrix of its own: of 200 rows with 192 latents these would be 7 million numbers a member."""
     generator = torch.Generator().manual_seed(0)
     z, driven = (torch.randn(6, 31, n, dtype=torch.float64, generator=generator) for n in (3, controls))
     c = torch.rand(6, parameters, dtype=torch.float64, generator=generator)
