@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from romvae.benchmark.page import Group
 
 __all__ = [
-    
     "ALIKE",
     "OWN",
     "Standing",
@@ -25,7 +24,6 @@ __all__ = [
     "is_resolvable",
     "remarks",
     "standing",
-,
 ]
 
 Standing = Literal["ahead", "tied", "behind", "alone"]
