@@ -120,6 +120,13 @@ class ParameterScaling(nn.Module):
         """Which parameters are scaled by their logarithm, shape `(parameter,)`."""
         return (self.low > 0) & (self.high > 3 * self.low)
 
+    @property
+    def log_range(self) -> Tensor:
+        """Half the range of each of these parameters' logarithms, which becomes 1, and 0 of the others."""
+        tiny = torch.finfo(torch.float64).tiny
+        half = (self.high.clamp_min(tiny) / self.low.clamp_min(tiny)).log() / 2
+        return torch.where(self.logarithmic, half, torch.zeros_like(half))
+
     def forward(self, values: Tensor) -> Tensor:
         """Physical values `(batch, parameter)` to normalised ones, in the default float type."""
         log = self.logarithmic

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from romvae.calibration import Interval
 from romvae.distributions import moments, reparameterise
 from romvae.dynamics.base import condition
-from romvae.dynamics.least_squares import stabilised
 from romvae.dynamics.linear_ensemble import LinearEnsemble
 
 if TYPE_CHECKING:
@@ -58,10 +57,8 @@ def frozen(rom: ROM) -> ROM:
     for module in dynamics.modules():
         if "dt" in module._buffers:
             module.dt = float(module._buffers.pop("dt"))  # type: ignore[arg-type,assignment]
-    if isinstance(dynamics, LinearEnsemble) and dynamics.stable and not bool(dynamics.A[:, :, 1:].any()):
-        # One map for all parameters: what keeps it stable is computed here, once and for all.
-        dynamics.A[-1, :, 0] = stabilised(dynamics.A[-1, :, 0])
-        dynamics.stable = False
+    if isinstance(dynamics, LinearEnsemble):
+        dynamics.settle()
     return rom
 
 

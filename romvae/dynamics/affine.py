@@ -11,7 +11,7 @@ from romvae.dynamics.base import EnsembleDynamics, condition, step_pairs
 from romvae.dynamics.least_squares import ridge_fit, stabilised
 from romvae.errors import NumericsError
 
-__all__ = ["AffineDynamics", "affine_features", "fitted"]
+__all__ = ["AffineDynamics", "affine_features", "bilinear_features", "fitted"]
 
 MATRICES = 2**24
 """Numbers in the matrices that are there at once: of more rows, each with its own, some are taken at a time."""
@@ -175,8 +175,12 @@ def affine_features(z: Tensor, c: Tensor, controls: Tensor | None, step: int, bi
         Shapes `(trajectory, pair, feature)` and `(trajectory, pair, latent)`.
     """
     now, later, conditions = (part.detach().cpu().double() for part in step_pairs(z, c, controls, step))
-    blocks = [now, conditions] + [conditions[..., i : i + 1] * now for i in range(bilinear)]
-    return torch.cat(blocks, -1), later - now
+    return bilinear_features(now, conditions, bilinear), later - now
+
+
+def bilinear_features(z: Tensor, conditions: Tensor, bilinear: int) -> Tensor:
+    """[z, c, c_1 z, ..., c_P z] along the last axis, P conditions multiplying the latents."""
+    return torch.cat([z, conditions] + [conditions[..., i : i + 1] * z for i in range(bilinear)], -1)
 
 
 def fitted(features: Tensor, increments: Tensor, ridge: float) -> tuple[Tensor, Tensor]:

@@ -141,7 +141,14 @@ class EnsembleDynamics(LatentDynamics):
 
     @abstractmethod
     def start_from_linear(
-        self, z: Tensor, c: Tensor, controls: Tensor | None = None, *, group: Tensor | None = None
+        self,
+        z: Tensor,
+        c: Tensor,
+        controls: Tensor | None = None,
+        *,
+        group: Tensor | None = None,
+        precision: Tensor | None = None,
+        log_range: Tensor | None = None,
     ) -> None:
         """Sets everything that is known in closed form: scaling, and a least-squares linear part.
 
@@ -152,6 +159,11 @@ class EnsembleDynamics(LatentDynamics):
             group: Number of the trajectory that each row is a copy of, integers `(row,)`. Copies stay together where
                 trajectories are set aside, drawn or left out, and count as one (`Groups`). None where every row is a
                 trajectory of its own.
+            precision: What the square of each latent's error counts where something is chosen by forecasts,
+                `(latent,)`; None for the same.
+            log_range: Half the range of each parameter's logarithm, by which it is scaled to [-1, 1], and 0 of one that
+                is scaled as it is, `(parameter,)`; None where all are. Kinds that take physical coefficients as they
+                are need it.
 
         Raises:
             NumericsError: The trajectories are too short.

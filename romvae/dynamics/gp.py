@@ -98,7 +98,14 @@ class GpDynamics(AffineDynamics):
 
     @torch.no_grad()
     def start_from_linear(
-        self, z: Tensor, c: Tensor, controls: Tensor | None = None, *, group: Tensor | None = None
+        self,
+        z: Tensor,
+        c: Tensor,
+        controls: Tensor | None = None,
+        *,
+        group: Tensor | None = None,
+        precision: Tensor | None = None,
+        log_range: Tensor | None = None,
     ) -> None:
         """The whole fit, in float64 on the CPU."""
         groups = Groups.read(group, len(z))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-__all__ = ["ridge_fit", "stabilised", "standardisation"]
+__all__ = ["Ridge", "ridge_fit", "stabilised", "standardisation"]
 
 MARGIN, HIGHEST = 1e-6, 2**14
 """How far below one the bound on the eigenvalues has to be, far above the round-off of products; the last power."""
@@ -20,24 +22,86 @@ def standardisation(features: Tensor) -> tuple[Tensor, Tensor]:
     return centre, torch.where(constant | (width == 0), torch.ones_like(width), width)
 
 
-def ridge_fit(features: Tensor, target: Tensor, ridge: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Weights, offset, residual std: least |target - F W - b|^2 / N + ridge |W|^2, F standardised features.
+@dataclass(frozen=True)
+class Ridge:
+    """Ridge regressions of the same data with any penalty, by one QR and one SVD, never by normal equations.
 
-    By QR and SVD, never by normal equations, so that an exactly linear system is recovered to round-off.
+    An exactly linear system is recovered to round-off.
     """
-    count = features.shape[0]
-    centre, width = standardisation(features)
-    mean = target.mean(0)
-    scaled = (features - centre) / width
-    Q, R = torch.linalg.qr(scaled)
-    U, s, Vh = torch.linalg.svd(R, full_matrices=False)
-    kept = s > s.max() * torch.finfo(s.dtype).eps * max(features.shape)
-    gain = torch.where(kept, s / (s**2 + count * ridge), torch.zeros_like(s))
-    standardised = Vh.mT @ (gain[:, None] * (U.mT @ (Q.mT @ (target - mean))))
-    residual = target - mean - scaled @ standardised
-    freedom = max(count - int(kept.sum()) - 1, 1)
-    weights = standardised / width[:, None]
-    return weights, mean - centre @ weights, (residual.square().sum(0) / freedom).sqrt()
+
+    centre: Tensor
+    size: Tensor
+    mean: Tensor
+    count: int
+    values: Tensor
+    turn: Tensor
+    right: Tensor
+
+    @classmethod
+    def of(cls, features: Tensor, target: Tensor, share: Tensor | None = None) -> Ridge:
+        """Prepares the fit.
+
+        Arguments:
+            features: F, `(sample, feature)`.
+            target: y, `(sample, target)`.
+            share: Standard deviation that each feature is scaled to before it is penalised, `(feature,)`; 1 unless
+                given. A smaller one makes the penalty of its weights heavier.
+        """
+        centre, width = standardisation(features)
+        size = width if share is None else width / share
+        mean = target.mean(0)
+        Q, R = torch.linalg.qr((features - centre) / size)
+        U, s, Vh = torch.linalg.svd(R, full_matrices=False)
+        kept = s > s.max() * torch.finfo(s.dtype).eps * max(features.shape)
+        right = U.mT @ (Q.mT @ (target - mean))
+        return cls(centre, size, mean, len(features), s[kept], Vh[kept].mT, right[kept])
+
+    def weights(self, penalty: float) -> tuple[Tensor, Tensor]:
+        """W `(feature, target)` and b of the least |y - F W - b|^2 / N + penalty |W|^2, F scaled."""
+        gain = self.values / (self.values**2 + self.count * penalty)
+        found = (self.turn @ (gain[:, None] * self.right)) / self.size[:, None]
+        return found, self.mean - self.centre @ found
+
+    def moved(
+        self, features: Tensor, target: Tensor, penalty: float, times: list[Tensor], groups: int, samples: int
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Fits of samples that were drawn with replacement, to first order in how often each row was drawn.
+
+        Their spread is that of the sandwich estimator, which is right where rows of a group belong together and errors
+        differ in size; residuals, which a fit makes smaller than errors, are enlarged as it does, at most twofold.
+
+        Arguments:
+            features: Of the fit.
+            target: Of the fit.
+            penalty: Of the fit.
+            times: How often each row was drawn, integers `(sample,)`, one for each fit.
+            groups: Groups that rows were drawn in.
+            samples: Rows of the fit that are no copies of others.
+
+        Returns:
+            Weights and offset of each.
+        """
+        weights, offset = self.weights(penalty)
+        residual = target - features @ weights - offset
+        freedom = max(samples - len(self.values) - 1, samples / 4)
+        residual *= (groups / max(groups - 1, 1) * samples / freedom) ** 0.5
+        turned = ((features - self.centre) / self.size) @ self.turn
+        gain = 1 / (self.values**2 + self.count * penalty)
+        found = []
+        for each in times:
+            error = residual * (each - 1).to(residual)[:, None]
+            change = (self.turn @ (gain[:, None] * (turned.mT @ error))) / self.size[:, None]
+            found.append((weights + change, offset + error.mean(0) - self.centre @ change))
+        return found
+
+
+def ridge_fit(features: Tensor, target: Tensor, ridge: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Weights, offset, residual std: least |target - F W - b|^2 / N + ridge |W|^2, F standardised features."""
+    fit = Ridge.of(features, target)
+    weights, offset = fit.weights(ridge)
+    residual = target - features @ weights - offset
+    freedom = max(len(features) - len(fit.values) - 1, 1)
+    return weights, offset, (residual.square().sum(0) / freedom).sqrt()
 
 
 def stabilised(A: Tensor) -> Tensor:

@@ -2,35 +2,72 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
 import torch
 from torch import Tensor
 
-from romvae.dynamics.affine import AffineDynamics, affine_features, fitted
+from romvae.dynamics.affine import AffineDynamics, affine_features, bilinear_features
 from romvae.dynamics.groups import Groups
+from romvae.dynamics.least_squares import Ridge, stabilised, standardisation
 from romvae.dynamics.monomials import degrees_of, exponents, highest_degree, monomials
+from romvae.dynamics.rates import SPAN, rates_of
+from romvae.dynamics.regression import some_of
 
 __all__ = ["LinearEnsemble"]
 
-RIDGES = (0.0, 1e-4, 1e-2)
-"""Penalties among which the held-out trajectories choose."""
+PENALTIES = (0.0, 1e-12, 1e-9, 1e-6, 1e-3)
+"""Among which the held-out trajectories choose, and then among those between the chosen one and its neighbours."""
+USUAL = 1e-4
+"""The penalty where there are too few trajectories to choose one."""
 FEATURES = 512
 """Most numbers that a map is linear in: the latents, times the monomials of the parameters with the constant one."""
 GAIN = 0.8
-"""Share of the mean square error without squares and higher powers of the parameters that those must not exceed."""
+"""Share of the mean square error without squares and higher powers of the parameters that those must not exceed, nor
+rates, whose exponential every rollout takes."""
+JUDGES = 32
+"""Held-out trajectories that are forecast to choose."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """How the dynamics depends on the parameters.
+
+    Attributes:
+        degree: Highest degree of the monomials that multiply the latents.
+        own: Whether parameters that are scaled by their logarithm are taken by their own value.
+        of: What is linear in all of them: the map over each number of stored steps; that over one, which is repeated;
+            or the rate of change, whose exponential is taken.
+        penalty: Of the weights.
+    """
+
+    degree: int
+    own: bool = False
+    of: Literal["maps", "step", "rate"] = "maps"
+    penalty: float = USUAL
 
 
 class LinearEnsemble(AffineDynamics):
     r"""Linear dynamics :math:`z' = (A_0 + \sum_k g_k(c) A_k)\, z + B g(c) + b` by least squares, without training.
 
     The functions g are monomials of the parameters, of up to fourth degree where there are one or two and of up to
-    second for three or four: what a finite step makes of a coefficient in the equation is no straight line, still less
-    over a wide range of it, whose logarithm is what is scaled.
+    second for three or four: what a finite step makes of a coefficient in the equation is no straight line. A parameter
+    that is scaled by its logarithm counts as it is scaled or by its own value. Each number of stored steps has its own
+    map, or one over a single step is repeated, or the rate of change has that form,
+    :math:`\dot z = (G_0 + \sum_k g_k(c) G_k)\, z + B g(c) + b`, and the map over a step is its exponential: operator
+    inference, exact where the equation is linear in the field and in parameters that are its coefficients.
 
-    Each member sees a bootstrap sample of the trajectories, drawn with all of their copies, and all are moved so that
-    their mean is the fit of all trajectories (and widened by sqrt(M / (M - 1)), since M members share that mean): their
-    disagreement is what the number of trajectories leaves open, and nothing of what a linear model cannot describe.
-    Penalty, and the degree in which the matrix depends on the parameters, are chosen by rollouts of every fifth
-    trajectory.
+    Each member is the fit of all trajectories, moved to first order to that of a bootstrap sample, drawn with all of
+    their copies (`Ridge.moved`); all are centred on the fit of all (and widened by sqrt(M / (M - 1)), since M members
+    share that mean): their disagreement is what the number of trajectories leaves open, and nothing of what a linear
+    model cannot describe. Fits of the samples themselves, which hold two thirds of the trajectories, disagree far too
+    much where there are many latents.
+
+    Form, degree and penalty are chosen by rollouts of every fifth trajectory. Errors count there by the precision of
+    each latent, and weights of latents that say little of the field are penalised more: many codes of POD hold next to
+    nothing, and are learned last.
 
     One linear map cannot describe shocks, collisions or speeds that depend on the amplitude.
 
@@ -40,11 +77,16 @@ class LinearEnsemble(AffineDynamics):
 
     References:
         Proctor, Brunton and Kutz (2016), Dynamic mode decomposition with control, arXiv:1409.6358.
+        McQuarrie, Khodabakhshi and Willcox (2023), Nonintrusive reduced-order models for parametric partial
+        differential equations via data-driven operator inference, arXiv:2110.07653.
     """
 
     A: Tensor
     B: Tensor
     b: Tensor
+    generator: Tensor
+    log_range: Tensor
+    repeated: Tensor
 
     def __init__(
         self,
@@ -65,106 +107,225 @@ class LinearEnsemble(AffineDynamics):
         self.register_buffer("A", torch.zeros(stride, members, 1, latent, latent, dtype=torch.float64))
         self.register_buffer("B", torch.zeros(stride, members, 2 * controls, latent, dtype=torch.float64))
         self.register_buffer("b", torch.zeros(stride, members, latent, dtype=torch.float64))
+        self.register_buffer("generator", torch.zeros(members, 0, latent, latent + 1, dtype=torch.float64))
+        self.register_buffer("log_range", torch.zeros(self.fixed, dtype=torch.float64))
+        self.register_buffer("repeated", torch.tensor(False))
+        self.repeats = False
+        self.register_load_state_dict_post_hook(_settle)
         self._resize(self.fixed)
 
     def operators(self, c: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor]:
         A, B = self.A[step - 1], self.B[step - 1]
+        if self.generator.shape[1]:
+            g = self._functions(c.to(A), self.generator.shape[1] - 1).expand(self.members, c.shape[-2], -1)
+            rate = self.generator[:, :1] + torch.einsum("mbk,mkij->mbij", g, self.generator[:, 1:])
+            after = self._over(torch.cat([rate, torch.zeros_like(rate[..., :1, :])], -2), step)
+            return after[..., :-1, :-1], after[..., :-1, -1], B[:, :0]
         count = A.shape[1] - 1
         g = self._functions(c.to(A), count).expand(self.members, c.shape[-2], -1)
         matrix = A[:, :1] + torch.einsum("mbk,mkij->mbij", g, A[:, 1:])
         return matrix, torch.bmm(g, B[:, :count]) + self.b[step - 1][:, None], B[:, count:]
 
+    def _over(self, rate: Tensor, step: int) -> Tensor:
+        """The map over so many stored steps, `(..., n, n)`, of what one changes or of a rate per stored step."""
+        if not self.repeats:
+            return torch.linalg.matrix_exp(step * rate)
+        return torch.linalg.matrix_power(torch.eye(rate.shape[-1]).to(rate) + rate, step)
+
     def _functions(self, c: Tensor, count: int) -> Tensor:
         """The first monomials of the parameters, `(..., count)`."""
+        c = self._variables(c)
         return c if count == self.fixed else monomials(c, self.get_buffer("exponents")[:count].to(c.device))
+
+    def _variables(self, c: Tensor) -> Tensor:
+        """Parameters in [-1, 1]: by their own value, not its logarithm, where `log_range` is positive."""
+        half = self.log_range.to(c)
+        some = torch.where(half > 0, half, torch.ones_like(half))
+        return torch.where(half > 0, ((some * c).exp() - some.cosh()) / some.sinh(), c)
 
     def _resize(self, count: int) -> None:
         """Room for so many functions of the parameters; the maps are the identity then."""
         eye = torch.eye(self.latent).to(self.A)
         self.A = torch.cat([eye[None], eye.new_zeros(count, *eye.shape)]).repeat(self.stride, self.members, 1, 1, 1)
         self.B = self.B.new_zeros(self.stride, self.members, count + 2 * self.controls, self.latent)
+        self.generator = self.generator[:, :0]
+        self.repeated.fill_(False)
+        _settle(self)
 
     @torch.no_grad()
     def start_from_linear(
-        self, z: Tensor, c: Tensor, controls: Tensor | None = None, *, group: Tensor | None = None
+        self,
+        z: Tensor,
+        c: Tensor,
+        controls: Tensor | None = None,
+        *,
+        group: Tensor | None = None,
+        precision: Tensor | None = None,
+        log_range: Tensor | None = None,
     ) -> None:
         """The whole fit, in float64 on the CPU."""
         groups = Groups.read(group, len(z))
-        ridge, degree = self._choice(z, c, controls, groups)
-        count, bilinear = self._counts(degree)
-        self._resize(count)
-        g = self._functions(c.detach().cpu().double(), count)
+        z, c = z.detach().cpu().double(), c.detach().cpu().double()
+        controls = None if controls is None else controls.detach().cpu().double()
+        weight = torch.ones(self.latent).double() if precision is None else precision.detach().cpu().double()
+        own = torch.zeros(self.fixed).double() if log_range is None else log_range.detach().cpu().double()
+        form = self._choice(z, c, controls, groups, weight, own)
+        self._take(form, own)
         generator = torch.Generator().manual_seed(self.seed)
         n = len(groups)
         draws = [torch.randint(n, (n,), generator=generator) for _ in range(self.members if self.members > 1 else 0)]
-        rows = [groups.rows_of(each) for each in draws]
-        for step in range(1, self.stride + 1):
-            features, increments = affine_features(z, g, controls, step, bilinear)
-            whole = fitted(features, increments, ridge)
-            drawn = [fitted(features[chosen], increments[chosen], ridge) for chosen in rows] or [whole]
-            for member, found in enumerate(zip(*_centred(drawn, whole), strict=True)):
-                self._store(step, member, *found)
+        times = [each.bincount(minlength=n)[groups.of] for each in draws]  # that each row was drawn
+        for step in range(1, self.stride + 1 if form.of == "maps" else 2):
+            features, target, share = self._regression(form, z, c, controls, step, weight)
+            samples = features.shape[1]
+            features, target = features.flatten(0, 1), target.flatten(0, 1)
+            fit = Ridge.of(features, target, share)
+            whole = fit.weights(form.penalty)
+            drawn = [row.repeat_interleave(samples) for row in times]
+            moved = fit.moved(features, target, form.penalty, drawn, n, n * samples) if drawn else [whole]
+            for member, found in enumerate(zip(*_centred(moved, whole), strict=True)):
+                self._store(form, step, member, *found)
+
+    def settle(self) -> None:
+        """Computes here, once and for all, what does not depend on the parameters: maps from rates, and stable ones."""
+        if self.generator.shape[1] and not bool(self.generator[:, 1:, :, :-1].any()):
+            forcing = self.generator[..., -1].mT  # (member, latent, 1 + function)
+            rate = torch.cat([self.generator[:, 0, :, :-1], forcing], -1)
+            rate = torch.cat([rate, rate.new_zeros(self.members, forcing.shape[-1], rate.shape[-1])], -2)
+            maps = [self._over(rate, step)[:, : self.latent] for step in range(1, self.stride + 1)]
+            self._resize(forcing.shape[-1] - 1)
+            for step, after in enumerate(maps, 1):
+                self.A[step - 1, :, 0] = after[..., : self.latent]
+                self.b[step - 1] = after[..., self.latent]
+                self.B[step - 1] = after[..., self.latent + 1 :].mT
+        if self.stable and not self.generator.shape[1] and not bool(self.A[:, :, 1:].any()):
+            self.A[-1, :, 0] = stabilised(self.A[-1, :, 0])
+            self.stable = False
 
     def _counts(self, degree: int) -> tuple[int, int]:
         """Functions of the parameters that count, those of first degree always; and how many multiply the latents."""
         upto = int((degrees_of(self.get_buffer("exponents")) <= degree).sum())
         return max(upto, self.fixed), upto
 
-    def _choice(self, z: Tensor, c: Tensor, controls: Tensor | None, groups: Groups) -> tuple[float, int]:
-        """Penalty and degree in the parameters with the smallest rollout error on every fifth trajectory."""
+    def _take(self, form: Form, own: Tensor) -> None:
+        """Prepares for what the form's fit gives."""
+        count = self._counts(form.degree)[0]
+        self._resize(count if form.of == "maps" else self.fixed)
+        self.log_range = (own if form.own else torch.zeros_like(own)).to(self.log_range)
+        if form.of != "maps":
+            self.generator = self.generator.new_zeros(self.members, 1 + count, self.latent, self.latent + 1)
+            self.repeated.fill_(form.of == "step")
+            _settle(self)
+
+    def _forms(self, z: Tensor, controls: Tensor | None, own: Tensor) -> Iterator[Form]:
+        """Those to try, simpler ones first."""
+        most = int(degrees_of(self.get_buffer("exponents")).max()) if self.fixed else 0
+        degrees, logarithms = sorted({0, min(1, most), min(2, most), most}), bool((own > 0).any())
+        for degree in degrees:
+            yield Form(degree)
+        for degree in degrees[1:] if logarithms else ():
+            yield Form(degree, own=True)
+        for degree in sorted({min(1, most), min(2, most)}) if controls is None else ():
+            if self.stride > 1:
+                yield Form(degree, logarithms, "step")
+            if z.shape[1] > SPAN:
+                yield Form(degree, logarithms, "rate")
+
+    def _choice(
+        self, z: Tensor, c: Tensor, controls: Tensor | None, groups: Groups, weight: Tensor, own: Tensor
+    ) -> Form:
+        """Form and penalty with the smallest rollout error on every fifth trajectory."""
         held = groups.held_out()
         if held is None:
-            return RIDGES[1] if self.fixed else RIDGES[0], 0
+            return Form(0, penalty=USUAL if self.fixed else 0.0)
         twin = LinearEnsemble(
             self.latent, self.parameters_in, float(self.dt), self.stride, 1, controls=self.controls, stable=self.stable
         ).double()
-        chosen, least = (RIDGES[1], 0), float("inf")
-        some = None if controls is None else controls[~held]
-        steps = (z.shape[1] - 1) // self.stride
-        coarse = z[held].detach().cpu().double()[:, :: self.stride][:, : steps + 1]
-        beside = None if controls is None else controls[held].double()
-        c = c.detach().cpu().double()
-        most = int(degrees_of(self.get_buffer("exponents")).max()) if self.fixed else 0
-        for degree in sorted({0, min(1, most), min(2, most), most}):
-            count, bilinear = twin._counts(degree)
-            twin._resize(count)
-            g = twin._functions(c[~held], count)
-            features, increments = affine_features(z[~held], g, some, self.stride, bilinear)
-            best, penalty = float("inf"), RIDGES[1]
-            for ridge in RIDGES:
-                twin.A.zero_()
-                twin._store(self.stride, 0, *fitted(features, increments, ridge))
-                path = twin._repeat(coarse[:, 0], c[held], steps, beside)
-                error = float((path - coarse.transpose(0, 1)).square().mean())
-                best, penalty = min((best, penalty), (error, ridge))
-            if best < (GAIN if degree > 1 else 1.0) * least:
-                chosen, least = (penalty, degree), best
-        return chosen
+        judged = some_of(groups.first[held[groups.first]], JUDGES)  # copies would say the same
+        some, beside = (None, None) if controls is None else (controls[~held], controls[judged])
 
-    def _repeat(self, z: Tensor, c: Tensor, steps: int, controls: Tensor | None) -> Tensor:
-        """Large steps only, `(step + 1, batch, latent)`, of the first member."""
-        path = [z[None].expand(self.members, -1, -1)]
-        maps = self._maps(c, self.stride, z.dtype)
-        for k in range(steps):
-            row = None if controls is None else controls[:, k * self.stride : (k + 1) * self.stride + 1]
-            beside = c if row is None else torch.cat([c, row[:, 0], row[:, -1]], -1)
-            path.append(self._mapped(path[-1], beside, maps))
-        return torch.stack(path)[:, 0]
+        def errors(form: Form, penalties: Iterable[float]) -> Iterator[tuple[float, Form]]:
+            twin._take(form, own)
+            step = self.stride if form.of == "maps" else 1
+            features, target, share = twin._regression(form, z[~held], c[~held], some, step, weight)
+            fit = Ridge.of(features.flatten(0, 1), target.flatten(0, 1), share)
+            for penalty in penalties:
+                twin._store(form, step, 0, *fit.weights(penalty))
+                yield twin._error(z[judged], c[judged], beside, weight), replace(form, penalty=penalty)
 
-    def _store(self, step: int, member: int, weights: Tensor, offset: Tensor) -> None:
-        d, p = self.latent, self.B.shape[2]
+        chosen, least = Form(0), float("inf")
+        for form in self._forms(z, controls, own):
+            best, found = min(errors(form, PENALTIES), key=_first)
+            if best < (GAIN if form.degree > 1 or form.of != "maps" else 1.0) * least:
+                chosen, least = found, best
+        finer = [chosen.penalty * 10.0**k for k in (-2, -1, 1, 2)] if chosen.penalty else [1e-15, 1e-14, 1e-13]
+        return min([(least, chosen), *errors(chosen, finer)], key=_first)[1]
+
+    def _regression(
+        self, form: Form, z: Tensor, c: Tensor, controls: Tensor | None, step: int, weight: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Features `(row, sample, feature)`, what is linear in them, and the share that each feature has, `(feature,)`.
+
+        The last is the standard deviation that it keeps before a penalty: of latents in proportion to what they say of
+        the field, the largest 1.
+        """
+        count, bilinear = self._counts(form.degree)
+        g = self._functions(c, count)
+        if form.of == "rate":
+            features, target = bilinear_features(z, g[:, None].expand(-1, z.shape[1], -1), bilinear), rates_of(z)
+        else:
+            features, target = affine_features(z, g, controls, step, bilinear)
+        said = weight.sqrt() * standardisation(z)[1]
+        said = (said / said.max()).clamp_min(1e-12)
+        conditions = features.shape[-1] - self.latent * (1 + bilinear)
+        return features, target, torch.cat([said, said.new_ones(conditions), said.repeat(bilinear)])
+
+    def _error(self, z: Tensor, c: Tensor, controls: Tensor | None, weight: Tensor) -> float:
+        """Mean square error of rollouts in large steps, of the first member; infinite where they do not stay finite."""
+        A, offset, forced = self.operators(c[None], self.stride)
+        if not bool(torch.isfinite(A).all()):
+            return float("inf")
+        maps, state, total = (stabilised(A) if self.stable else A, offset, forced), z[None, :, 0], 0.0
+        ends = range(self.stride, z.shape[1], self.stride)
+        for end in ends:
+            row = c if controls is None else torch.cat([c, controls[:, end - self.stride], controls[:, end]], -1)
+            state = self._mapped(state, row, maps)
+            total += float(((state[0] - z[:, end]).square() * weight).mean())
+        return total / len(ends) if total < float("inf") else float("inf")
+
+    def _store(self, form: Form, step: int, member: int, weights: Tensor, offset: Tensor) -> None:
+        d, p = self.latent, len(weights) - self.latent * (1 + self._counts(form.degree)[1])
+        blocks = torch.stack([weights[:d].mT, *(block.mT for block in weights[d + p :].split(d) if len(block))])
+        if form.of != "maps":
+            self.generator[member] = 0.0
+            self.generator[member, : len(blocks), :, :-1] = blocks.to(self.generator)
+            self.generator[member, :, :, -1] = torch.cat([offset[None], weights[d : d + p]]).to(self.generator)
+            return
         self.A[step - 1, member] = 0.0
-        self.A[step - 1, member, 0] = (weights[:d].mT + torch.eye(d, dtype=weights.dtype)).to(self.A.dtype)
-        for i in range((len(weights) - d - p) // d):
-            self.A[step - 1, member, 1 + i] = weights[d + p + i * d : d + p + (i + 1) * d].mT.to(self.A.dtype)
-        self.B[step - 1, member] = weights[d : d + p].to(self.B.dtype)
-        self.b[step - 1, member] = offset.to(self.b.dtype)
+        self.A[step - 1, member, : len(blocks)] = blocks.to(self.A)
+        self.A[step - 1, member, 0] += torch.eye(d).to(self.A)
+        self.B[step - 1, member] = weights[d : d + p].to(self.B)
+        self.b[step - 1, member] = offset.to(self.b)
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):  # type: ignore[no-untyped-def]
-        matrices = state_dict.get(prefix + "A", self.A)
-        if matrices.ndim == 5 and self.fixed < matrices.shape[2] <= 1 + len(self.get_buffer("exponents")):
+        most = 1 + len(self.get_buffer("exponents"))
+        matrices, rates = (state_dict.get(prefix + name) for name in ("A", "generator"))
+        if matrices is not None and matrices.ndim == 5 and self.fixed < matrices.shape[2] <= most:
             self._resize(matrices.shape[2] - 1)  # how many functions of the parameters count was for the data to say
+        if rates is None and matrices is not None:  # of an earlier version
+            state_dict.update({prefix + name: getattr(self, name) for name in ("generator", "log_range", "repeated")})
+        elif rates is not None and rates.ndim == 4 and self.fixed < rates.shape[1] <= most:
+            self.generator = self.generator.new_zeros(self.members, rates.shape[1], self.latent, self.latent + 1)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def _settle(model: LinearEnsemble, *_: object) -> None:
+    """As a number: graphs cannot branch on a tensor's value, and reading one stops a GPU."""
+    model.repeats = bool(model.repeated)
+
+
+def _first(found: tuple[float, Form]) -> float:
+    return found[0]
 
 
 def _centred(drawn: list[tuple[Tensor, Tensor]], whole: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

@@ -62,7 +62,14 @@ class NetworkDynamics(EnsembleDynamics):
 
     @torch.no_grad()
     def start_from_linear(
-        self, z: Tensor, c: Tensor, controls: Tensor | None = None, *, group: Tensor | None = None
+        self,
+        z: Tensor,
+        c: Tensor,
+        controls: Tensor | None = None,
+        *,
+        group: Tensor | None = None,
+        precision: Tensor | None = None,
+        log_range: Tensor | None = None,
     ) -> None:
         """Sets the scaling, and the linear path by least squares over the largest step."""
         weights, offset = self.linear_fit(z, c, controls, self.stride)

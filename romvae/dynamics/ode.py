@@ -183,7 +183,14 @@ class OdeDynamics(NetworkDynamics):
 
     @torch.no_grad()
     def start_from_linear(
-        self, z: Tensor, c: Tensor, controls: Tensor | None = None, *, group: Tensor | None = None
+        self,
+        z: Tensor,
+        c: Tensor,
+        controls: Tensor | None = None,
+        *,
+        group: Tensor | None = None,
+        precision: Tensor | None = None,
+        log_range: Tensor | None = None,
     ) -> None:
         """Sets the scaling, and the linear field to the generator of the least-squares map over one stored step.
 

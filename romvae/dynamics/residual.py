@@ -108,6 +108,8 @@ class ResidualDynamics(EnsembleDynamics):
         ridge: float = 1e-6,
         *,
         group: Tensor | None = None,
+        precision: Tensor | None = None,
+        log_range: Tensor | None = None,
     ) -> None:
         """Sets the scaling, and by least squares the linear part and the products where they help.
 
@@ -117,6 +119,8 @@ class ResidualDynamics(EnsembleDynamics):
             controls: Normalised controls `(row, time, control)`.
             ridge: Penalty of the linear part alone, relative to the number of samples.
             group: Number of the trajectory that each row is a copy of, `(row,)`; as in `EnsembleDynamics`.
+            precision: Not needed here.
+            log_range: Not needed here.
 
         Raises:
             NumericsError: The trajectories are too short.

@@ -74,10 +74,17 @@ class GaussianTransition(EnsembleDynamics):
         return scale * (self.log_std + 2 * torch.tanh(torch.bmm(state, self.slope) / 2)).exp()
 
     def start_from_linear(
-        self, z: Tensor, c: Tensor, controls: Tensor | None = None, *, group: Tensor | None = None
+        self,
+        z: Tensor,
+        c: Tensor,
+        controls: Tensor | None = None,
+        *,
+        group: Tensor | None = None,
+        precision: Tensor | None = None,
+        log_range: Tensor | None = None,
     ) -> None:
         """The start of the mean; the spread starts at the error that it leaves."""
-        self.mean_model.start_from_linear(z, c, controls, group=group)
+        self.mean_model.start_from_linear(z, c, controls, group=group, precision=precision, log_range=log_range)
         with torch.no_grad():
             conditions = c[:, None].expand(-1, z.shape[1] - 1, -1)
             if controls is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -39,6 +39,8 @@ class Codes:
             None for all.
         past: What forecasts are given beside the first codes: posterior means before these, a large step apart, oldest
             first, `(trajectory, earlier, latent)`; None for nothing.
+        precision: 1 / posterior variance of each latent, `(latent,)`; None for the same of each.
+        log_range: Of parameters that are scaled by their logarithm, see `ParameterScaling.log_range`.
     """
 
     mean: Tensor
@@ -47,6 +49,8 @@ class Codes:
     controls: Tensor | None = None
     kept: Tensor | None = None
     past: Tensor | None = None
+    precision: Tensor | None = None
+    log_range: Tensor | None = None
 
     def even(self, least: int = 1) -> Codes:
         """The part in which all trajectories have one length, see `romvae.ragged.even_part`; itself if all have."""
@@ -55,7 +59,8 @@ class Codes:
         rows, times = even_part(self.kept.sum(1).numpy(), least)
         chosen = torch.from_numpy(rows)
         controls = None if self.controls is None else self.controls[chosen, :times]
-        return Codes(self.mean[:, chosen, :times], self.std[:, chosen, :times], self.c[chosen], controls)
+        mean, std = self.mean[:, chosen, :times], self.std[:, chosen, :times]
+        return replace(self, mean=mean, std=std, c=self.c[chosen], controls=controls, kept=None, past=None)
 
     def started(self, given: int, stride: int) -> Codes:
         """From the last of `given` codes on, which are `stride` stored steps apart; those before it under `past`.
@@ -67,7 +72,8 @@ class Codes:
             return self
         controls, kept = (None if each is None else each[:, begin:] for each in (self.controls, self.kept))
         past = self.mean[0, :, :begin:stride]
-        return Codes(self.mean[:, :, begin:], self.std[:, :, begin:], self.c, controls, kept, past)
+        mean, std = self.mean[:, :, begin:], self.std[:, :, begin:]
+        return replace(self, mean=mean, std=std, controls=controls, kept=kept, past=past)
 
     def start(self, dynamics: EnsembleDynamics) -> None:
         """What the dynamics knows of them in closed form; of ragged trajectories, from their even part."""
@@ -77,7 +83,8 @@ class Codes:
         copies, trajectories = self.mean.shape[:2]
         controls = None if self.controls is None else self.controls.repeat(copies, 1, 1)
         group = torch.arange(trajectories).repeat(copies)
-        dynamics.start_from_linear(self.mean.flatten(0, 1), self.c.repeat(copies, 1), controls, group=group)
+        known = {"group": group, "precision": self.precision, "log_range": self.log_range}
+        dynamics.start_from_linear(self.mean.flatten(0, 1), self.c.repeat(copies, 1), controls, **known)
 
 
 @dataclass(frozen=True)

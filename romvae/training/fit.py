@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
@@ -263,7 +264,8 @@ def fit(
         codes = Codes(mean, std, c, controls_of(rom, parts.train), kept)
         if not rom.vae.variational or rom.choices["compression"] == "pod" or projected:
             std = sensitivity(rom.vae, mean).rsqrt().expand_as(std)
-        return codes, 1 / (std.square().mean((0, 1, 2)) if kept is None else std[:, kept].square().mean((0, 1)))
+        weights = 1 / (std.square().mean((0, 1, 2)) if kept is None else std[:, kept].square().mean((0, 1)))
+        return replace(codes, precision=weights, log_range=rom.scaling.log_range), weights
 
     def unseen() -> tuple[Tensor, Tensor | None]:
         part = thinned_to(rom, parts.variance, budget)

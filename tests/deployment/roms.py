@@ -76,7 +76,7 @@ def built(kind: str) -> tuple[ROM, xr.Dataset]:
             rom.dynamics.products.take_part(1)
         if hasattr(rom.dynamics, "polynomial"):
             weight = rom.dynamics.polynomial.weight[0]
-            rom.dynamics.polynomial.start_at(0.01 * torch.randn(weight.shape, generator=generator))
+            rom.dynamics.polynomial.start_at(0.001 * torch.randn(weight.shape, generator=generator))
             rom.dynamics.load_state_dict(rom.dynamics.state_dict() | {"dense": torch.tensor(True)})
         if rom.dynamics.closed_form:
             x, c = rom.normalised(data)

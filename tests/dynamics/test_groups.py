@@ -9,6 +9,7 @@ import torch
 
 from romvae.dynamics import gp, linear_ensemble
 from romvae.dynamics.groups import Groups
+from romvae.dynamics.linear_ensemble import Form
 from romvae.dynamics.regression import held_out
 from romvae.errors import DataError
 from tests.dynamics.kinds import CLOSED, DT, KINDS, build, linear_system
@@ -112,9 +113,10 @@ def test_no_copy_of_a_held_out_trajectory_is_in_the_fit_that_it_judges(n, monkey
         monkeypatch.setattr(module, name, call)
 
     spied(linear_ensemble, "affine_features")
+    spied(linear_ensemble, "rates_of")
     spied(gp, "_deltas")
     model = build("linear", 5, 1)
-    model._choice(z, c, None, Groups.read(group, len(z)))
+    model._choice(z, c, None, Groups.read(group, len(z)), torch.ones(5).double(), torch.zeros(1).double())
     assert others
     assert all(seen == fitted for seen in others)
     others.clear()
@@ -170,7 +172,7 @@ def test_copies_without_their_labels_would_shrink_the_disagreement_of_a_bootstra
     spread = []
     for rows, group in ((torch.arange(20), None), (several, several), (several, None)):
         model = build("linear", members=32)
-        model._choice = lambda *data: (1e-4, 0)
+        model._choice = lambda *data: Form(0)
         model.start_from_linear(z[rows], c[rows], group=group)
         spread.append(float(model.A.std(1).mean()))
     assert spread[1] == pytest.approx(spread[0], rel=1e-6)
@@ -184,7 +186,7 @@ def test_the_disagreement_of_a_bootstrap_is_that_of_new_data_with_moved_copies()
     for seed in range(24):
         z, c, group = _ring(24, 8, steps=8, seed=seed)
         model = build("linear", 4, 1, members=12, seed=seed)
-        model._choice = lambda *data: (1e-4, 1)
+        model._choice = lambda *data: Form(1)
         model.start_from_linear(z[..., :4], c, group=group)
         means.append(model.A.mean(1))
         variances.append(model.A.var(1, unbiased=False))

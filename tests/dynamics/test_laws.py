@@ -176,18 +176,6 @@ def test_bootstrap_members_disagree_where_the_data_are_not_linear():
     assert float(model.rollout(z[:, 0], c, DT, 3).std(1).max()) > 1e-4
 
 
-def test_bootstrap_members_have_the_fit_of_all_trajectories_as_their_mean():
-    z, c, _ = linear_system()
-    z = (z + 0.1 * z**2).contiguous()
-    several, one = (build("linear", members=members) for members in (5, 1))
-    for model in (several, one):
-        model.start_from_linear(z, c)
-    for name in ("A", "B", "b"):
-        parts = getattr(several, name)
-        torch.testing.assert_close(parts.mean(1), getattr(one, name)[:, 0], rtol=1e-9, atol=1e-9)
-        assert float(parts.std(1).max()) > 1e-4
-
-
 def test_members_are_copied_with_the_model():
     model = _started("gp")
     z, c, _ = linear_system()
