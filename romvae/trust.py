@@ -43,6 +43,8 @@ __all__ = [
 
 HORIZON = "trust_horizon"
 _ROUND = 1e-9
+_ALIKE = 1e-5
+"""Relative difference of predicted errors that is round-off: the same forecast in another batch has another one."""
 
 
 class TrustScores(nn.Module):
@@ -53,7 +55,8 @@ class TrustScores(nn.Module):
     (infinite where it never does): thresholds above the score trust that forecast too long. With n trajectories and
     the threshold at the k-th smallest score, :math:`k = \lfloor (n + 1)(1 - level) \rfloor`, a new trajectory from the
     same distribution is trusted too long with a probability of at most :math:`1 - level`, whatever the predicted error
-    is worth; a good one makes long horizons.
+    is worth; a good one makes long horizons. Predicted errors that agree to round-off count as equal: a decoder that
+    says the same of every forecast would else have some of them trusted by chance.
 
     The statement is about the lead times that were calibrated, and holds for one tolerance at a time.
 
@@ -117,7 +120,7 @@ class TrustScores(nn.Module):
         first = late.int().argmax(1, keepdim=True)
         score = self.get_buffer("predicted").cummax(1).values.gather(1, first)[:, 0]
         score = torch.where(late.any(1), score, torch.full_like(score, math.inf))
-        return float(score.sort().values[rank - 1])
+        return (1 - _ALIKE) * float(score.sort().values[rank - 1])
 
     def statement(self, tolerance: float, level: float) -> str:
         """What the horizon promises, with the finite-sample interval of the true share, in a sentence."""

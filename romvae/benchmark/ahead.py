@@ -28,7 +28,7 @@ __all__ = [
 
 Standing = Literal["ahead", "tied", "behind", "alone"]
 
-OWN = "romvae"
+OWN, DIVERGED = "romvae", "diverged"
 ALIKE = 1.005
 """Factors below it read "1 times"."""
 
@@ -41,6 +41,9 @@ def errors_of(results: Sequence[Result]) -> dict[str, dict[int, float | None]]:
         found[OWN][result.seed] = value_at(metrics, "rom.relative_l2")
         for name, scores in metrics.get("baselines", {}).items():
             found.setdefault(name, {})[result.seed] = scores.get("relative_l2")
+        for name, reason in (value_at(result.content, "baselines.left_out") or {}).items():
+            if _why_not(reason)[0] == DIVERGED and name not in metrics.get("baselines", {}):
+                found.setdefault(name, {})[result.seed] = None
     return found
 
 
@@ -166,7 +169,9 @@ def _why_not(reason: object) -> tuple[str, str]:
         return ("left out for its cost", "`--without`") if text else ("not asked for", "")
     if NOT_INSTALLED in text:
         return "not installed", ""
-    return ("diverged", "") if "diverge" in text else ("not applicable", text.split(":")[0])
+    if any(words in text for words in ("diverge", "has grown more than", "stopped being finite")):
+        return DIVERGED, ""
+    return "not applicable", text.split(":")[0]
 
 
 def _means(errors: Mapping[str, Mapping[int, float | None]]) -> dict[str, float]:
