@@ -313,7 +313,8 @@ class LinearEnsemble(AffineDynamics):
         if matrices is not None and matrices.ndim == 5 and self.fixed < matrices.shape[2] <= most:
             self._resize(matrices.shape[2] - 1)  # how many functions of the parameters count was for the data to say
         if rates is None and matrices is not None:  # of an earlier version
-            state_dict.update({prefix + name: getattr(self, name) for name in ("generator", "log_range", "repeated")})
+            kept = {"generator": self.generator, "log_range": self.log_range, "repeated": self.repeated}
+            state_dict.update({prefix + name: torch.zeros_like(value) for name, value in kept.items()})
         elif rates is not None and rates.ndim == 4 and self.fixed < rates.shape[1] <= most:
             self.generator = self.generator.new_zeros(self.members, rates.shape[1], self.latent, self.latent + 1)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

@@ -49,6 +49,19 @@ def test_linear_dynamics_of_any_form_comes_back_from_its_state(form):
     assert torch.equal(model.rollout(start, c, DT, 5), again.rollout(start, c, DT, 5))
 
 
+def test_linear_dynamics_of_an_earlier_version_is_read():
+    c = torch.linspace(-1, 1, 40, dtype=torch.float64)[:, None]
+    model, again = build("linear", parameters=1), build("linear", parameters=1)
+    model._choice = lambda *data: Form(3)
+    model.start_from_linear(decaying(c), c)
+    state = {k: v for k, v in model.state_dict().items() if k not in ("generator", "log_range", "repeated")}
+    again._choice = lambda *data: Form(1, True, "step")  # what it was before does not stay
+    again.start_from_linear(decaying(c), c, log_range=LOG_RANGE)
+    again.load_state_dict(state)
+    start = torch.ones(40, 3, dtype=torch.float64)
+    assert torch.equal(model.rollout(start, c, DT, 5), again.rollout(start, c, DT, 5))
+
+
 def test_powers_of_parameters_that_do_nothing_are_left_out():
     z, c, _ = linear_system(bilinear=True, trajectories=40)
     model = build("linear")
