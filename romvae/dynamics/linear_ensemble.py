@@ -211,7 +211,7 @@ class LinearEnsemble(AffineDynamics):
         """Prepares for what the form's fit gives."""
         count = self._counts(form.degree)[0]
         self._resize(count if form.of == "maps" else self.fixed)
-        self.log_range = (own if form.own else torch.zeros_like(own)).to(self.log_range)
+        self.log_range = (own if form.own else torch.zeros_like(own)).to(self.log_range, copy=True)
         if form.of != "maps":
             self.generator = self.generator.new_zeros(self.members, 1 + count, self.latent, self.latent + 1)
             self.repeated.fill_(form.of == "step")
