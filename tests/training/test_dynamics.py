@@ -14,6 +14,7 @@ from torch import Tensor
 
 from romvae.data import split
 from romvae.dynamics import GaussianTransition, OdeDynamics, ResidualDynamics
+from romvae.dynamics.linear_ensemble import Form
 from romvae.errors import ConfigError, DataError, NumericsError, OutOfRangeWarning, SchemaError
 from romvae.rollout import latent_members
 from romvae.rom import ROM
@@ -73,7 +74,9 @@ def test_every_network_learns_rotations_that_one_linear_map_cannot(kind):
     precision = torch.full((2,), 1e4)
     sizes = {"hidden": 32, "depth": 2} if kind != "transformer" else {"hidden": 32, "depth": 1}
     linear = build("linear", 2, 1, stride=5, members=1).float()
-    linear._choice = lambda *data: (0.0, 0)  # the same map for all parameters; with their powers it is nearly exact
+    linear._choice = lambda *data: Form(
+        0, penalty=0.0
+    )  # the same map for all parameters; with their powers it is nearly exact
     codes.start(linear)
     model = type(build(kind))(2, 1, DT, 5, 1, **sizes)
     train_dynamics(model, codes, precision, DynamicsPlan(200, 1e-2, 64, 4), _run)
