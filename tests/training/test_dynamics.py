@@ -74,9 +74,7 @@ def test_every_network_learns_rotations_that_one_linear_map_cannot(kind):
     precision = torch.full((2,), 1e4)
     sizes = {"hidden": 32, "depth": 2} if kind != "transformer" else {"hidden": 32, "depth": 1}
     linear = build("linear", 2, 1, stride=5, members=1).float()
-    linear._choice = lambda *data: Form(
-        0, penalty=0.0
-    )  # the same map for all parameters; with their powers it is nearly exact
+    linear._choice = lambda *data: Form(0, penalty=0.0)  # one map for all; with powers it is nearly exact
     codes.start(linear)
     model = type(build(kind))(2, 1, DT, 5, 1, **sizes)
     train_dynamics(model, codes, precision, DynamicsPlan(200, 1e-2, 64, 4), _run)
