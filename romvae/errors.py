@@ -154,6 +154,10 @@ class OutOfRangeWarning(UserWarning):
     """A parameter lies outside the range that the model was trained on."""
 
 
+class HeldBackWarning(OutOfRangeWarning):
+    """Latents of a forecast left the range of the training codes by far, and were held at its edge."""
+
+
 class BeyondCalibrationWarning(OutOfRangeWarning):
     """A forecast goes on beyond the lead times that the model was calibrated on."""
 

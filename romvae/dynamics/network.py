@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from romvae.dynamics.base import EnsembleDynamics, latent_scale, step_pairs
+from romvae.dynamics.base import EnsembleDynamics, latent_scale, step_pairs, twice_the_range, unbounded
 from romvae.dynamics.least_squares import ridge_fit
 
 __all__ = ["NetworkDynamics"]
@@ -28,6 +28,7 @@ class NetworkDynamics(EnsembleDynamics):
 
     centre: Tensor
     scale: Tensor
+    bounds: Tensor
 
     def __init__(
         self, latent: int, parameters: int, dt: float, stride: int, members: int, hidden: int, depth: int
@@ -40,6 +41,7 @@ class NetworkDynamics(EnsembleDynamics):
         self.register_buffer("dt", torch.tensor(float(dt), dtype=torch.float64))
         self.register_buffer("centre", torch.zeros(latent))
         self.register_buffer("scale", torch.ones(latent))
+        self.register_buffer("bounds", unbounded(latent))
         self.register_buffer("std", torch.full((latent,), 1e-3))
 
     def inputs(self, history: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
@@ -82,6 +84,7 @@ class NetworkDynamics(EnsembleDynamics):
         flat = z.reshape(-1, self.latent)
         self.centre.copy_(flat.mean(0))
         self.scale.copy_(latent_scale(flat))
+        self.bounds.copy_(twice_the_range(flat))
         now, later, conditions = (part.detach().cpu().double() for part in step_pairs(z, c, controls, step))
         centre, scale = self.centre.cpu().double(), self.scale.cpu().double()
         features = torch.cat([(now - centre) / scale, conditions], -1).flatten(0, 1)

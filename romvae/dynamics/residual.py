@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from romvae.dynamics.base import EnsembleDynamics, latent_scale
+from romvae.dynamics.base import EnsembleDynamics, latent_scale, twice_the_range, unbounded
 from romvae.dynamics.products import ProductTerms, linear_start
 
 __all__ = ["ResidualDynamics"]
@@ -43,6 +43,7 @@ class ResidualDynamics(EnsembleDynamics):
     dt: Tensor
     centre: Tensor
     scale: Tensor
+    bounds: Tensor
     std: Tensor
 
     def __init__(
@@ -72,6 +73,7 @@ class ResidualDynamics(EnsembleDynamics):
         self.register_buffer("dt", torch.tensor(float(dt), dtype=torch.float64))
         self.register_buffer("centre", torch.zeros(latent))
         self.register_buffer("scale", torch.ones(latent))
+        self.register_buffer("bounds", unbounded(latent))
         self.register_buffer("std", torch.full((latent,), 1e-3))
 
     @property
@@ -129,6 +131,7 @@ class ResidualDynamics(EnsembleDynamics):
         flat = z.reshape(-1, self.latent)
         self.centre.copy_(flat.mean(0))
         self.scale.copy_(latent_scale(flat))
+        self.bounds.copy_(twice_the_range(flat))
         found = linear_start(self.products, (z - self.centre) / self.scale, c, controls, self.stride, ridge, group)
         self.linear.copy_(found.linear.to(self.linear).expand_as(self.linear))
         self.biases[-1].copy_(found.offset.to(self.linear).expand_as(self.biases[-1]))

@@ -56,6 +56,11 @@ class GaussianTransition(EnsembleDynamics):
         """Root mean square error of one step of the mean."""
         return self.mean_model.std
 
+    @property
+    def range(self) -> Tensor | None:
+        """That of the mean."""
+        return self.mean_model.range
+
     def flow(self, history: Tensor, c: Tensor, dt: float | Tensor) -> Tensor:
         return self.mean_model.flow(history, c, dt)
 

@@ -225,3 +225,37 @@ def test_a_wrong_gradient_is_caught():
 
     with pytest.raises(AssertionError, match="a gradient is"):
         verify_dynamics(Detached(3, 2, 0.1, hidden=8).double(), latent=3, parameters=2, dt=0.1)
+
+
+@pytest.mark.parametrize("kind", [*LEARNED, "transition"])
+def test_latents_are_held_within_twice_the_range_of_the_codes(kind):
+    """However wrong a network is where it was never trained, its forecast stays there; within the range it is free."""
+    z, c, _ = linear_system(radius=0.97)
+    model = build(kind)
+    model.start_from_linear(z, c)
+    free = model.rollout(z[:, 0], c, DT, 12)
+    low, high = model.range
+    assert bool(((free > low) & (free < high)).all())
+    flat = z.flatten(0, 1)
+    wide = torch.maximum(2 * (flat.amax(0) - flat.amin(0)), 12 * flat.std(0))
+    torch.testing.assert_close(high - low, wide)
+    torch.testing.assert_close(high + low, flat.amax(0) + flat.amin(0))
+    inner = getattr(model, "mean_model", model)
+    with torch.no_grad():
+        inner.linear.mul_(0.0).add_(torch.eye(*inner.linear.shape[-2:]).to(inner.linear))  # grows at every step
+    path = model.rollout(z[:, 0], c, DT, 200)
+    assert bool(((path >= low) & (path <= high))[1:].all())
+    assert bool((path[-1] == high).any() | (path[-1] == low).any())
+    path = model.at_times(z[:, 0], c, DT * torch.arange(201))
+    assert bool(((path >= low) & (path <= high))[1:].all())
+
+
+@pytest.mark.parametrize("kind", LEARNED)
+def test_networks_of_an_earlier_version_are_read_without_a_range(kind):
+    z, c, _ = linear_system(radius=0.97)
+    model, again = build(kind), build(kind)
+    model.start_from_linear(z, c)
+    state = {name: value for name, value in model.state_dict().items() if name != "bounds"}
+    again.load_state_dict(state)
+    assert bool(again.range.isinf().all())
+    assert torch.equal(again.rollout(z[:, 0], c, DT, 5), model.rollout(z[:, 0], c, DT, 5))
