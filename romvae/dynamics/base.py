@@ -258,7 +258,7 @@ class EnsembleDynamics(LatentDynamics):
             c: As for `flow`.
         """
         path = [self.flow(history, c, j * float(self.dt)) for j in range(1, self.stride + 1)]
-        return torch.stack([*path[:-1], self.held_back(path[-1])])
+        return self.held_back(torch.stack(path))
 
     @property
     def range(self) -> Tensor | None:
@@ -266,7 +266,7 @@ class EnsembleDynamics(LatentDynamics):
         return self._buffers.get("bounds")
 
     def held_back(self, z: Tensor) -> Tensor:
-        """Latents after a large step, held within `range`: a network knows nothing of what is far from its training.
+        """Latents after a step, held within `range`: a network knows nothing of what is far from its training.
 
         Without it, single forecasts of new trajectories grow without bound: with 192 codes of POD one of 64 was 530
         times as large as its field in the end, and 0.8 times as far off as climatology with it.
@@ -351,7 +351,8 @@ class EnsembleDynamics(LatentDynamics):
                 path.append(anchors[k])
                 continue
             now = _partial(c, controls, k * self.stride, (k + 1) * self.stride, phase)
-            path.append(self.flow(self._history(earlier, anchors[: k + 1]), now, phase * largest))
+            after = self.flow(self._history(earlier, anchors[: k + 1]), now, phase * largest)
+            path.append(self.held_back(after))
         return torch.stack(path)
 
     def _history(self, earlier: list[Tensor], anchors: list[Tensor]) -> Tensor:
@@ -377,13 +378,13 @@ class EnsembleDynamics(LatentDynamics):
                 repeated = c.expand(self.members, batch, c.shape[-1]).repeat(1, len(some), 1)
                 chosen = path[first * stride : (first + len(some)) * stride]
                 for j in range(1, min(stride, steps + 1)):
-                    between = self.flow(flat, repeated, j * dt)
+                    between = self.held_back(self.flow(flat, repeated, j * dt))
                     chosen[j::stride] = between.reshape(self.members, len(some), batch, -1).transpose(0, 1)
             return
         for k in range(count):
             history = self._history(earlier, anchors[: k + 1])
             for j in range(1, min(stride, steps + 1 - k * stride)):
-                path[k * stride + j] = self.flow(history, c, j * dt)
+                path[k * stride + j] = self.held_back(self.flow(history, c, j * dt))
 
 
 def condition(c: Tensor, controls: Tensor | None, begin: int, end: int) -> Tensor:

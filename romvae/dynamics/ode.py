@@ -118,7 +118,7 @@ class OdeDynamics(NetworkDynamics):
         places = [(int(float(t) / largest + 1e-9), float(t) / largest) for t in times]
         anchors = [z0.expand(self.members, *z0.shape[-2:])]
         for _ in range(max((math.ceil(place - 1e-9) for _, place in places), default=0)):
-            anchors.append(self.flow(anchors[-1].unsqueeze(-2), c, largest))
+            anchors.append(self.held_back(self.flow(anchors[-1].unsqueeze(-2), c, largest)))
         c = c.to(z0.dtype).expand(self.members, anchors[0].shape[1], c.shape[-1])
         path = []
         for k, place in places:
@@ -126,7 +126,7 @@ class OdeDynamics(NetworkDynamics):
                 path.append(anchors[k])
                 continue
             leaving, arriving = self.field(anchors[k], c), self.field(anchors[k + 1], c)
-            path.append(cubic(anchors[k], anchors[k + 1], leaving, arriving, place - k))
+            path.append(self.held_back(cubic(anchors[k], anchors[k + 1], leaving, arriving, place - k)))
         return torch.stack(path)
 
     def _fill(
@@ -143,7 +143,7 @@ class OdeDynamics(NetworkDynamics):
             super()._fill(path, earlier, anchors, c, dt, stride, steps)
             return
         if steps % stride:  # the last ones lie within a step that ends beyond them
-            anchors = [*anchors, self.flow(anchors[-1].unsqueeze(-2), c, stride * dt)]
+            anchors = [*anchors, self.held_back(self.flow(anchors[-1].unsqueeze(-2), c, stride * dt))]
         unit = stride * dt / (self.stride * float(self.dt))
         batch = anchors[0].shape[1]
         c = c.to(path.dtype).expand(self.members, batch, c.shape[-1])
@@ -151,7 +151,7 @@ class OdeDynamics(NetworkDynamics):
         for k, (begin, end) in enumerate(pairwise(anchors)):
             arriving = unit * self.field(end, c)
             for j in range(1, min(stride, steps + 1 - k * stride)):
-                path[k * stride + j] = cubic(begin, end, leaving, arriving, j / stride)
+                path[k * stride + j] = self.held_back(cubic(begin, end, leaving, arriving, j / stride))
             leaving = arriving
 
     def field(self, z: Tensor, c: Tensor, phase: float | Tensor = 0.0) -> Tensor:
