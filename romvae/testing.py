@@ -154,7 +154,7 @@ def _verify_memory(dynamics: LatentDynamics, z0: Tensor, c: Tensor, dt: float) -
         _require(bool(mean.isfinite().all()), f"a history of {length} is refused or gives no finite step")
     if isinstance(dynamics, EnsembleDynamics):
         _require(path.shape[1] == dynamics.members, f"a rollout has {path.shape[1]} members, not {dynamics.members}")
-        step = dynamics.flow(z0.unsqueeze(-2), c, dt * stride)
+        step = dynamics.held_back(dynamics.flow(z0.unsqueeze(-2), c, dt * stride))
         _require(
             torch.allclose(path[stride], step, rtol=1e-4, atol=1e-5), "a rollout does not follow the model's own steps"
         )

@@ -185,7 +185,7 @@ class EnsembleDynamics(LatentDynamics):
         Returns:
             Batch shape `(member, batch)`, event `(latent,)`; the standard deviation is that of one step's error.
         """
-        mean = self.flow(history, c, dt)
+        mean = self.held_back(self.flow(history, c, dt))
         return Independent(Normal(mean, self.std.to(mean.dtype).expand_as(mean), validate_args=False), 1)
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):  # type: ignore[no-untyped-def]

@@ -66,7 +66,7 @@ class GaussianTransition(EnsembleDynamics):
 
     def forward(self, history: Tensor, c: Tensor, dt: float | Tensor) -> Independent:
         """Distribution of the next latent, one per member; its variance grows in proportion to `dt`."""
-        mean = self.flow(history, c, dt)
+        mean = self.held_back(self.flow(history, c, dt))
         part = torch.as_tensor(dt, dtype=torch.float64, device=mean.device) / self.dt
         std = self.step_std(history[..., -1, :].expand_as(mean), c) * part.sqrt().to(mean).unsqueeze(-1)
         return Independent(Normal(mean, std.expand_as(mean), validate_args=False), 1)
