@@ -14,6 +14,7 @@ import romvae
 from romvae.baselines.model import BaselineModel
 from romvae.baselines.persistence import Persistence
 from romvae.data import split
+from romvae.dynamics.base import unbounded
 from romvae.errors import BeyondCalibrationWarning, DivergedError, NumericsError, OutOfRangeWarning
 from romvae.rollout import check_finite
 from romvae.rom import ROM
@@ -44,6 +45,7 @@ def _growing(rom: ROM, factor: float) -> ROM:
             part.zero_()
         wild.dynamics.centre.zero_()
         wild.dynamics.scale.fill_(1.0)
+        wild.dynamics.bounds.copy_(unbounded(wild.vae.latent))  # as in models of earlier versions
         wild.dynamics.linear[:, : wild.vae.latent] = (factor - 1) * torch.eye(wild.vae.latent)
     return wild
 

@@ -210,7 +210,7 @@ class LinearEnsemble(AffineDynamics):
     def _take(self, form: Form, own: Tensor) -> None:
         """Prepares for what the form's fit gives."""
         count = self._counts(form.degree)[0]
-        self._resize(count if form.of == "maps" else self.fixed)
+        self._resize(count)
         self.log_range = (own if form.own else torch.zeros_like(own)).to(self.log_range, copy=True)
         if form.of != "maps":
             self.generator = self.generator.new_zeros(self.members, 1 + count, self.latent, self.latent + 1)
@@ -315,7 +315,7 @@ class LinearEnsemble(AffineDynamics):
         if rates is None and matrices is not None:  # of an earlier version
             kept = {"generator": self.generator, "log_range": self.log_range, "repeated": self.repeated}
             state_dict.update({prefix + name: torch.zeros_like(value) for name, value in kept.items()})
-        elif rates is not None and rates.ndim == 4 and self.fixed < rates.shape[1] <= most:
+        elif rates is not None and rates.ndim == 4 and rates.shape[1] == self.A.shape[2]:
             self.generator = self.generator.new_zeros(self.members, rates.shape[1], self.latent, self.latent + 1)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 

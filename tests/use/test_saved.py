@@ -29,7 +29,8 @@ def _forge(folder, weights):
 
 
 def _grown(value, axis):
-    return np.concatenate([value, np.take(value, [-1], axis)], axis)
+    one = [1 if i == axis else n for i, n in enumerate(value.shape)]
+    return np.concatenate([value, np.take(value, [-1], axis) if value.size else np.zeros(one, value.dtype)], axis)
 
 
 def test_a_tensor_of_another_shape_is_refused_whichever_it_is(folder):
