@@ -56,7 +56,7 @@ class TrustScores(nn.Module):
     the threshold at the k-th smallest score, :math:`k = \lfloor (n + 1)(1 - level) \rfloor`, a new trajectory from the
     same distribution is trusted too long with a probability of at most :math:`1 - level`, whatever the predicted error
     is worth; a good one makes long horizons. Predicted errors within a per cent of the threshold count as equal to it:
-    a decoder that says the same of every forecast would else have some trusted by round-off or by their members' number.
+    a decoder that says the same of every forecast would else have some trusted by round-off or by fewer members.
 
     The statement is about the lead times that were calibrated, and holds for one tolerance at a time.
 
