@@ -373,6 +373,7 @@ class ROM(nn.Module):
 
         Warns:
             OutOfRangeWarning: A parameter lies outside the training range.
+            HeldBackWarning: Latents go twice as far out as any training code, and are held there.
             BeyondCalibrationWarning: There are more steps than the uncertainty was calibrated for; one of the former.
             FewMembersWarning: There are too few members to trust the spread.
             OtherStartWarning: The start gives another number of fields than the forecasts of the calibration had.
