@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
@@ -403,8 +402,9 @@ def _partial(c: Tensor, controls: Tensor | None, begin: int, end: int, phase: fl
 
 
 def unbounded(latent: int) -> Tensor:
-    """Bounds of latents that hold nothing back, `(2, latent)`."""
-    return torch.tensor([[-math.inf], [math.inf]]).repeat(1, latent)
+    """Bounds of latents that hold nothing back, `(2, latent)`; finite, as all of a state is."""
+    largest = torch.finfo(torch.float32).max
+    return torch.tensor([[-largest], [largest]]).repeat(1, latent)
 
 
 def twice_the_range(z: Tensor) -> Tensor:
