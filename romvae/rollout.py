@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -13,7 +12,8 @@ from torch import Tensor
 from romvae.calibration import Calibration, Interval, scaled
 from romvae.distributions import mixture_moments, moments, reparameterise
 from romvae.dynamics.base import EnsembleDynamics
-from romvae.errors import DivergedError, HeldBackWarning, caller_level
+from romvae.errors import DivergedError
+from romvae.held_back import warn_held_back
 from romvae.memory import snapshots_at_once
 from romvae.nn.observation import Observation
 from romvae.vae import VAE
@@ -29,7 +29,6 @@ __all__ = [
     "latent_members",
     "latent_parts",
     "latents_at",
-    "warn_held_back",
     "posterior_means",
     "step_noise",
 ]
@@ -224,46 +223,6 @@ def check_finite(
     rows = bad.any(0).nonzero()[:, 0].tolist()
     at = {first + row: int(bad[:, row].nonzero()[0]) for row in rows}
     raise DivergedError({row: begin + k if leads is None else float(leads[k]) for row, k in at.items()}, steps, how)
-
-
-def warn_held_back(
-    path: Tensor,
-    dynamics: EnsembleDynamics,
-    steps: int,
-    begin: int = 0,
-    first: int = 0,
-    leads: Tensor | None = None,
-) -> None:
-    """Warns of latents at the edge of the range that the dynamics holds them in.
-
-    Arguments:
-        path: Latents `(time, ..., trajectory, latent)` from step `begin` on.
-        dynamics: What they are from.
-        steps: Of the whole forecast.
-        begin: As in `check_finite`.
-        first: As in `check_finite`.
-        leads: As in `check_finite`.
-
-    Warns:
-        HeldBackWarning: Some are; the message names the first such trajectory and its step.
-    """
-    if dynamics.range is None:
-        return
-    low, high = dynamics.range.to(path)
-    at = ((path <= low) | (path >= high)).movedim(-2, 1).flatten(2).any(2)  # (time, trajectory)
-    rows = at.any(0).nonzero()[:, 0].tolist()
-    if not rows:
-        return
-    early = int(at[:, rows[0]].nonzero()[0])
-    step = begin + early if leads is None else float(leads[early])
-    others = f", and so do those of {len(rows) - 1} others" if len(rows) > 1 else ""
-    warnings.warn(
-        f"rollout: latents of trajectory {first + rows[0]} (the first is 0) go twice as far out as any training code "
-        f"at step {step:g} of {steps} and are held there{others}. Do not trust these forecasts from there on. Train "
-        "the dynamics on longer windows (--training.horizon) or more data, or take fewer latents.",
-        HeldBackWarning,
-        stacklevel=caller_level(),
-    )
 
 
 def posterior_means(vae: VAE, x: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ __all__ = [
 HORIZON = "trust_horizon"
 _ROUND = 1e-9
 _ALIKE = 0.01
-"""Relative difference of predicted errors that says nothing: forecasts with 16 members say 0.2 % less than with 32."""
+"""Relative difference of predicted errors that says nothing: forecasts with 8 members say 0.2 % less than with 32."""
 
 
 class TrustScores(nn.Module):

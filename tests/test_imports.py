@@ -28,7 +28,9 @@ FORBIDDEN = {
         "zarr",
         "h5netcdf",
     },
-    ("data", "rom", "rollout", "forecast", "assembly", "cost", "calibration", "checkpoint", "tensors"): {"lightning"},
+    ("data", "rom", "rollout", "held_back", "forecast", "assembly", "cost", "calibration", "checkpoint", "tensors"): {
+        "lightning"
+    },
     (
         "comparison",
         "baselines",

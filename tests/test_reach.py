@@ -15,7 +15,7 @@ from romvae.baselines.model import BaselineModel
 from romvae.baselines.persistence import Persistence
 from romvae.data import split
 from romvae.dynamics.base import unbounded
-from romvae.errors import BeyondCalibrationWarning, DivergedError, NumericsError, OutOfRangeWarning
+from romvae.errors import BeyondCalibrationWarning, DivergedError, HeldBackWarning, NumericsError, OutOfRangeWarning
 from romvae.rollout import check_finite
 from romvae.rom import ROM
 from romvae.studies import blocks
@@ -142,3 +142,16 @@ def test_on_disk_too_each_failure_names_its_own_trajectory(trained, tmp_path):
     (failure,) = blocks._outcomes(_growing(rom, 9.0), job, block, (2,), None)
     assert failure.index == 2
     assert "the latent state of trajectory 2 (the first is 0)" in failure.why
+
+
+def test_a_forecast_that_is_held_back_says_of_which_trajectory_and_from_which_step(trained):
+    rom, start = trained
+    wild = _growing(rom, 9.0)
+    wild.dynamics.bounds.copy_(rom.dynamics.bounds)
+    found = r"latents of trajectory 0 \(the first is 0\) go twice as far out .* at step \d+ of 12 and are held there"
+    with pytest.warns(HeldBackWarning, match=found):
+        forecast = wild.rollout(start, steps=12, members=8)
+    assert all(bool(np.isfinite(forecast[name]).all()) for name in rom.schema.field_names)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", HeldBackWarning)
+        rom.rollout(start, steps=7, members=8)
