@@ -27,6 +27,7 @@ __all__ = [
     "STAGES",
     "Schedule",
     "TransitionKind",
+    "UNTRAINED",
     "VarianceRule",
 ]
 
@@ -81,6 +82,9 @@ DynamicsKind = Literal["residual", "linear", "ode", "gru", "transformer", "gp", 
 """Latent dynamics: residual network, least squares, neural ODE, recurrent network or transformer over the history,
 linear dynamics interpolated over the parameters by a Gaussian process; `auto` tries them and picks by the forecasts of
 held-out trajectories."""
+
+UNTRAINED = "untrained"
+"""What dynamics starts from in closed form, beside names of kinds."""
 
 MEMORY = ("gru", "transformer")
 """Latent dynamics that looks back on more than the present latent."""

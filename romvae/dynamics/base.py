@@ -178,6 +178,10 @@ class EnsembleDynamics(LatentDynamics):
             DataError: There is not one group per row.
         """
 
+    def known(self) -> EnsembleDynamics | None:
+        """What `start_from_linear` found, without what was trained, in a copy; None where that is but linear."""
+        return None
+
     def forward(self, history: Tensor, c: Tensor, dt: float | Tensor) -> Independent:
         """Distribution of the latent a time `dt` later, one per member; arguments as for `flow`.
 

@@ -14,7 +14,7 @@ from romvae.dynamics.groups import Groups
 from romvae.dynamics.least_squares import Ridge, stabilised, standardisation
 from romvae.dynamics.monomials import degrees_of, exponents, highest_degree, monomials
 from romvae.dynamics.rates import SPAN, rates_of
-from romvae.dynamics.regression import some_of
+from romvae.dynamics.regression import centred, some_of
 
 __all__ = ["LinearEnsemble"]
 
@@ -183,7 +183,10 @@ class LinearEnsemble(AffineDynamics):
             whole = fit.weights(form.penalty)
             drawn = [row.repeat_interleave(samples) for row in times]
             moved = fit.moved(features, target, form.penalty, drawn, n, n * samples) if drawn else [whole]
-            for member, found in enumerate(zip(*_centred(moved, whole), strict=True)):
+            parts = [
+                centred(each, all_of_them) for each, all_of_them in zip(zip(*moved, strict=True), whole, strict=True)
+            ]
+            for member, found in enumerate(zip(*parts, strict=True)):
                 self._store(form, step, member, *found)
 
     def settle(self) -> None:
@@ -327,12 +330,3 @@ def _settle(model: LinearEnsemble, *_: object) -> None:
 
 def _first(found: tuple[float, Form]) -> float:
     return found[0]
-
-
-def _centred(drawn: list[tuple[Tensor, Tensor]], whole: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """Weights and offsets of the samples, their mean moved to those of the whole and their spread made unbiased."""
-    count = len(drawn)
-    wider = (count / max(1, count - 1)) ** 0.5
-    parts = [torch.stack(each) for each in zip(*drawn, strict=True)]
-    weights, offsets = (w + wider * (part - part.mean(0)) for part, w in zip(parts, whole, strict=True))
-    return weights, offsets

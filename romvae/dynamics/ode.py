@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from romvae.dynamics.exponential import exponential_step, step_matrices
 from romvae.dynamics.members import MemberPerceptron
 from romvae.dynamics.network import NetworkDynamics
 from romvae.dynamics.polynomial import PolynomialTerms, cubic, polynomial_start
@@ -20,18 +23,18 @@ __all__ = ["OdeDynamics"]
 class OdeDynamics(NetworkDynamics):
     r"""Neural ODE :math:`\dot z = f_m(z, c)`, a linear field plus a network, for steps of any length.
 
-    Where they forecast better, and steps are short enough to follow them, polynomial terms stand beside the linear
-    field (`PolynomialTerms`; neither with controls nor with the adaptive solver). What is then known in closed form
-    stays as it is, and only the network is trained: on windows of noisy codes, weights that the forecast hangs on would
-    forget more than they learn.
+    Where they forecast better, polynomial terms stand beside the linear field (`PolynomialTerms`; neither with controls
+    nor with the adaptive solver). What is then known in closed form stays as it is, and only the network is trained: on
+    windows of noisy codes, weights that the forecast hangs on would forget more than they learn.
 
     Time is counted in units of the largest step T. The fixed-step solver is the classical Runge-Kutta method of order
     four with `substeps` steps in T, and proportionally fewer, at least one, in a shorter step: `rollout(m + n)` is
     `rollout(n)` after `rollout(m)` to round-off for whole large steps, and to the order of the method elsewhere. Beside
     a polynomial field, the times within a large step are read off the cubic through its ends and their rates of change
     where held-out forecasts say that it is as good: a rollout then costs five evaluations of the field for `stride`
-    stored steps. The adaptive solver is Dormand and Prince's method of order five at tolerances of 1e-6 (relative) and
-    1e-7.
+    stored steps. Where its linear part is too fast for these steps, as for codes of diffusion on many scales, steps are
+    exponential ones of the same order, in which that part is exact (`exponential_step`). The adaptive solver is Dormand
+    and Prince's method of order five at tolerances of 1e-6 (relative) and 1e-7.
 
     Arguments:
         latent, parameters, dt, stride, members, hidden, depth: As in `NetworkDynamics`; width 128 and 2 hidden layers
@@ -45,11 +48,15 @@ class OdeDynamics(NetworkDynamics):
     References:
         Chen et al. (2018), Neural ordinary differential equations, arXiv:1806.07366.
         Dormand and Prince (1980), A family of embedded Runge-Kutta formulae, doi:10.1016/0771-050X(80)90013-3.
+        Cox and Matthews (2002), Exponential time differencing for stiff systems, doi:10.1006/jcph.2002.6995.
     """
 
     steps: Tensor
     dense: Tensor
+    exponential: Tensor
+    matrices: Tensor
     reads_off: bool
+    exact: bool
 
     def __init__(
         self,
@@ -72,9 +79,11 @@ class OdeDynamics(NetworkDynamics):
             optional_import("torchdiffeq", "ode", "OdeDynamics: solver 'adaptive'")
         inside = parameters - controls  # the field sees the controls of one time, not of two
         super().__init__(latent, inside, dt, stride, members, hidden, depth)
-        self.solver, self.substeps, self.controls, self.most = solver, substeps, controls, substeps
+        self.solver, self.substeps, self.controls, self.most, self.seed = solver, substeps, controls, substeps, seed
         self.register_buffer("steps", torch.tensor(substeps))
         self.register_buffer("dense", torch.tensor(False))
+        self.register_buffer("exponential", torch.tensor(False))
+        self.register_buffer("matrices", torch.zeros(0), persistent=False)
         generator = torch.Generator().manual_seed(seed)
         self.polynomial = PolynomialTerms(latent, inside, members)
         self.network = MemberPerceptron(members, [latent + inside] + [hidden] * depth + [latent], generator)
@@ -89,6 +98,8 @@ class OdeDynamics(NetworkDynamics):
     def flow(self, history: Tensor, c: Tensor, dt: float | Tensor) -> Tensor:
         history, c = self.inputs(history, c)
         z, ratio = history[..., -1, :], self.ratio(dt, history[..., 0])
+        if self.exact:
+            return self._exponential(z, c, dt)
         if self.solver == "adaptive":
             return self._adaptive(z, c, ratio)
         longest = 1.0 if isinstance(dt, Tensor) else float(dt) / (float(self.dt) * self.stride)
@@ -171,6 +182,43 @@ class OdeDynamics(NetworkDynamics):
         k4 = self.field(z + h * k3, c, phase + width)
         return z + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
 
+    def _exponential(self, z: Tensor, c: Tensor, dt: float | Tensor) -> Tensor:
+        """As many exponential steps as there are in T, whatever `dt` is."""
+        d, times = self.latent, self._products(dt)
+        constant = torch.baddbmm(self.drift, c, self.linear[:, d:])
+
+        def rest(state: Tensor) -> Tensor:
+            return constant + self.polynomial(state, c) + self.network(torch.cat([state, c], -1))
+
+        state = (z - self.centre) / self.scale
+        for _ in range(self.substeps):
+            state, _ = exponential_step(rest, state, times)
+        return self.centre + state * self.scale
+
+    def _products(self, dt: float | Tensor) -> Callable[[int, Tensor], Tensor]:
+        """Multiplies states by one of the `step_matrices` of the parts of a step `dt`."""
+        if not isinstance(dt, Tensor):
+            one = self._matrices(float(dt))
+            return lambda k, x: torch.bmm(x, one[k])
+        lengths, which = torch.unique(dt, return_inverse=True)
+        several = [self._matrices(length) for length in lengths.tolist()]
+
+        def times(k: int, x: Tensor) -> Tensor:
+            out = torch.bmm(x, several[0][k])
+            for number, some in enumerate(several[1:], 1):
+                out = torch.where((which == number)[..., None], torch.bmm(x, some[k]), out)
+            return out
+
+        return times
+
+    def _matrices(self, dt: float) -> Tensor:
+        """Those of a part of a step `dt`, `(6, member, latent, latent)`, to the right of rows of latents."""
+        steps = dt / float(self.dt)
+        j = round(steps)
+        if abs(steps - j) <= 1e-6 * max(1.0, steps) and 1 <= j <= self.stride:
+            return self.matrices[j - 1]
+        return _matrices_of(self, steps)
+
     def _adaptive(self, z: Tensor, c: Tensor, ratio: Tensor) -> Tensor:
         torchdiffeq = optional_import("torchdiffeq", "ode", "OdeDynamics: solver 'adaptive'")
         phases = torch.tensor([0.0, 1.0], dtype=z.dtype, device=z.device)
@@ -219,27 +267,47 @@ class OdeDynamics(NetworkDynamics):
         found = None
         if self.solver == "rk4" and not u:
             standardised = (z - self.centre) / self.scale
-            found = polynomial_start(self.polynomial, standardised, c, linear, self.stride, self.most, group)
-        linear, products, steps, dense = (linear, None, self.most, False) if found is None else found
-        self.steps.fill_(steps)
-        self.dense.fill_(dense)
-        self.linear.copy_(linear[1:].to(self.linear.dtype).expand_as(self.linear))
-        self.drift.copy_(linear[0].to(self.drift.dtype).expand_as(self.drift))
+            weight = None if precision is None else precision.to(self.scale) * self.scale.square()
+            found = polynomial_start(
+                self.polynomial, standardised, c, linear, self.stride, self.most, group, weight, self.seed
+            )
+        linear, products = (linear, None) if found is None else (found.linear, found.products)
+        self.steps.fill_(self.most if found is None else found.substeps)
+        self.dense.fill_(found is not None and found.dense)
+        self.exponential.fill_(found is not None and found.exponential)
+        self.linear.copy_(linear[..., 1:, :].to(self.linear.dtype).expand_as(self.linear))
+        self.drift.copy_(linear[..., :1, :].to(self.drift.dtype).expand_as(self.drift))
         self.polynomial.start_at(products)
         if products is not None:
             self.network.silence()
         _settle(self)
 
+    def known(self) -> OdeDynamics | None:
+        if self.polynomial.idle:
+            return None
+        found = copy.deepcopy(self)
+        found.network.silence()
+        return found
+
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):  # type: ignore[no-untyped-def]
         if prefix + "linear" in state_dict:  # of an earlier version
             state_dict.setdefault(prefix + "steps", torch.tensor(self.most))
-            state_dict.setdefault(prefix + "dense", torch.tensor(False))
+            for name in ("dense", "exponential"):
+                state_dict.setdefault(prefix + name, torch.tensor(False))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
 def _settle(model: OdeDynamics, *_: object) -> None:
     """Steps of the solver, and what is trained: beside polynomial terms, the network alone."""
-    model.substeps, model.reads_off = int(model.steps), bool(model.dense)
+    model.substeps, model.reads_off, model.exact = int(model.steps), bool(model.dense), bool(model.exponential)
     model.linear.requires_grad_(model.polynomial.idle)
     model.drift.requires_grad_(model.polynomial.idle)
     model.polynomial.weight.requires_grad_(False)
+    every = [_matrices_of(model, j) for j in range(1, model.stride + 1)] if model.exact else []
+    model.matrices = torch.stack(every) if every else model.drift.new_zeros(0)
+
+
+def _matrices_of(model: OdeDynamics, steps: float) -> Tensor:
+    """`step_matrices` of each member for a part of so many stored steps, transposed."""
+    part = steps / (model.stride * model.substeps)
+    return step_matrices(model.linear[:, : model.latent].mT, part).mT.to(model.linear)

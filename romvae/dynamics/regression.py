@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from romvae.dynamics.groups import FEWEST, Groups
 
-__all__ = ["RIDGES", "ROWS", "Regression", "held_out", "some_of"]
+__all__ = ["RIDGES", "ROWS", "Regression", "centred", "held_out", "some_of"]
 
 RIDGES = (1e-8, 1e-6, 1e-4, 1e-3, 1e-2, 1e-1)
 """Penalties that are tried."""
@@ -44,10 +44,44 @@ class Regression:
     def weights(self, ridge: float, used: Tensor | None = None) -> Tensor:
         """Of the features that are used; the penalty is relative to the number of rows, and spares the constant."""
         rows = torch.arange(len(self.right)) if used is None else used.nonzero()[:, 0]
+        return self._solved(ridge, rows, self.right[rows])
+
+    def moved(
+        self,
+        blocks: Iterable[tuple[Tensor, Tensor, Tensor]],
+        ridge: float,
+        used: Tensor,
+        times: Sequence[Tensor],
+    ) -> list[Tensor]:
+        """Weights of samples that were drawn with replacement, to first order in how often each row was drawn.
+
+        Arguments:
+            blocks: Features and targets again, and for each sample the row that it is of.
+            ridge: The penalty.
+            used: Which features are.
+            times: How often each row was drawn, `(row,)`, one for each sample.
+        """
+        rows = used.nonzero()[:, 0]
+        whole = self.weights(ridge, used)
+        rights = [torch.zeros_like(self.right[rows]) for _ in times]
+        for features, targets, row in blocks:
+            residual, some = targets - features @ whole, features[:, rows].T
+            for right, each in zip(rights, times, strict=True):
+                right += some @ (residual * (each[row] - 1).to(residual)[:, None])
+        return [whole + self._solved(ridge, rows, right / self.size[rows, None]) for right in rights]
+
+    def _solved(self, ridge: float, rows: Tensor, right: Tensor) -> Tensor:
         penalty = torch.full((len(rows),), ridge * self.rows, dtype=self.gram.dtype)
         penalty[0] = 1e-12 * self.rows
-        solved = torch.linalg.solve(self.gram[rows][:, rows] + penalty.diag(), self.right[rows])
+        solved = torch.linalg.solve(self.gram[rows][:, rows] + penalty.diag(), right)
         return torch.zeros_like(self.right).index_copy(0, rows, solved / self.size[rows, None])
+
+
+def centred(drawn: Sequence[Tensor], whole: Tensor) -> Tensor:
+    """Fits of samples, `(sample, ...)`, their mean moved to the fit of all and their spread made unbiased."""
+    parts = torch.stack(list(drawn))
+    wider = (len(parts) / max(1, len(parts) - 1)) ** 0.5
+    return whole + wider * (parts - parts.mean(0))
 
 
 def some_of(rows: Tensor, most: int) -> Tensor:

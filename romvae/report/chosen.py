@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
+from romvae.kinds import UNTRAINED
 from romvae.plot.style import baseline_title, plain
 from romvae.report.reading import lookup, number, percent, seconds_text
 
@@ -112,11 +113,13 @@ def closed_form(metrics: Mapping[str, Any]) -> str:
             f"off and the trained autoencoder {_of(found, 'error')}."
         )
     scores = lookup(moved, "scores")
-    other = next((name for name in scores if name != "linear"), "")
-    if moved.get("kept") == "linear" and other:
+    other = next((name for name in scores if name not in ("linear", UNTRAINED)), "")
+    best = "linear" if moved.get("kept") == "linear" else UNTRAINED
+    form = {"linear": "linear", UNTRAINED: "polynomial"}[best]
+    if other and not moved.get("trained", best == UNTRAINED):
         text.append(
-            f"The latent dynamics is linear, because there its forecasts of the codes have a CRPS of "
-            f"{percent(number(scores, 'linear', 'crps'))} of the mean distance from the mean, and those of the trained "
+            f"The latent dynamics is {form}, because there its forecasts of the codes have a CRPS of "
+            f"{percent(number(scores, best, 'crps'))} of the mean distance from the mean, and those of the trained "
             f"network {percent(number(scores, other, 'crps'))}."
         )
     return " ".join(text)

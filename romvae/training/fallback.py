@@ -13,13 +13,21 @@ from torch import Tensor
 
 from romvae.dynamics.base import EnsembleDynamics
 from romvae.errors import NumericsError
+from romvae.kinds import UNTRAINED
 from romvae.latent.activity import reconstruction_error
 from romvae.linear_start import Modes
 from romvae.nn.decoder import FieldDecoder
 from romvae.nn.encoder import Encoder
 from romvae.ranks import ALONE, Ranks
 from romvae.training.batches import StepSeeds
-from romvae.training.dynamics import Codes, DynamicsPlan, forecast_path, forecast_score, train_dynamics
+from romvae.training.dynamics import (
+    Codes,
+    DynamicsPlan,
+    forecast_path,
+    forecast_score,
+    record_step_error,
+    train_dynamics,
+)
 from romvae.training.selection import SHARE, put_dynamics, trial
 from romvae.training.stages import Stage
 from romvae.vae import VAE
@@ -28,7 +36,7 @@ if TYPE_CHECKING:
     from romvae.rom import ROM
 
 __all__ = [
-    "better_of_two_dynamics",
+    "best_dynamics",
     "decisions",
     "first_forecast_error",
     "forecast_error",
@@ -227,12 +235,13 @@ def forecast_error(rom: ROM, dynamics: EnsembleDynamics, held: Codes, fields: Te
     return math.sqrt(total / len(fields)) if math.isfinite(total) else math.inf
 
 
-def better_of_two_dynamics(
+def best_dynamics(
     rom: ROM, codes: Codes, held: Codes, precision: Tensor, plan: DynamicsPlan, ranks: Ranks = ALONE
 ) -> dict[str, Any]:
-    """Installs linear dynamics, by least squares on the same codes, where its forecasts of held-out trajectories win.
+    """Installs what is known in closed form where its forecasts of held-out trajectories are better than the trained.
 
-    The score is that of `choose_dynamics`.
+    That is linear dynamics, by least squares on the same codes, and what the trained dynamics started from, where
+    that was more than linear (`EnsembleDynamics.known`). The score is that of `choose_dynamics`.
 
     Arguments:
         rom: With trained dynamics.
@@ -243,20 +252,27 @@ def better_of_two_dynamics(
         ranks: Processes that train; all do the same.
 
     Returns:
-        Notes: which kind was kept, and the scores of both; empty where too few trajectories are left to decide.
+        Notes: which kind was kept, whether as it was trained, and the scores of all; empty where too few trajectories
+        are left to decide.
     """
     if held.mean.shape[1] < ENOUGH:  # of ragged trajectories, those that are long enough
         return {}
-    linear, kind = trial(rom, "linear"), str(rom.choices["dynamics"])
+    kind, linear, known = str(rom.choices["dynamics"]), trial(rom, "linear"), rom.dynamics.known()
     train_dynamics(linear, codes, precision, plan, lambda *_: None)
-    scores = {kind: forecast_score(rom.dynamics, held, precision, plan.seed, ranks)}
-    scores["linear"] = forecast_score(linear, held, precision, plan.seed, ranks)
-    if ranks.once(lambda: scores["linear"].crps < scores[kind].crps):
-        put_dynamics(rom, linear, "linear")
+    found = {kind: rom.dynamics, "linear": linear}
+    if known is not None:
+        record_step_error(known, codes)
+        found[UNTRAINED] = known
+    scores = {name: forecast_score(each, held, precision, plan.seed, ranks) for name, each in found.items()}
+    best = ranks.once(lambda: min(scores, key=lambda name: scores[name].crps))
+    if best != kind:
+        put_dynamics(rom, found[best], "linear" if best == "linear" else kind)
         logger.warning(
-            "forecasts of new trajectories: the crps of %s dynamics is %.3g, that of linear ones %.3g, which are kept",
+            "forecasts of new trajectories: the crps of %s dynamics is %.3g, that of %s dynamics %.3g, which is kept",
             kind,
             scores[kind].crps,
-            scores["linear"].crps,
+            "linear" if best == "linear" else "the untrained",
+            scores[best].crps,
         )
-    return {"kept": rom.choices["dynamics"], "scores": {name: vars(score) for name, score in scores.items()}}
+    told = {name: vars(score) for name, score in scores.items()}
+    return {"kept": rom.choices["dynamics"], "trained": best == kind, "scores": told}

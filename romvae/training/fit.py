@@ -33,7 +33,7 @@ from romvae.training.dynamics import Codes, DynamicsPlan, record_step_error, tra
 from romvae.training.encoding import encoded_copies, sensitivity
 from romvae.training.end_to_end import fine_tune, finetune_plan, physics_name, require_physics
 from romvae.training.fallback import (
-    better_of_two_dynamics,
+    best_dynamics,
     first_forecast_error,
     keep_better_compression,
     may_be_linear,
@@ -93,7 +93,8 @@ def fit(
     3. *Latent dynamics* on the encoded trajectories of `parts.train` and their symmetric copies. With
        `dynamics="auto"` every kind is trained for a fifth of the steps first, and the one with the best forecasts of
        `parts.variance` for all of them; with a `patience` the same forecasts say when to stop. Where these
-       trajectories say that training did not improve on POD, or on linear dynamics, those take its place (`fallback` in
+       trajectories say that training did not improve on POD, on linear dynamics, or on what the dynamics started from
+       in closed form, those take its place (`fallback` in
        `LossChoices`; in the history's notes as `compression` and `dynamics_kept`).
        Optionally, decoded rollouts are fine-tuned on the score of their fields, or held to the equation: `finetune` and
        `physics` in `LossChoices`.
@@ -292,7 +293,7 @@ def fit(
         told: dict[str, Any] = {"held": held, "vae": rom.vae, "started": started, "ranks": ranks, "given": given}
         train_dynamics(rom.dynamics, codes, weights, plan, run, **told)
         if held is not None and linear and not rom.dynamics.closed_form:
-            found = better_of_two_dynamics(rom, codes, held, weights, plan, ranks)
+            found = best_dynamics(rom, codes, held, weights, plan, ranks)
             session.history.notes.update({"dynamics_kept": found} if found else {})
 
     def passing(stage: Stage, batches: StepSeeds) -> None:

@@ -26,6 +26,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "linear": {"dynamics": "linear"},
     "gp": {"dynamics": "gp", "stride": 2},
     "ode": {"dynamics": "ode", "stride": 2},
+    "ode, exponential": {"dynamics": "ode", "stride": 2, "exponential": True},
     "gru": {"dynamics": "gru", "history": 3, "stride": 2},
     "transformer": {"dynamics": "transformer", "history": 2},
     "gaussian transition": {"transition": "gaussian"},
@@ -59,7 +60,7 @@ def snapshots(ndim: int = 1, mask: bool = False, controls: bool = False, bounded
 def built(kind: str) -> tuple[ROM, xr.Dataset]:
     """A ROM of this kind and its data; calibrated with random factors."""
     given = dict(KINDS[kind])
-    stride = given.pop("stride", 1)
+    stride, exponential = given.pop("stride", 1), given.pop("exponential", False)
     where = {name: given.pop(name) for name in ("ndim", "mask", "controls") if name in given}
     data = snapshots(**where, bounded="observation" in given)
     rom = ROM.for_data(data, **SIZES, **given)
@@ -77,7 +78,8 @@ def built(kind: str) -> tuple[ROM, xr.Dataset]:
         if hasattr(rom.dynamics, "polynomial"):
             weight = rom.dynamics.polynomial.weight[0]
             rom.dynamics.polynomial.start_at(0.001 * torch.randn(weight.shape, generator=generator))
-            rom.dynamics.load_state_dict(rom.dynamics.state_dict() | {"dense": torch.tensor(True)})
+            beside = {"dense": torch.tensor(not exponential), "exponential": torch.tensor(exponential)}
+            rom.dynamics.load_state_dict(rom.dynamics.state_dict() | beside)
         if rom.dynamics.closed_form:
             x, c = rom.normalised(data)
             z = moments(rom.vae.encoder(x.flatten(0, 1)))[0].unflatten(0, x.shape[:2])

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from romvae.dynamics.ode import OdeDynamics
-from romvae.dynamics.polynomial import AT_ONCE, MOST, REACH, PolynomialTerms, _rates
+from romvae.dynamics.polynomial import AT_ONCE, MOST, REACH, SQUARES, PolynomialTerms, _rates
 from romvae.dynamics.regression import ROWS, Regression, held_out, some_of
 
 DT = 0.02
@@ -74,8 +74,8 @@ def test_a_quadratic_equation_with_a_parameter_in_it_is_known_before_any_trainin
 
 
 def test_steps_that_cannot_follow_the_field_leave_it_out():
-    z, c = _lorenz(60, 61)
-    model = OdeDynamics(3, 1, DT, 30, members=2, hidden=8, depth=1).double()
+    z, c = _lorenz(60, 121)
+    model = OdeDynamics(3, 1, DT, 60, members=2, hidden=8, depth=1).double()
     model.start_from_linear(z, c)
     assert float(model.polynomial.used) == 0.0
     assert not bool(model.polynomial.weight.any())
@@ -129,10 +129,13 @@ def test_far_away_products_stop_growing():
 
 
 def test_there_are_never_too_many_products():
-    sizes = {latent: PolynomialTerms(latent, 1, members=1) for latent in (3, 8, 20, 60)}
-    assert [terms.degree for terms in sizes.values()] == [5, 4, 2, 0]
-    assert all(terms.weight.shape[1] <= MOST for terms in sizes.values())
+    sizes = {latent: PolynomialTerms(latent, 1, members=1) for latent in (3, 8, 20, 45, 60)}
+    assert [terms.degree for terms in sizes.values()] == [5, 4, 2, 2, 0]
+    assert all(terms.weight.shape[1] <= (SQUARES if terms.degree == 2 else MOST) for terms in sizes.values())
     assert sizes[60].weight.numel() == 0
+    older = sizes[45].state_dict() | {"weight": torch.zeros(1, 0, 45)}
+    sizes[45].load_state_dict(older)
+    assert not sizes[45].weight.any()
 
 
 def test_a_regression_in_parts_is_that_of_all_rows():
@@ -149,6 +152,58 @@ def test_a_regression_in_parts_is_that_of_all_rows():
     assert not bool(found[2].any())
 
 
+def test_a_fit_that_is_moved_is_that_of_the_sample_to_first_order():
+    g = torch.Generator().manual_seed(0)
+    features = torch.randn(120, 5, generator=g, dtype=torch.float64)
+    features[:, 0] = 1
+    targets = features @ torch.randn(5, 2, generator=g, dtype=torch.float64)
+    targets = targets + 0.3 * torch.randn(120, 2, generator=g, dtype=torch.float64)
+    row, used = torch.arange(120) // 3, torch.tensor([True, True, False, True, True])
+    often = torch.randn(40, generator=g, dtype=torch.float64)
+    fit, off = Regression.of([(features, targets)]), []
+    blocks = [tuple(part.split(50)) for part in (features, targets, row)]
+    for size in (0.1, 0.05):
+        times = 1 + size * often
+        (found,) = fit.moved(zip(*blocks, strict=True), 1e-9, used, [times])
+        root = times[row][:, None].sqrt()
+        exact = Regression.of([(features * root, targets * root)]).weights(1e-9, used)
+        off.append(float((found - exact).norm()))
+        assert off[-1] < 0.3 * float((exact - fit.weights(1e-9, used)).norm())
+    assert off[0] / off[1] == pytest.approx(4, rel=0.3)
+
+
+def test_members_disagree_as_much_as_they_are_wrong():
+    """Of few and noisy codes; those of the fit of all trajectories would not disagree at all."""
+    off, spread = [], []
+    for seed in range(4):
+        z, c = _lorenz(40, 31, seed=10 + seed)
+        noise = 0.02 * torch.randn(z.shape, generator=torch.Generator().manual_seed(seed), dtype=z.dtype)
+        model = OdeDynamics(3, 1, DT, 1, members=8, hidden=8, depth=1, seed=seed).double()
+        model.start_from_linear(z + noise, c)
+        assert float(model.polynomial.used) == 2.0
+        new, beside = _lorenz(20, 31, seed=seed)
+        path = model.known().rollout(new[:, 0], beside, DT, 30).detach()
+        off.append((path.mean(1).transpose(0, 1) - new).square().mean())
+        spread.append(path.var(1).mean())
+    ratio = (sum(spread) / sum(off)) ** 0.5
+    assert 0.5 < float(ratio) < 2
+
+
+def test_products_grow_as_far_as_the_training_codes_go():
+    z, _ = _lorenz(60, 61)
+    far = z.clone()
+    far[0] = far[0] * 8  # one trajectory far outside
+    model = OdeDynamics(3, 1, DT, 1, members=1, hidden=8, depth=1).double()
+    model.polynomial.go_as_far_as((far - far.flatten(0, 1).mean(0)) / far.flatten(0, 1).std(0))
+    assert model.polynomial.edge > REACH
+    again = OdeDynamics(3, 1, DT, 1, members=1, hidden=8, depth=1).double()
+    again.load_state_dict(model.state_dict())
+    assert again.polynomial.edge == model.polynomial.edge
+    older = {name: value for name, value in model.state_dict().items() if "reach" not in name}
+    again.load_state_dict(older)
+    assert again.polynomial.edge == REACH
+
+
 def test_trajectories_with_the_same_parameters_are_judged_together():
     c = torch.arange(12.0).repeat(3)[:, None]
     held = held_out(c, 36)
@@ -163,7 +218,7 @@ def test_moved_copies_of_few_trajectories_are_not_all_that_is_looked_at():
     assert len(torch.unique(some_of(rows, 100) % 100)) > 50
     z, c = torch.randn(400, 300, 2, dtype=torch.float64), torch.randn(400, 0, dtype=torch.float64)
     z[:, :, 0] = torch.arange(400, dtype=torch.float64)[:, None] / 100
-    features = torch.cat([f for f, _ in _rates(PolynomialTerms(2, 0, 1).double(), z, c, 1)])
+    features = torch.cat([f for f, _, _ in _rates(PolynomialTerms(2, 0, 1).double(), z, c, 1)])
     assert len(features[:, 1].unique()) == 400
     assert len(features) <= ROWS
 

@@ -16,9 +16,10 @@ from romvae.distributions import moments
 from romvae.errors import ConfigError, OutOfRangeWarning
 from romvae.latent.activity import reconstruction_error
 from romvae.linear_start import modes_of
+from romvae.report.chosen import closed_form
 from romvae.testing import mock_snapshots
 from romvae.training.dynamics import Codes, DynamicsPlan
-from romvae.training.fallback import first_forecast_error, forecast_error, keep_better_compression
+from romvae.training.fallback import decisions, first_forecast_error, forecast_error, keep_better_compression
 from romvae.training.selection import trial
 
 from .test_ragged import cut
@@ -124,6 +125,52 @@ def test_linear_dynamics_is_kept_where_its_forecasts_are_better_and_survives_sav
     truth = next(iter(parts.test.data_vars))
     error = float(np.sqrt(((first[truth] - parts.test[truth]) ** 2).mean() / (parts.test[truth] ** 2).mean()))
     assert error < 0.02
+
+
+def _chaotic() -> xr.Dataset:
+    """Three waves whose amplitudes follow the equations of Lorenz (1963): quadratic, and not linear."""
+    z = torch.randn(60, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 5
+    path, h = [], 0.01
+    for k in range(300):
+        x, y, w = z.unbind(-1)
+        middle = z + h / 2 * torch.stack([10 * (y - x), x * (28 - w) - y, x * y - 8 / 3 * w], -1)
+        x, y, w = middle.unbind(-1)
+        z = z + h * torch.stack([10 * (y - x), x * (28 - w) - y, x * y - 8 / 3 * w], -1)
+        if k >= 200 and k % 4 == 0:
+            path.append(z)
+    waves = torch.stack([torch.sin(2 * torch.pi * (k + 1) * torch.arange(24) / 24) for k in range(3)]).double()
+    u = (torch.stack(path, 1) @ waves).float().numpy()
+    ds = mock_snapshots(1, trajectories=60, times=25, shape=(24,))
+    return ds.assign({name: (ds[name].dims, u) for name in list(ds.data_vars)})
+
+
+@pytest.mark.parametrize("rate", [0.3, 1e-9])
+def test_a_training_that_makes_polynomial_dynamics_worse_is_given_back(rate, tmp_path):
+    """With steps that are far too large; with none, both are as good."""
+    choices = {"latent": 3, "compression": "pod", "dynamics": "ode"}
+    rom, history, parts, _ = _fitted(_chaotic(), choices, learning_rate=rate, augment="none")
+    found = history.notes["dynamics_kept"]
+    scores = {name: each["crps"] for name, each in found["scores"].items()}
+    assert set(scores) == {"ode", "linear", "untrained"}
+    assert found["kept"] == rom.config["dynamics"] == "ode"
+    assert found["trained"] == (scores["ode"] <= scores["untrained"])
+    silent = rom.dynamics.known()
+    start, c = torch.zeros(2, 3), torch.zeros(2, len(rom.schema.parameters))
+    same = torch.equal(rom.dynamics.step(start, c, float(silent.dt)), silent.step(start, c, float(silent.dt)))
+    assert same == (not found["trained"])
+    if rate > 0.1:
+        assert not found["trained"]
+        assert scores["untrained"] < 0.5 * scores["ode"]
+        assert "polynomial" in closed_form({"kept": decisions(history.notes)})
+    else:
+        assert scores["untrained"] == pytest.approx(scores["ode"], rel=1e-3)
+    rom.save(tmp_path / "rom")
+    again = ROM.load(tmp_path / "rom")
+    first, second = (model.rollout(parts.test.isel(time=0), 5, 3, 0) for model in (rom, again))
+    xr.testing.assert_identical(first, second)
+    assert (
+        "untrained" not in _fitted(_chaotic(), choices | {"dynamics": "residual"})[1].notes["dynamics_kept"]["scores"]
+    )
 
 
 @pytest.mark.parametrize("same", [False, True])
