@@ -14,7 +14,7 @@ from romvae.nn.compilable import Compilable
 from romvae.nn.conv import Conv, ResidualBlock
 from romvae.nn.layout import Layout
 from romvae.nn.parts import in_parts
-from romvae.nn.posterior import LOG_VAR_RANGE, POSTERIORS
+from romvae.nn.posterior import EXACT, POSTERIORS
 from romvae.nn.precision import MixedPrecision
 
 __all__ = ["Encoder"]
@@ -100,7 +100,7 @@ class Encoder(MixedPrecision, Compilable):
 
     @torch.no_grad()
     def become_pod(self, mean: Tensor, modes: Tensor, std: Tensor) -> None:
-        """Makes the code the whitened POD projection and nothing else, as narrow as it gets; needs a linear path.
+        """Makes the code the whitened POD projection and nothing else, and known exactly; needs a linear path.
 
         Codes beyond the rank of the modes are zero. Arguments as in `start_from_pod`.
         """
@@ -113,4 +113,4 @@ class Encoder(MixedPrecision, Compilable):
         if isinstance(last, nn.Linear):
             last.weight[: 2 * latent].zero_()
             last.bias[:latent] = 0.0
-            last.bias[latent : 2 * latent] = LOG_VAR_RANGE[0]
+            last.bias[latent : 2 * latent] = EXACT

@@ -9,7 +9,7 @@ from torch.distributions import Independent, Normal
 from romvae.nn.decoder import FieldDecoder
 from romvae.nn.encoder import Encoder
 from romvae.nn.layout import Layout
-from romvae.nn.posterior import LOG_VAR_RANGE
+from romvae.nn.posterior import EXACT
 
 __all__ = ["AnyEncoder", "LinearDecoder", "LinearEncoder", "MeanDecoder"]
 
@@ -28,7 +28,7 @@ class LinearEncoder(nn.Module):
         super().__init__()
         self.layout = layout
         self.linear = nn.Linear(layout.points, layout.latent)
-        self.register_buffer("log_var", torch.full((layout.latent,), LOG_VAR_RANGE[0]))
+        self.register_buffer("log_var", torch.full((layout.latent,), EXACT))
 
     def forward(self, x: Tensor) -> Independent:
         """Encodes snapshots `(batch, channel, *space)`."""

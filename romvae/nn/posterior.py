@@ -17,6 +17,7 @@ from romvae.kinds import PosteriorKind
 __all__ = [
     "POSTERIORS",
     "DiagonalPosterior",
+    "EXACT",
     "FlowPosterior",
     "FullPosterior",
     "PointPosterior",
@@ -25,6 +26,9 @@ __all__ = [
 ]
 
 LOG_VAR_RANGE = (-14.0, 6.0)
+EXACT = -24.0
+"""Log-variance of a code that is known, as that of a projection: chaos multiplies what a forecast starts from by
+thousands, and this stays negligible, yet far above the round-off of a code in float32."""
 NARROW = -4.0
 """Log-variance at which training starts: the code is then nearly the linear one."""
 
@@ -68,7 +72,7 @@ class DiagonalPosterior(Posterior):
 
     def forward(self, values: Tensor, mean: Tensor | float) -> Distribution:
         shift, log_var = values.chunk(2, -1)
-        std = (0.5 * log_var.clamp(*LOG_VAR_RANGE)).exp()
+        std = (0.5 * _within(log_var)).exp()
         return Independent(Normal(shift + mean, std, validate_args=False), 1, validate_args=False)
 
     @torch.no_grad()
@@ -94,7 +98,7 @@ class FullPosterior(Posterior):
 
     def forward(self, values: Tensor, mean: Tensor | float) -> Distribution:
         shift, log_var, below = values.split([self.latent, self.latent, len(self.rows)], -1)
-        diagonal = (0.5 * log_var.clamp(*LOG_VAR_RANGE)).exp()
+        diagonal = (0.5 * _within(log_var)).exp()
         factor = torch.diag_embed(diagonal)
         # Relative to the diagonal, so that it starts, and stays, well scaled.
         factor[..., self.rows, self.columns] = below * diagonal[..., self.rows]
@@ -131,7 +135,7 @@ class FlowPosterior(Posterior):
 
     def forward(self, values: Tensor, mean: Tensor | float) -> Distribution:
         shift, log_var, context = values.split([self.latent, self.latent, self.context], -1)
-        return FlowCode(self.flow(context), shift + mean, 0.5 * log_var.clamp(*LOG_VAR_RANGE))
+        return FlowCode(self.flow(context), shift + mean, 0.5 * _within(log_var))
 
     @torch.no_grad()
     def start(self, bias: Tensor) -> None:
@@ -149,6 +153,11 @@ class PointPosterior(Posterior):
         centre = values + mean
         std = torch.full_like(centre, math.exp(0.5 * LOG_VAR_RANGE[0]))
         return Independent(Normal(centre, std, validate_args=False), 1, validate_args=False)
+
+
+def _within(log_var: Tensor) -> Tensor:
+    """Log-variances within their range, where they do not say that the code is known."""
+    return torch.where(log_var <= EXACT, EXACT, log_var.clamp(*LOG_VAR_RANGE))
 
 
 POSTERIORS: dict[PosteriorKind | Literal["point"], type[Posterior]] = {

@@ -90,6 +90,7 @@ def test_the_code_of_a_kept_pod_is_known_exactly_and_its_dynamics_is_that_of_pod
     (mean, std), (other, narrow) = (moments(model.vae.encoder(x)) for model in (rom, pod))
     torch.testing.assert_close(mean, other, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(std, narrow)
+    assert float(std.max()) < 1e-5
     for (name, a), b in zip(rom.dynamics.state_dict().items(), pod.dynamics.state_dict().values(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4, msg=name)
 
