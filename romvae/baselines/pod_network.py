@@ -54,7 +54,8 @@ class PODNetwork(Baseline):
             passed over. None leaves all to the data.
         training: Arguments of `romvae.fit`, such as `horizon` and `batch_size`. Its `dynamics_steps`, or those of
             `romvae.fit`, are the usual number. Those of the autoencoder's stages are passed over, and so is `fallback`:
-            this baseline keeps its network.
+            this baseline keeps its network, unless it is a neural ODE, whose training may have made the polynomial field
+            that it started from worse.
 
     Attributes:
         rom: The fitted ROM.
@@ -124,7 +125,8 @@ class PODNetwork(Baseline):
         steps = self.steps or self.usual
         if self.steps is None and budget is not None:
             steps = self._affordable(parts, seed, began + budget)
-        asked = self.training | {"dynamics_steps": steps, "fallback": "never"}
+        fallback = "auto" if self.rom.choices["dynamics"] == "ode" else "never"
+        asked = self.training | {"dynamics_steps": steps, "fallback": fallback}
         history = fit(self.rom, parts, seed=seed, progress=progress, **asked)
         dynamics = self.rom.dynamics
         self.choice = {
