@@ -54,8 +54,8 @@ class PODNetwork(Baseline):
             passed over. None leaves all to the data.
         training: Arguments of `romvae.fit`, such as `horizon` and `batch_size`. Its `dynamics_steps`, or those of
             `romvae.fit`, are the usual number. Those of the autoencoder's stages are passed over, and so is `fallback`:
-            this baseline keeps its network, unless it is a neural ODE, whose training may have made the polynomial field
-            that it started from worse.
+            this baseline keeps its network, unless it is a neural ODE, whose training may have made the polynomial
+            field that it started from worse.
 
     Attributes:
         rom: The fitted ROM.
