@@ -221,6 +221,7 @@ def polynomial_start(
     known = _Course.of(terms, linear.cpu().double(), 1, beside)
     least, chosen = GAIN * _forecast_error(known, some, stride, substeps, root), None
     for stiff in (False, True):
+        least = GAIN * least if chosen is not None else least
         for (degree, ridge), weights in tried.items():
             if stiff and not _largest_rate(weights, z.shape[-1]) > STIFF * substeps:
                 continue
@@ -228,10 +229,10 @@ def polynomial_start(
             error = _forecast_error(course, some, stride, substeps, root, bound=least)
             if error < least:
                 chosen, least = (degree, ridge, course), error
-        least = GAIN * least if chosen is not None else least
     if chosen is None:
         return None
     degree, ridge, course = chosen
+    least = _forecast_error(course, some, stride, substeps, root)
     while 2 * substeps <= MOST_STEPS:
         error = _forecast_error(course, some, stride, 2 * substeps, root, bound=least)
         if not error < DOUBLED * least:
