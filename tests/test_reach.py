@@ -14,7 +14,7 @@ import romvae
 from romvae.baselines.model import BaselineModel
 from romvae.baselines.persistence import Persistence
 from romvae.data import split
-from romvae.dynamics.base import unbounded
+from romvae.dynamics.extent import unbounded
 from romvae.errors import BeyondCalibrationWarning, DivergedError, HeldBackWarning, NumericsError, OutOfRangeWarning
 from romvae.rollout import check_finite
 from romvae.rom import ROM

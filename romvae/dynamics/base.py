@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
+from romvae.dynamics.extent import unbounded
 from romvae.dynamics.optional_terms import OptionalTerms
 from romvae.errors import NumericsError
 
@@ -16,10 +17,7 @@ __all__ = [
     "EnsembleDynamics",
     "LatentDynamics",
     "condition",
-    "latent_scale",
     "step_pairs",
-    "twice_the_range",
-    "unbounded",
 ]
 
 _ROWS = 2**12
@@ -403,29 +401,6 @@ def _partial(c: Tensor, controls: Tensor | None, begin: int, end: int, phase: fl
         return c
     first, last = controls[..., begin, :].to(c.dtype), controls[..., end, :].to(c.dtype)
     return torch.cat([c, first, first + phase * (last - first)], -1)
-
-
-def unbounded(latent: int) -> Tensor:
-    """Bounds of latents that hold nothing back, `(2, latent)`; finite, as all of a state is."""
-    largest = torch.finfo(torch.float32).max
-    return torch.tensor([[-largest], [largest]]).repeat(1, latent)
-
-
-def twice_the_range(z: Tensor) -> Tensor:
-    """Bounds of latents, `(2, latent)`: twice the range of some `(sample, latent)`, and three deviations at least."""
-    low, high = z.amin(0), z.amax(0)
-    middle, half = (low + high) / 2, torch.maximum((high - low) / 2, 3 * latent_scale(z))
-    return torch.stack([middle - 2 * half, middle + 2 * half])
-
-
-def latent_scale(z: Tensor) -> Tensor:
-    """Standard deviation of latents `(sample, latent)`, from which networks take their units.
-
-    A latent that hardly varies, such as a mode beyond the rank of the data, counts a thousandth of the one that varies
-    most: in units of its own, the noise that codes are trained with would be all that a network sees.
-    """
-    std = z.std(0)
-    return std.clamp_min(1e-3 * float(std.max())).clamp_min(1e-6)
 
 
 def step_pairs(z: Tensor, c: Tensor, controls: Tensor | None, step: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from romvae.dynamics.base import EnsembleDynamics, latent_scale, step_pairs, twice_the_range, unbounded
+from romvae.dynamics.base import EnsembleDynamics, step_pairs
+from romvae.dynamics.extent import latent_scale, twice_the_range, unbounded
 from romvae.dynamics.least_squares import ridge_fit
 
 __all__ = ["NetworkDynamics"]

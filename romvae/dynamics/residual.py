@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from romvae.dynamics.base import EnsembleDynamics, latent_scale, twice_the_range, unbounded
+from romvae.dynamics.base import EnsembleDynamics
+from romvae.dynamics.extent import latent_scale, twice_the_range, unbounded
 from romvae.dynamics.products import ProductTerms, linear_start
 
 __all__ = ["ResidualDynamics"]

@@ -115,7 +115,7 @@ def closed_form(metrics: Mapping[str, Any]) -> str:
     scores = lookup(moved, "scores")
     other = next((name for name in scores if name not in ("linear", UNTRAINED)), "")
     best = "linear" if moved.get("kept") == "linear" else UNTRAINED
-    form = {"linear": "linear", UNTRAINED: "polynomial"}[best]
+    form = "linear" if best == "linear" else "polynomial"
     if other and not moved.get("trained", best == UNTRAINED):
         text.append(
             f"The latent dynamics is {form}, because there its forecasts of the codes have a CRPS of "
