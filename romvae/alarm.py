@@ -37,6 +37,8 @@ class Alarm:
         trajectories: Calibration trajectories.
         work: Mean share of solver steps on them.
         signal: What the predicted error is made of.
+        steps: Stored steps of the calibration trajectories: nothing is promised of longer runs. None where nothing was
+            calibrated.
     """
 
     threshold: float
@@ -48,6 +50,7 @@ class Alarm:
     trajectories: int = 0
     work: float = float("nan")
     signal: Signal = VARIANCE
+    steps: int | None = None
 
     def __post_init__(self) -> None:
         if not self.threshold >= 0:
@@ -61,7 +64,8 @@ class Alarm:
         """What the calibration promises, in a sentence."""
         if self.tolerance is None:
             return "Not calibrated: the threshold was chosen by hand."
-        return promise(f"the error stays below {self.tolerance:g} at all times", self.level, self.trajectories)
+        times = "at all times" if self.steps is None else f"at all times of {self.steps} steps"
+        return promise(f"the error stays below {self.tolerance:g} {times}", self.level, self.trajectories)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ of its own.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
@@ -30,7 +31,7 @@ from torch import Tensor
 from romvae.alarm import THRESHOLDS, Alarm, Trial, Trials, allowed_losses
 from romvae.alarm_signal import VARIANCE, Signal, SignalKind
 from romvae.canonical import TIME, TRAJECTORY, canonical
-from romvae.errors import ConfigError, DataError, SchemaError
+from romvae.errors import BeyondCalibrationWarning, ConfigError, DataError, SchemaError, caller_level
 from romvae.grid import Axis
 from romvae.hybrid_course import Course
 from romvae.hybrid_learning import learned_signal, parted
@@ -86,6 +87,9 @@ def hybrid_rollout(
         ConfigError: An argument is out of range, the case is unknown, or the ROM has memory or controls.
         SchemaError: Grid, boundaries, fields or parameters differ from the ROM's, or the solver's do.
         NumericsError: The solver failed on fields of its own.
+
+    Warns:
+        BeyondCalibrationWarning: There are more steps than the alarm was calibrated for.
     """
     if rom.dynamics.window > 1:
         raise ConfigError(
@@ -95,6 +99,13 @@ def hybrid_rollout(
     steps = rom.steps if steps is None else steps
     if steps < 1:
         raise ConfigError(f"hybrid: steps is {steps}, expected 1 or more. Choose a positive number.")
+    if alarm.steps is not None and steps > alarm.steps:
+        warnings.warn(
+            f"hybrid: {steps} steps are asked for and the alarm was calibrated on runs of {alarm.steps}; beyond these "
+            "its tolerance is not promised",
+            BeyondCalibrationWarning,
+            stacklevel=caller_level(),
+        )
     if rom.schema.controls:
         raise ConfigError("hybrid: this ROM is driven by controls, which the solvers do not take. Use rom.rollout.")
     if start.sizes.get(TIME, 1) != 1:
@@ -213,7 +224,8 @@ def calibrate_alarm(
     losses = allowed_losses(n, level) + 1
     shares = {False: losses - losses // 2, True: losses // 2} if losses > 1 else {True: losses}
     shares = shares if back is None else {back: losses}
-    first = Alarm(0.0, rom.dynamics.stride if burst is None else burst, check, False, tolerance, level, n, 1.0, known)
+    burst, steps = rom.dynamics.stride if burst is None else burst, data.sizes[TIME] - 1
+    first = Alarm(0.0, burst, check, False, tolerance, level, n, 1.0, known, steps)
     ways = [(replace(first, back=way), share - 1) for way, share in shares.items()]
     key: dict[str, Any] = {"rom": _digest(rom), "tolerance": tolerance, "burst": first.burst, "check": check}
     key |= {"data": sha256("".join(fingerprints(data, rom.schema)).encode()).hexdigest(), "solver": _named(solver)}

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from romvae.canonical import SPACE, TIME, TRAJECTORY, canonical
 from romvae.errors import ConfigError, DataError, SchemaError
+from romvae.ragged import even_snapshots
 from romvae.rollout import decoded_members, latent_members
 from romvae.schema import Schema
 from romvae.start import require_ahead, split_start
@@ -186,7 +187,8 @@ def calibrate(
 
     Arguments:
         rom: Trained.
-        data: Trajectories that nothing else was fitted on, the calibration part.
+        data: Trajectories that nothing else was fitted on, the calibration part. Of those that differ in length, the
+            ones of `romvae.ragged.even_part`, cut to one length.
         quantities: What to calibrate.
         members: Members of the forecasts.
         seed: Seed of the members.
@@ -199,7 +201,7 @@ def calibrate(
     """
     for quantity in quantities:
         quantity.check(rom.schema)
-    data = canonical(data)
+    data = even_snapshots(canonical(data), rom.start_times)
     controls = control_tensor(data, rom.schema, rom.control_scaling)
     require_ahead(rom, data.sizes[TIME], "quantities")
     steps = data.sizes[TIME] - rom.start_times
@@ -294,6 +296,7 @@ def quantity_variables(
     attrs = {
         "units": fields[quantity.field] if quantity.units is None else quantity.units,
         "calibration_trajectories": rom.calibration.quantities.trajectories(quantity.name),
+        "guarantee": str(rom.calibration.quantities.guarantee(quantity.name, level)),
     }
     parts = {"": centre, "_std": scale.numpy() * spread, "_lower": centre - half, "_upper": centre + half}
     return {quantity.name + kind: ((TRAJECTORY, TIME), values, attrs) for kind, values in parts.items()}

@@ -322,7 +322,8 @@ class ROM(nn.Module):
                 where that begins.
             members: Members of the ensemble, 1 or more; 16 to 64.
             seed: Seed of the members.
-            level: Nominal coverage of the interval `u_lower` to `u_upper`, in (0, 1).
+            level: Nominal coverage of the interval `u_lower` to `u_upper`, in (0, 1); for single points guaranteed at
+                0.5, 0.8, 0.9 and 0.95, and read off these at others.
             interval: What the interval is to hold, with the probability `level`: the value at a point (`point`), a
                 share of the points of the field at each time (`field`), or a share of all points and times of the run
                 (`run`, over the calibrated lead times). `run` with the share 0.9 is the risk band: at least 90 % of

@@ -77,6 +77,15 @@ def test_widths_grow_with_the_level():
     assert widths == sorted(widths)
 
 
+def test_only_levels_with_a_quantile_of_their_own_are_guaranteed():
+    calibration = Calibration(1).fit(torch.arange(3), _noise(3, 1, 60, 40).abs())
+    assert all(calibration.guarantee(level).attained for level in (0.5, 0.8, 0.9, 0.95))
+    assert not any(calibration.guarantee(level).attained for level in (0.3, 0.85, 0.97))
+    assert "No 97 % guarantee" in str(calibration.guarantee(0.97))
+    assert "Ask for one of 50 %, 80 %, 90 %, 95 %" in str(calibration.guarantee(0.97))
+    assert calibration.guarantee(0.85, "run").attained  # its scores are all kept
+
+
 def test_fitted_factors_survive_saving_though_their_number_differs():
     calibration = Calibration(2).fit(torch.arange(6), _noise(6, 2, 8, 20).abs())
     other = Calibration(2)

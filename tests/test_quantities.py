@@ -123,6 +123,23 @@ def test_too_few_trajectories_give_an_infinite_interval(rom_and_data):
     assert forecast["u_probe"].attrs["calibration_trajectories"] == 5
 
 
+def test_trajectories_that_end_early_count_as_far_as_all_go(rom_and_data):
+    rom, data = rom_and_data
+    watched = [q.maximum("v")]
+    mine = data.isel(trajectory=slice(2, None))
+    lengths = np.where(np.arange(12) < 9, 6, 3)
+    short = mine.where(xr.DataArray(np.arange(6), dims="time") < xr.DataArray(lengths, dims="trajectory"))
+    short = short.transpose(*mine["u"].dims).assign_coords(n_steps=("trajectory", lengths))
+    assert q.calibrate(rom, short, watched) == {"v_maximum": 9}
+    start = data.isel(time=0, trajectory=[0])
+    ragged = rom.rollout(start, steps=5, members=8, quantities=watched)
+    assert bool(np.isfinite(ragged["v_maximum_upper"]).all())
+    assert "given these 9: " in ragged["v_maximum"].attrs["guarantee"]
+    q.calibrate(rom, mine.isel(trajectory=slice(0, 9)), watched)
+    xr.testing.assert_identical(rom.rollout(start, steps=5, members=8, quantities=watched), ragged)
+    q.calibrate(rom, mine, watched)
+
+
 def test_what_makes_no_sense_is_refused(rom_and_data):
     rom, data = rom_and_data
     start = data.isel(time=0, trajectory=[0])

@@ -19,6 +19,7 @@ from romvae.assimilation.variational import Variational
 from romvae.canonical import TIME, TRAJECTORY, canonical
 from romvae.distributions import moments
 from romvae.errors import ConfigError, DataError, SchemaError
+from romvae.first_order import posterior_factor
 from romvae.rollout import forecast_moments
 from romvae.start import start_time
 from romvae.tensors import parameter_tensor
@@ -55,7 +56,7 @@ def assimilate(
     seed: int = 0,
     level: float = 0.9,
     inflation: float = 1.0,
-    model_error: float = 1.0,
+    model_error: float | None = None,
     background: float = 1.0,
     window: int | None = None,
 ) -> xr.Dataset:
@@ -66,7 +67,7 @@ def assimilate(
     neighbouring points that move together are taken too lightly).
 
     Arguments:
-        rom: Trained, with dynamics without memory and controls.
+        rom: Trained, with dynamics without memory and controls. Stochastic dynamics draw their noise at every step.
         start: One snapshot or one per trajectory from which the model would start without observations; None knows
             nothing but the parameters, which the observations then carry, and starts at the time of the first
             observation from the prior of the codes.
@@ -81,7 +82,8 @@ def assimilate(
         level: Nominal coverage of the interval `u_lower` to `u_upper`, of a Gaussian: no calibration speaks of it.
         inflation: Factor on the deviations of the members before each analysis; 1 to 1.1. For filters.
         model_error: Noise added between observations, in units of the one-step error of the dynamics on its training
-            data, as if errors of steps were independent; 0 trusts the model. For filters.
+            data, as if errors of steps were independent; 0 trusts the model. None is 1, and 0 for stochastic dynamics,
+            whose own noise is that error. For filters.
         background: Factor on the spread of the initial code.
         window: Stored steps of a 4D-Var window; None takes all observations at once. The analysis at the end of a
             window is the background of the next.
@@ -91,7 +93,8 @@ def assimilate(
         forecast; `latent` and `latent_std`, mean and spread of the members.
 
     Raises:
-        ConfigError: An argument is out of range, or the ROM's dynamics has memory or controls.
+        ConfigError: An argument is out of range, the ROM's dynamics has memory or controls, or is stochastic, which
+            4D-Var has no place for.
         SchemaError: Start or observations do not fit the ROM.
         DataError: An observation is not at a stored step after the start, or a noise is not positive.
         NumericsError: A latent diverged.
@@ -105,16 +108,18 @@ def assimilate(
     task = _task(rom, observations, len(c), begin, steps)
     sensors = Sensors.of(observations, rom.schema, rom.mask)
     sensors = sensors.normalised(rom.normaliser.mean, rom.normaliser.std, rom.schema.grid.points)
-    system = LatentSystem(rom, sensors, c)
     generator = torch.Generator().manual_seed(seed)
-    mean, std = _initial(rom, x, len(c), background)
+    system = LatentSystem(rom, sensors, c, generator)
+    if model_error is None:
+        model_error = 0.0 if rom.dynamics.stochastic else 1.0
+    mean, factor = _initial(rom, x, len(c), background)
     rounds = max(-(-members // rom.dynamics.members), 2 if method == "4dvar" else 1)  # one draw would have no spread
     count = rounds * rom.dynamics.members
     with torch.no_grad():
         if method == "4dvar":
-            path = _smoothed(system, task, mean, torch.diag_embed(std), count, generator, window)
+            path = _smoothed(system, task, mean, factor, count, generator, window)
         else:
-            z = exact_sample(mean, torch.diag_embed(std), count, generator)
+            z = exact_sample(mean, factor, count, generator)
             path = _filtered(system, task, z, method, inflation, model_error, generator)
         result = _dataset(rom, path, level)
     return _labelled(rom, result, start, observations, begin, {"method": method, "members": count, "seed": seed})
@@ -195,7 +200,7 @@ def _check(
     members: int,
     level: float,
     inflation: float,
-    model_error: float,
+    model_error: float | None,
     background: float,
     window: int | None,
 ) -> None:
@@ -209,13 +214,18 @@ def _check(
     for name, value in (("inflation", inflation), ("background", background), ("window", window)):
         if value is not None and not value > 0:
             raise ConfigError(f"assimilate: {name} is {value}, expected a positive number. Leave it out.")
-    if not model_error >= 0:
+    if model_error is not None and not model_error >= 0:
         raise ConfigError(f"assimilate: model_error is {model_error}, expected 0 or more. Leave it out.")
     if rom.dynamics.window > 1 or rom.schema.controls:
         what = "controls" if rom.schema.controls else f"a memory of {rom.dynamics.window} latents"
         raise ConfigError(
             f"assimilate: this ROM's dynamics has {what}, expected neither memory nor controls: the latent alone has "
             "to be the state. Use a ROM with residual, ode or linear dynamics."
+        )
+    if method == "4dvar" and rom.dynamics.stochastic:
+        raise ConfigError(
+            "assimilate: 4dvar takes the dynamics of a window for exact, and this ROM's draws noise at every step. Use "
+            "method='etkf' or 'enkf'."
         )
 
 
@@ -242,16 +252,16 @@ def _begin(rom: ROM, start: xr.Dataset | None, observations: xr.Dataset) -> tupl
 
 
 def _initial(rom: ROM, x: Tensor | None, n: int, background: float) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of the initial codes, both `(trajectory, latent)`, float64."""
+    """Mean of the initial codes `(trajectory, latent)` and a factor L of their covariance L L^T, float64."""
     with torch.no_grad():
         if x is not None:
-            mean, std = moments(rom.vae.encoder(x))
+            mean, factor = posterior_factor(rom.vae, x)
         else:
             p = rom.vae.prior()
             known = isinstance(p, Independent | MixtureSameFamily)
             mean, std = (p.mean, p.stddev) if known else moments(p)
-            mean, std = mean.expand(n, -1), std.expand(n, -1)
-    return mean.double(), background * std.double()
+            mean, factor = mean.expand(n, -1), torch.diag_embed(std.expand(n, -1))
+    return mean.double(), background * factor.double()
 
 
 def _task(rom: ROM, observations: xr.Dataset, n: int, begin: float, steps: int | None) -> _Task:

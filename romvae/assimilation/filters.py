@@ -35,12 +35,11 @@ def etkf(z: Tensor, predicted: Tensor, y: Tensor, var: Tensor) -> Tensor:
         Physica D 230, 112 (the symmetric square root; arXiv:physics/0511236).
     """
     a, s, d, root = _scaled(z, predicted, y, var)
-    energy, vectors = torch.linalg.eigh(s @ s.mT)
-    energy = energy.clamp_min(0)
-    rotated = vectors.mT @ (s @ d[..., None])
-    shift = a.mT @ (vectors @ (rotated / (1 + energy)[..., None]))
-    transform = (vectors * (1 + energy).rsqrt()[..., None, :]) @ vectors.mT
-    deviations = root * (transform @ a)
+    left, sigma, right = torch.linalg.svd(s, full_matrices=False)  # of no more directions than sensors, or members
+    gained = sigma / (1 + sigma.square()) * (right @ d[..., None])[..., 0]
+    seen = left.mT @ a
+    shift = seen.mT @ gained[..., None]
+    deviations = root * (a + left @ (((1 + sigma.square()).rsqrt() - 1)[..., None] * seen))
     return (z.mean(0)[:, None] + shift.mT + deviations).transpose(0, 1)
 
 

@@ -26,10 +26,11 @@ class LatentSystem:
         rom: Trained.
         sensors: What is seen of normalised fields.
         c: Normalised parameters `(trajectory, parameter)`.
+        generator: Source of the noise of stochastic dynamics; None follows the mean of each step.
     """
 
-    def __init__(self, rom: ROM, sensors: Sensors, c: Tensor) -> None:
-        self.rom, self.sensors, self.c = rom, sensors, c
+    def __init__(self, rom: ROM, sensors: Sensors, c: Tensor, generator: torch.Generator | None = None) -> None:
+        self.rom, self.sensors, self.c, self.generator = rom, sensors, c, generator
         self.networks = rom.dynamics.members
         self.dtype = next(rom.vae.parameters()).dtype
 
@@ -73,9 +74,11 @@ class LatentSystem:
 
     def _rollout(self, z: Tensor, rounds: int, steps: int) -> Tensor:
         """From `(network, round * trajectory, latent)`."""
-        dynamics = self.rom.dynamics
-        path = dynamics.rollout(z.to(self.dtype), self.c.repeat(rounds, 1), float(dynamics.dt), steps)
-        return path.double()
+        dynamics, noise = self.rom.dynamics, None
+        if dynamics.stochastic and self.generator is not None:
+            noise = torch.randn(steps // dynamics.stride, *z.shape, generator=self.generator, dtype=self.dtype)
+        c = self.c.repeat(rounds, 1)
+        return dynamics.rollout(z.to(self.dtype), c, float(dynamics.dt), steps, noise=noise).double()
 
     def _read(self, z: Tensor) -> tuple[Tensor, Tensor]:
         p = self.rom.vae.decoder(z.to(self.dtype))

@@ -148,7 +148,7 @@ class Calibration(nn.Module):
         Arguments:
             lead: Lead times in stored steps, shape `(time,)`.
             level: Nominal coverage, in (0, 1); between the stored levels the half-width is interpolated in the normal
-                quantile, outside them extended in proportion.
+                quantile, outside them extended in proportion, which guarantees nothing.
 
         Returns:
             Two tensors of shape `(time, field)`; the half-width counts in calibrated standard deviations.
@@ -214,7 +214,8 @@ class Calibration(nn.Module):
     def guarantee(self, level: float = 0.9, interval: Interval = "point", share: float = 0.9) -> Guarantee:
         """What an interval promises; its `str` is a sentence."""
         if interval == "point":
-            return Guarantee(level, "the value at a random point of a new run", int(self.trajectories), of_runs=False)
+            what = "the value at a random point of a new run"
+            return Guarantee(level, what, int(self.trajectories), of_runs=False, levels=LEVELS)
         points = "all points" if share == 1 else f"at least {100 * share:.3g} % of the points"
         place = "of the field at each calibrated lead time taken by itself"
         whole = "of the whole run, all calibrated lead times together"

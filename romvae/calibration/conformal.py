@@ -107,17 +107,24 @@ class Guarantee:
         trajectories: Calibration trajectories.
         of_runs: Whether it is a share of runs; else it is a probability over runs and points together, and the
             interval of the true coverage is that of points which move as one, the widest.
+        levels: Those that alone are guaranteed, because the widths of others are read off theirs; None is any.
     """
 
     level: float
     what: str
     trajectories: int
     of_runs: bool = True
+    levels: tuple[float, ...] | None = None
+
+    @property
+    def direct(self) -> bool:
+        """Whether the width of the level is a quantile of its own."""
+        return self.levels is None or any(abs(self.level - level) < _ROUND for level in self.levels)
 
     @property
     def attained(self) -> bool:
-        """Whether there are trajectories enough for the level."""
-        return rank_of(self.trajectories, self.level) <= self.trajectories
+        """Whether it holds: the level is one of those that can be, with trajectories enough for it."""
+        return self.direct and rank_of(self.trajectories, self.level) <= self.trajectories
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -125,6 +132,11 @@ class Guarantee:
         return coverage_law(self.trajectories, self.level)
 
     def __str__(self) -> str:
+        if not self.direct:
+            return (
+                f"No {_percent(self.level)} guarantee for {self.what}: the width of the interval is read off those of "
+                f"the calibrated levels. Ask for one of {', '.join(_percent(level) for level in self.levels or ())}."
+            )
         if not self.attained:
             return (
                 f"No {_percent(self.level)} guarantee for {self.what}: that takes at least "

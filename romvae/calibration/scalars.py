@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from romvae.calibration.conformal import conformal_quantile
+from romvae.calibration.conformal import Guarantee, conformal_quantile
 from romvae.calibration.lead import interpolate
 from romvae.errors import ConfigError
 
@@ -48,6 +48,14 @@ class ScalarScores(nn.Module):
         rms = score.double().square().mean(-1).sqrt()
         width = conformal_quantile(score, level, score.shape[-1]).double()
         return interpolate(knots, rms, lead), interpolate(knots, width, lead)
+
+    def guarantee(self, name: str, level: float) -> Guarantee:
+        """What the interval of a quantity promises; its `str` is a sentence.
+
+        Raises:
+            ConfigError: The quantity is not calibrated.
+        """
+        return Guarantee(level, "the value at each calibrated lead time taken by itself", self.trajectories(name))
 
     def _of(self, name: str) -> tuple[Tensor, Tensor]:
         kept = _kept(name)

@@ -34,7 +34,7 @@ def assimilate(
     steps: int | None = None,
     members: int = 64,
     inflation: float = 1.0,
-    model_error: float = 1.0,
+    model_error: float | None = None,
     background: float = 1.0,
     window: int | None = None,
     level: float = 0.9,
@@ -57,8 +57,8 @@ def assimilate(
         steps: time steps from the start to the end; by default to the last reading. Beyond it OUT is a forecast.
         members: members of the ensemble.
         inflation: factor on the deviations of the members before each analysis, 1 to 1.1; for filters.
-        model_error: noise between readings, in units of the one-step error of the dynamics; 0 trusts the model; for
-            filters.
+        model_error: noise between readings, in units of the one-step error of the dynamics; 0 trusts the model; by
+            default 1, and 0 for stochastic dynamics, which have noise of their own; for filters.
         background: factor on the spread of the initial code.
         window: time steps of a 4dvar window; by default all readings at once.
         level: nominal coverage of the interval, of a Gaussian.

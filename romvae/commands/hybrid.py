@@ -12,7 +12,7 @@ from romvae.commands.options import Out, Overwrite, Quiet, Reader
 from romvae.commands.outputs import check_store
 from romvae.commands.planned import named, part
 from romvae.commands.run_folder import RunFolder
-from romvae.errors import AssumptionWarning, ConfigError, OutOfRangeWarning, OutputError
+from romvae.errors import AssumptionWarning, BeyondCalibrationWarning, ConfigError, OutOfRangeWarning, OutputError
 from romvae.progress import terminal_progress
 
 if TYPE_CHECKING:
@@ -91,6 +91,7 @@ def hybrid(
     rom.schema.check(snapshots, source=named(start or record.paths))
     with terminal_progress(quiet) as progress, warnings.catch_warnings():
         warnings.simplefilter("ignore", OutOfRangeWarning)  # said by the check, with the name of the store
+        warnings.simplefilter("always", BeyondCalibrationWarning)  # of --steps, which the check knows nothing of
         alarm = calibrate_alarm(
             rom,
             solver,

@@ -85,10 +85,19 @@ class AffineDynamics(EnsembleDynamics):
         controls: Tensor | None = None,
         noise: Tensor | None = None,
     ) -> Tensor:
-        """As `EnsembleDynamics.rollout`; the maps are computed once."""
+        """As `EnsembleDynamics.rollout`; the maps are computed once.
+
+        Raises:
+            NumericsError: `dt` is no whole fraction of the largest step, which alone is stable by construction.
+        """
         if steps < 0:
             raise ValueError(f"rollout: steps is {steps}, expected 0 or more. Give the number of steps of dt.")
         unit = self._step(dt)
+        if self.stride % unit:
+            raise NumericsError(
+                f"{type(self).__name__}: dt is {unit} stored steps, of which the largest step of {self.stride} is no "
+                "multiple. Use a whole fraction of it."
+            )
         stride = max(1, self.stride // unit)
         lengths = {*range(1, min(stride, steps + 1)), stride}
         blocks = self._blocks(c.shape[-2], len(lengths))

@@ -23,7 +23,7 @@ HELD = 0.99
 BOUND = 2.0
 """Largest value over that of the truth up to which a run counts as bounded."""
 TAIL, STILL = 10, 1e-6
-"""Last times of a run, and the share of its standard deviation below which it does not move over them any more."""
+"""Last times of a run, and the share of the standard deviation below which it does not move over them any more."""
 
 
 class FieldStatistics:
@@ -86,11 +86,9 @@ class FieldStatistics:
 
     @property
     def frozen(self) -> bool:
-        """Whether the last times of all trajectories are the same."""
-        changes = [np.diff(each, axis=1).ravel() for each in self._tails.values()]
-        last = [each[:, -1].ravel() for each in self._tails.values()]
-        moved = np.concatenate(changes) if changes else np.zeros(0)
-        return bool(moved.size and np.concatenate(last).std() > 0 and moved.std() < STILL * self.std)
+        """Whether a trajectory is the same at its last times, to a millionth of the standard deviation."""
+        changes = [np.diff(each, axis=1) for each in self._tails.values() if each.shape[1] > 1]
+        return any(bool((np.sqrt((each**2).mean((1, 2))) <= STILL * self.std).any()) for each in changes)
 
     @property
     def spectrum(self) -> NDArray[np.float64]:
@@ -140,7 +138,7 @@ def attractor_differences(
         `std_error`, relative; `mean_error` and `distribution_error`, the difference of the means and the Wasserstein-1
         distance between the distributions of values, both over the truth's standard deviation;
         `largest_over_largest`, of absolute values; `bounded`, whether that is below 2 and all values are finite; and
-        `frozen`, whether a field stopped moving.
+        `frozen`, whether a field of a trajectory stopped moving.
     """
     worst: dict[str, float] = {}
     for name, true in truth.items():

@@ -28,7 +28,7 @@ class Penalty:
         function: Residual, conserved quantities, or a function of one's own.
         schema: Names, grid and time step.
         normaliser: From normalised to physical fields.
-        scale: Mean square of each equation that counts as 1; empty for 1.
+        scale: Mean square of each equation that counts as 1; empty for 1, infinite for one that does not count.
     """
 
     function: PhysicsFunction | Residual | Conserved

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,7 +14,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from romvae.errors import ConfigError
+from romvae.errors import ConfigError, NumericsError
 from romvae.physics.penalty import Penalty, PhysicsFunction
 from romvae.physics.residual import Conserved, Residual, conserved_of, residual_of
 from romvae.ragged import even_snapshots
@@ -124,12 +125,18 @@ def require_physics(rom: ROM, plan: FinetunePlan | None, train: xr.Dataset) -> N
     """Tries the penalty on the first times of a trajectory, before anything is trained.
 
     Raises:
-        ConfigError: The equation is not known, conserves nothing where it is to, or the function gives no residual.
+        ConfigError: The equation is not known, conserves nothing where it is to, or the function gives no residual, or
+            one that is not finite.
     """
     penalty = None if plan is None else _penalty(rom, plan, train)
     if penalty is not None:
         few = even_snapshots(train).isel({TRAJECTORY: [0], TIME: slice(0, 3)})
-        penalty.squares(field_tensor(few, rom.schema, rom.normaliser), _physical(rom, few))
+        found = penalty.squares(field_tensor(few, rom.schema, rom.normaliser), _physical(rom, few))
+        if not bool(found.isfinite().all()):
+            raise ConfigError(
+                f"physics: the mean square of the residual of the first training fields is {found.tolist()}, expected "
+                "finite numbers. Correct what the function returns."
+            )
 
 
 def physics_name(physics: Physics) -> str:
@@ -196,10 +203,10 @@ def fine_tune(
     if "before" not in begun:
         begun["before"] = ranks.once(held)
         if penalty is not None:
-            begun["physics_scale"] = ranks.once(partial(_scale, rom, plan, batches, penalty))
+            begun["physics_scale"] = ranks.once(partial(_started, rom, plan, batches, penalty))
         notes["finetune"] = begun
     if penalty is not None:
-        penalty = replace(penalty, scale=begun["physics_scale"])
+        penalty = replace(penalty, scale=[scale or math.inf for scale in begun["physics_scale"]])
     stage = FinetuneStage(
         rom.vae,
         rom.dynamics,
@@ -215,7 +222,7 @@ def fine_tune(
     slack = 1.0 if penalty is None else WORSE
     kept = after["crps"] <= slack * begun["before"]["crps"]
     if penalty is not None:
-        begun["physics_after"] = ranks.once(partial(_scale, rom, plan, batches, penalty))
+        begun["physics_after"] = ranks.once(partial(_squares, rom, plan, batches, penalty))
     if not kept:
         stage.undo()
         logger.warning("fine-tuning made forecasts of new trajectories worse; the weights before it are kept")
@@ -253,8 +260,26 @@ def _held(rom: ROM, parts: Parts, tensors: Tensors, seed: int) -> Callable[[], d
     return score
 
 
+def _started(rom: ROM, plan: FinetunePlan, batches: FieldWindows, penalty: Penalty) -> list[float]:
+    """Mean squares of the penalty's equations before fine-tuning; one that is zero already has nothing to teach.
+
+    Raises:
+        NumericsError: One is not finite.
+    """
+    found = _squares(rom, plan, batches, penalty)
+    if not np.isfinite(found).all():
+        raise NumericsError(
+            f"physics: the mean squares of the equations in decoded forecasts of the training data are {found}, "
+            "expected finite ones. Where forecasts diverge, train the dynamics for longer, or lower horizon; else "
+            "correct what the function returns."
+        )
+    for k in np.flatnonzero(np.array(found) == 0):
+        logger.warning("physics: decoded forecasts fulfil equation %d exactly, and the penalty leaves it out", k + 1)
+    return found
+
+
 @torch.no_grad()
-def _scale(rom: ROM, plan: FinetunePlan, batches: FieldWindows, penalty: Penalty) -> list[float]:
+def _squares(rom: ROM, plan: FinetunePlan, batches: FieldWindows, penalty: Penalty) -> list[float]:
     """Mean squares of the penalty's equations in forecasts over the longest windows."""
     stage = FinetuneStage(rom.vae, rom.dynamics, plan.score, 1, penalty=None)
     single = replace(penalty, scale=())
@@ -263,10 +288,4 @@ def _scale(rom: ROM, plan: FinetunePlan, batches: FieldWindows, penalty: Penalty
         batch = batches.batch(step_generator(plan.seed, "physics scale", k), batches.steps)
         mean, _ = forecast_members(rom.vae, rom.dynamics, batch)
         rows.append(stage.squares_of(single, mean, batch))
-    found = torch.stack(rows).mean(0)
-    if not bool((found > 0).all() and found.isfinite().all()):
-        raise ConfigError(
-            f"physics: the residual of decoded forecasts is {found.tolist()}, expected finite and not zero. "
-            "Return what should vanish, computed from the fields."
-        )
-    return [float(value) for value in found]
+    return [float(value) for value in torch.stack(rows).mean(0)]

@@ -46,6 +46,12 @@ def test_a_run_that_stops_or_blows_up_is_noticed():
     assert attractor({"u": stopped}, {"u": truth})["frozen"] is True
     assert attractor({"u": truth}, {"u": truth})["frozen"] is False
     assert attractor({"u": 3 * truth}, {"u": truth})["bounded"] is False
+    two = np.concatenate([truth, stopped])
+    assert attractor({"u": two}, {"u": truth})["frozen"] is True
+    vanished = np.where(t < 50, truth, 0.0)
+    assert attractor({"u": vanished}, {"u": truth})["frozen"] is True
+    drifting = truth * (t < 50) + 0.5 * t
+    assert attractor({"u": drifting}, {"u": truth})["frozen"] is False
 
 
 def test_energy_in_another_wave_counts_twice():

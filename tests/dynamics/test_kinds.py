@@ -71,6 +71,10 @@ def test_a_linear_kind_refuses_times_between_stored_ones(kind):
     model.start_from_linear(z, c)
     with pytest.raises(NumericsError, match=r"1\.5 stored steps, expected a whole number of them from 1 to 2"):
         model.flow(z[:, :1], c, 1.5 * DT)
+    three = build(kind, stride=3)
+    three.start_from_linear(z, c)
+    with pytest.raises(NumericsError, match="dt is 2 stored steps, of which the largest step of 3 is no multiple"):
+        three.rollout(z[:, 0], c, 2 * DT, 4)
 
 
 @pytest.mark.parametrize("kind", ["linear", "gp", "residual", "ode", "gru", "transformer"])

@@ -133,6 +133,13 @@ def test_windows_grow_and_stay_within_the_trajectory():
         assert batch["noise"].shape == (2, 2 * 8, 5)
 
 
+def test_a_law_that_forecasts_fulfil_exactly_is_left_out_of_the_penalty(parts, caplog):
+    lawful, history = fitted(parts, finetune="crps", finetune_steps=4, physics=lambda u, *_: 0 * u["u"])
+    assert history.notes["finetune"]["physics_scale"] == [0.0]
+    assert "fulfil equation 1 exactly" in caplog.text
+    assert torch.isfinite(weights(lawful.dynamics)).all()
+
+
 @pytest.mark.slow
 def test_a_residual_is_pushed_down(parts):
     # Four latents of a short training: with a large weight the residual of forecasts falls, whatever the score does.
@@ -149,6 +156,7 @@ def test_a_residual_is_pushed_down(parts):
         ({"finetune": "crps", "finetune_members": 0}, "finetune_members is 0, expected 1 or more"),
         ({"physics": "residual", "physics_weight": 0.0}, "physics_weight is 0.0, expected a positive number"),
         ({"physics": lambda *a: None}, "the residual gave NoneType, expected a tensor"),
+        ({"physics": lambda u, *_: u["u"] / 0.0}, r"first training fields is \[(inf|nan)\], expected finite numbers"),
     ],
 )
 def test_mistakes_are_named(parts, choices, words):

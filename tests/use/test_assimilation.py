@@ -12,6 +12,7 @@ import xarray as xr
 import romvae
 from romvae import assimilate
 from romvae.assimilation import Sensors, etkf, observe, perturbed_observations
+from romvae.assimilation.analysis import _initial
 from romvae.assimilation.filters import exact_sample
 from romvae.distributions import moments
 from romvae.errors import ConfigError, DataError, SchemaError
@@ -148,6 +149,46 @@ def test_result_goes_beyond_the_last_observation(linear):
     assert np.allclose(z[-1], A @ z[-2] + a, atol=1e-9)
     total = result["u_std_decoder"] ** 2 + result["u_std_dynamics"] ** 2
     assert np.allclose(total, result["u_std"] ** 2, rtol=1e-6)
+
+
+def test_stochastic_dynamics_keep_their_noise_beyond_the_last_observation(linear):
+    """A linear mean and noise of one size: the covariance of the state grows as A P A^T + Q."""
+    rom = romvae.ROM.for_data(
+        linear.test, latent=2, members=1, hidden=4, compression="pod", dynamics="residual", transition="gaussian"
+    ).double()
+    x, c = rom.normalised(linear.test)
+    with torch.no_grad():
+        z = moments(rom.vae.encoder(x.double().flatten(0, 1)))[0].unflatten(0, x.shape[:2])
+        rom.dynamics.start_from_linear(z, c)
+        rom.dynamics.log_std.fill_(-1.0)
+        probes = torch.cat([torch.zeros(1, 2), torch.eye(2)]).double()
+        after = rom.dynamics.rollout(probes[None], c[:1].double().expand(3, -1), float(rom.dynamics.dt), 1)[1, 0]
+        noise = rom.dynamics.step_std(probes[None], c[:1].double().expand(3, -1))[0]
+        std = moments(rom.vae.encoder(x[:1, 0].double()))[1][0].numpy()
+    A, Q = (after[1:] - after[0]).T.numpy(), np.diag(noise[0].numpy() ** 2)
+    blind = linear.observations.assign(std=1e6)
+    given = {"members": 4000, "background": 10.0, "steps": int(blind.sizes["time"]) * 2 + 3}
+    result = assimilate(rom, linear.test.isel(time=0, trajectory=[0]), blind.isel(trajectory=[0]), **given)
+    P = np.diag((10 * std) ** 2)
+    for step in range(given["steps"] + 1):
+        assert np.allclose(result["latent_std"][0, step], np.sqrt(np.diag(P)), rtol=0.06)  # of 4000 members, 1 % each
+        P = A @ P @ A.T + Q
+    with pytest.raises(ConfigError, match="4dvar takes the dynamics of a window for exact"):
+        assimilate(rom, linear.start, linear.observations, method="4dvar")
+
+
+def test_a_full_posterior_keeps_its_correlations(linear):
+    rom = romvae.ROM.for_data(linear.test, latent=2, posterior="full")
+    with torch.no_grad():
+        for weights in rom.vae.encoder.parameters():
+            weights.add_(0.1 * torch.randn(weights.shape, generator=torch.Generator().manual_seed(0)))
+    x, _ = rom.normalised(linear.test)
+    with torch.no_grad():
+        q = rom.vae.encoder(x[:, 0])
+    _, factor = _initial(rom, x[:, 0], len(x), background=2.0)
+    wanted = 4 * q.covariance_matrix.double()
+    assert wanted[..., 0, 1].abs().min() > 1e-3
+    assert torch.allclose(factor @ factor.mT, wanted, rtol=1e-5)
 
 
 def test_transform_has_no_sampling_noise():
