@@ -71,20 +71,21 @@ cube.shape
 # The commands are run from Python here, so that the notebook is one file; in a shell the words after the name are the
 # same. Files of a known layout (The Well, PDEBench, NetCDF with CF conventions and others) would be recognised by their
 # content. These are not, so `info` looks for arrays that could be fields and coordinates, and proposes a *mapping*.
-# It never guesses what an axis means from its length alone: where it does not know, it writes `?`. It ends with an error,
-# since files with open questions are not usable.
+# It never guesses what an axis means from its length alone: where it does not know, it writes `?`. It ends with exit code 3,
+# since files with open questions are not usable; any other end than the one we expect stops the notebook.
 
 
 # %%
-def romvae_command(*words):
-    """Run `romvae ...` in the folder of the files and show what it says."""
+def romvae_command(*words, code=0):
+    """Run `romvae ...` in the folder of the files, show what it says, and stop unless it ends with this exit code."""
     command = [sys.executable, "-m", "romvae", *words]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)  # noqa: S603 (the words stand below)
     print(done.stdout + done.stderr)
-    return done
+    if done.returncode != code:
+        raise RuntimeError(f"romvae {' '.join(words)} ended with exit code {done.returncode}, expected {code}")
 
 
-proposal = romvae_command("info", "run_0.h5")
+romvae_command("info", "run_0.h5", code=3)
 
 # %% [markdown]
 # ## The mapping, corrected
@@ -107,7 +108,7 @@ boundaries:
   x: [periodic, periodic]
 """
 _ = (folder / "mapping.yaml").write_text(mapping)
-answer = romvae_command("info", *files, "--reader", "mapping.yaml")
+romvae_command("info", *files, "--reader", "mapping.yaml")
 
 # %% [markdown]
 # A mapping that does not fit is refused, with the place. Here the axes of time and place are exchanged:
@@ -115,7 +116,7 @@ answer = romvae_command("info", *files, "--reader", "mapping.yaml")
 # %%
 wrong = mapping.replace("[x, time, trajectory]", "[time, x, trajectory]")
 _ = (folder / "wrong.yaml").write_text(wrong)
-refused = romvae_command("info", "run_0.h5", "--reader", "wrong.yaml")
+romvae_command("info", "run_0.h5", "--reader", "wrong.yaml", code=3)
 
 # %% [markdown]
 # ## Check and pack
@@ -126,8 +127,8 @@ refused = romvae_command("info", "run_0.h5", "--reader", "wrong.yaml")
 # axes in an unlucky order it is what makes the training fast, and later changes to the data are noticed.
 
 # %%
-checked = romvae_command("check", *files, "--reader", "mapping.yaml")
-packed = romvae_command("pack", *files, "runs.zarr", "--reader", "mapping.yaml", "--quiet")
+romvae_command("check", *files, "--reader", "mapping.yaml")
+romvae_command("pack", *files, "runs.zarr", "--reader", "mapping.yaml", "--quiet")
 
 # %% [markdown]
 # What was packed has its axes in romvae's order, and the same values:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import csv
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ import yaml
 
 from romvae.acquisition import DISAGREEMENT, acquire
 from romvae.atomic import atomic_file
-from romvae.campaign_cases import simulated_draws, starts_of_draws
+from romvae.campaign_cases import campaign_case, first_free, simulated_draws, starts_of_draws
 from romvae.campaign_plan import PLAN, Plan
 from romvae.canonical import TIME, TRAJECTORY, canonical, parameters_of, space_of
 from romvae.data import open_snapshots, split, write_snapshots
@@ -34,7 +34,6 @@ from romvae.errors import CheckpointError, ConfigError, DataError, OutOfRangeWar
 from romvae.rom import ROM
 from romvae.schema import Schema
 from romvae.simulated import are_among, fingerprints, joined, starts_of
-from romvae.solvers import get_case
 from romvae.training import fit
 
 __all__ = ["Campaign", "Plan"]
@@ -151,9 +150,10 @@ class Campaign:
         known = joined([*(starts_of(ds, schema) for ds in found), *self._asked(schema)])
         free = starts.isel({TRAJECTORY: ~are_among(starts_of(starts, schema), known, schema)})
         if free.sizes[TRAJECTORY] < n:
+            advice = "Give more starts" if self.plan.case is None else "The case repeats its draws; lower --budget"
             raise ConfigError(
                 f"{source}: {free.sizes[TRAJECTORY]} of {starts.sizes[TRAJECTORY]} were neither simulated nor asked "
-                f"for yet, expected at least the {n} of a round. Give more starts."
+                f"for yet, expected at least the {n} of a round. {advice}."
             )
         return free
 
@@ -174,10 +174,15 @@ class Campaign:
     def run(self) -> ROM:
         """Rounds until the budget is spent, with the case's own solver.
 
+        A round chooses from the first `candidates` draws that were not simulated yet, which follow from what is there
+        and the seed: a campaign that was stopped goes on as if it had not been, and so does one that gets a larger
+        budget, if the smaller one ended with a whole round.
+
         Raises:
+            ConfigError: The case has an obstacle.
             NumericsError: The solver failed for a pick.
         """
-        case = replace(get_case(str(self.plan.case)), plan=None)  # parameters at random, not a grid for training
+        case = campaign_case(str(self.plan.case))
         self.plan.write(self.path)
         if not self.stores:
             self.begin(simulated_draws(case, np.arange(self.plan.initial), self.plan.seed, self.progress))
@@ -187,9 +192,8 @@ class Campaign:
             wanted = min(self.plan.batch, self.plan.budget - spent)
             if wanted <= 0:
                 return rom
-            taken = set(self.data()[TRAJECTORY].values.tolist())
-            numbers = [i for i in range(self.plan.initial + self.plan.candidates) if i not in taken]
-            picks = self.ask(rom, starts_of_draws(case, np.array(numbers), self.plan.seed), wanted)
+            numbers = first_free(set(self.data()[TRAJECTORY].values.tolist()), self.plan.candidates)
+            picks = self.ask(rom, starts_of_draws(case, numbers, self.plan.seed), wanted)
             new = simulated_draws(case, picks[TRAJECTORY].values, self.plan.seed, self.progress)
             self._keep(new.assign_coords(_train(new)))
 

@@ -20,14 +20,14 @@ _DEFAULTS = {"model": ModelSettings().model_dump(), "training": TrainingSettings
 
 @dataclass(frozen=True)
 class Plan:
-    """What a campaign is asked for.
+    """What a campaign is asked for; without a case, `budget`, `initial` and `candidates` play no part.
 
     Arguments:
         case: Name of the case whose solver is called; None where simulations are made elsewhere.
         budget: Simulations in all, those for variance, calibration and test included.
         initial: Simulations to begin with, at least 8.
         batch: Simulations per round.
-        candidates: Starts to choose from, beside the first simulations.
+        candidates: Starts that every round chooses from, none of them simulated yet.
         seed: Seed of simulations, split, weights and training.
         model: Arguments of `ROM.for_data`.
         training: Arguments of `romvae.fit`.
@@ -43,7 +43,10 @@ class Plan:
     training: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.initial < 8 or self.batch < 1 or self.budget < self.initial or self.candidates < self.batch:
+        if self.case is None:
+            if self.batch < 1:
+                raise ConfigError(f"acquire: batch {self.batch}; expected 1 or more. Correct it.")
+        elif self.initial < 8 or self.batch < 1 or self.budget < self.initial or self.candidates < self.batch:
             raise ConfigError(
                 f"acquire: initial {self.initial}, batch {self.batch}, budget {self.budget}, candidates "
                 f"{self.candidates}; expected initial of 8 or more, batch of 1 or more, a budget of at least initial "

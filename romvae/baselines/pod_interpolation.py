@@ -99,14 +99,13 @@ class PODInterpolation(Baseline):
         Leaving out uses all of `train`; `validation` is not needed and not looked at.
 
         Raises:
-            DataError: No parameter, fewer than three trajectories, trajectories of different length, or nothing
-                interpolates the parameters.
+            DataError: No parameter, fewer than three trajectories, trajectories of different length, or initial fields
+                that do not follow from the parameters.
         """
         require_equal_lengths(train, f"{self.name}: ")
+        self._require(train)
         self.stack = FieldStack.of(train)
         c = self.stack.parameter_array(train)
-        if c.shape[1] == 0 or len(c) < 3:
-            raise DataError(f"{self.name}: {_too_few(c)}. Ask applies(train) first.")
         u = self.stack.array(train)
         self.times = check_times(train[TIME].values)
         most = min(MAX_RANK, max(20, LARGEST // u[0].size))
@@ -136,6 +135,11 @@ class PODInterpolation(Baseline):
         c = self._range(self.stack.parameter_array(start))
         paths = self.pod.reconstruct(self._coefficients(c))
         return self.stack.dataset(self._at(times, paths), start, times)
+
+    def _require(self, train: xr.Dataset) -> None:
+        reason = self.reason_against(train)
+        if reason:
+            raise DataError(f"{self.name}: {reason}. Take a model that starts from the fields, such as pod_linear.")
 
     @abstractmethod
     def _learn(self, c: Array, a: Array, seed: int, budget: float | None) -> Array:

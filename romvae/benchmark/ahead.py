@@ -19,10 +19,12 @@ __all__ = [
     "Standing",
     "absences",
     "ahead",
+    "better_on",
     "chance",
     "errors_of",
     "is_resolvable",
     "remarks",
+    "spared",
     "standing",
 ]
 
@@ -61,8 +63,9 @@ def is_resolvable(results: Sequence[Result], method: str) -> bool:
 def ahead(results: Sequence[Result]) -> str:
     """The method of the least error and by how much; not told apart where the stored tests say that chance may do it.
 
-    A result holds the paired test of romvae against the best baseline, and on how many runs which of them is better.
-    Two baselines have no test against each other.
+    Both with the number of runs on which the first method has the smaller error. A result holds the paired test of
+    romvae against the best baseline, and on how many runs which of them is better. Two baselines have no test against
+    each other.
     """
     means = _means(errors_of(results))
     ranked = sorted(means, key=means.__getitem__)
@@ -73,7 +76,8 @@ def ahead(results: Sequence[Result]) -> str:
         return f"{_words(first)} and {_words(second)}, not resolvable"
     maybe = chance(results)
     if maybe:
-        return f"{_words(first)}, not told apart from {_words(OWN if first != OWN else second)} ({maybe})"
+        runs = _runs(_tests(results, second if first == OWN else first), first == OWN)
+        return f"{_words(first)}, not told apart from {_words(OWN if first != OWN else second)} ({maybe}){runs}"
     factor, own = means[second] / max(means[first], 1e-300), OWN in (first, second)
     if factor < ALIKE and not own:
         return f"{_words(first)} and {_words(second)} alike"
@@ -95,12 +99,34 @@ def standing(results: Sequence[Result]) -> Standing:
     return "ahead" if ranked[0] == OWN else "behind"
 
 
+def better_on(results: Sequence[Result]) -> tuple[int, int] | None:
+    """On how many test runs romvae has a smaller error than the best other method, and of how many; None if unknown."""
+    means = _means(errors_of(results))
+    others = [name for name in sorted(means, key=means.__getitem__) if name != OWN]
+    better, count = _counted(_tests(results, others[0])) if others else (0, 0)
+    return (better, count) if count else None
+
+
+def spared(groups: Sequence[Group]) -> dict[str, int]:
+    """On how many problems each method was run, of those that were left out for their cost on others."""
+    found: dict[str, int] = {}
+    for result in (result for _, results in groups for result in results):
+        for name, reason in (value_at(result.content, "baselines.left_out") or {}).items():
+            if reason == WITHOUT:
+                found[name] = sum(name in errors_of(results) for _, results in groups)
+    return {name: count for name, count in found.items() if count < len(groups)}
+
+
 def _runs(tests: Sequence[Mapping[str, Any]], ahead: bool) -> str:
-    """On how many test runs the method ahead is the better one, where results say it."""
-    known = [test for test in tests if test.get("better_on") is not None and test.get("trajectories")]
-    count = sum(test["trajectories"] for test in known)
-    better = sum(test["better_on"] for test in known)
+    """On how many test runs the first method is the better one, where results say it; `ahead`: that is romvae."""
+    better, count = _counted(tests)
     return f", on {better if ahead else count - better} of {count} runs" if count else ""
+
+
+def _counted(tests: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
+    """Test runs on which romvae is the better one, and all, of the results that say it."""
+    known = [test for test in tests if test.get("better_on") is not None and test.get("trajectories")]
+    return sum(test["better_on"] for test in known), sum(test["trajectories"] for test in known)
 
 
 def _tests(results: Sequence[Result], rival: str) -> list[Mapping[str, Any]]:

@@ -17,10 +17,12 @@ from romvae.benchmark.recipe import Problem, Recipe
 from romvae.canonical import did_you_mean
 from romvae.data import PARTS, Parts, open_snapshots, split
 from romvae.errors import ConfigError
+from romvae.lock import locked
 from romvae.progress import Progress
 from romvae.schema import TRAJECTORY
 from romvae.solvers import get_case, simulate_to
 from romvae.solvers.base import Case, Range, equidistant
+from romvae.tasks.folder import WorkFolder
 
 __all__ = ["changed_case", "data_path", "ensemble", "parts_of"]
 
@@ -53,15 +55,30 @@ def changed_case(problem: Problem) -> Case:
     return replace(case, solver=solver, ranges=tuple(ranges.values()), times=times)
 
 
-def ensemble(problem: Problem, seed: int, folder: Path, workers: int, progress: Progress) -> xr.Dataset:
+def ensemble(
+    problem: Problem, seed: int, folder: Path, workers: int, progress: Progress, again: bool = False
+) -> xr.Dataset:
     """The trajectories of a problem, simulated or found in `folder`.
 
     Trajectory i depends on (seed, i) only and the parts are taken in the order test, calibration, variance, train:
     variants that differ in the number of training trajectories are tested on the same ones.
+
+    Arguments:
+        problem: Whose trajectories.
+        seed: Selects the ensemble.
+        folder: For data.
+        workers: Processes.
+        progress: Called as `progress(stage, done, total, note)`.
+        again: Simulates what is there too, and throws away what a stopped simulation has left. The earlier store stays
+            until the new one is whole; what is stopped now is continued by a call without `again`.
     """
     case, n, path = changed_case(problem), _number(problem.recipe), data_path(problem, seed, folder)
-    if not path.exists() or path.with_name(f"{path.name}.partial").exists():
-        simulate_to(path, case, n, seed, workers, progress)
+    begun = WorkFolder(path)
+    if again and begun.path.is_dir():
+        with locked(begun.path, "simulates"):
+            begun.clear()
+    if again or not path.exists() or begun.path.exists():
+        simulate_to(path, case, n, seed, workers, progress, overwrite=again or path.exists())
     return open_snapshots(path).load()
 
 

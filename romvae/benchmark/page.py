@@ -11,15 +11,17 @@ from romvae.benchmark.ahead import absences, remarks
 from romvae.benchmark.chart import accuracy_cost
 from romvae.benchmark.choice import choice_table
 from romvae.benchmark.costs import rollout_table, work_table
+from romvae.benchmark.machines import machines_table
 from romvae.benchmark.recipe import FILE, Problem, read_problems
 from romvae.benchmark.result import Result, read_results
+from romvae.benchmark.speed import timed_sentence
 from romvae.benchmark.summary import extract, in_short, methods, not_run
 from romvae.benchmark.tables import (
     accuracy_table,
     bars_table,
+    budget_sentence,
     calibration_table,
     earlier_rules,
-    machines_table,
     published_table,
 )
 from romvae.benchmark.targets import targets_table
@@ -49,12 +51,12 @@ _PARTS = {
 
 Relative L2 error of the mean forecast, over all held-out trajectories, points and times; fields combined by their root
 mean square; in square brackets, for romvae, the 95 % interval that the choice of test runs leaves. All methods have the
-same training trajectories, choose their settings on the trajectories that romvae learns its variance from, and take at
-most the process time of romvae's training. Calibration takes further trajectories of romvae's, which no mean rests on
-(how many there are of each stands under *Cost*). POD with linear and with network dynamics has the latent size of
-romvae, the other baselines choose their own.
+same training trajectories, choose their settings on the trajectories that romvae learns its variance from, and take
+about the process time of romvae's training at most. Calibration takes further trajectories of romvae's, which no mean
+rests on (how many there are of each stands under *Cost*). POD with linear and with network dynamics has the latent size
+of romvae, the other baselines choose their own.
 *Ahead* is the method with the smallest mean, how many times larger the error of the next one is, and on how many of the
-held-out runs the one ahead has the smaller error: where that is less than half of them, a few runs in which the other
+held-out runs the first one has the smaller error: where that is less than half of them, a few runs in which the other
 is far off decide. "Not told apart" says that a paired test over the held-out trajectories (romvae against the best
 baseline) leaves the difference to chance on every seed; two baselines are not tested against each other. A † marks an
 error below that of the reference solution itself, which these data cannot resolve.
@@ -77,16 +79,18 @@ predicted and true error over trajectories.
     "cost": """## Cost
 
 Process time per trajectory of a batch: of a rollout (the mean alone) and of the reference solver, as it is and in its
-cheapest setting that is as accurate as romvae. The speed-up is against the latter: the error of romvae, in the second
-column, is what the solver has to reach, not its own. Below one the solver is faster; `-` where no setting that was
+cheapest setting that is as accurate as that rollout. The speed-up is against the latter. The *error to reach*, which
+the setting has to come down to, is that of the mean alone on the few held-out trajectories that were timed; errors
+under *Accuracy* are of the mean over members on all of them. *Batch with members* is against the setting that is as
+accurate as that mean on the trajectories that were timed. Below one the solver is faster; `-` where no setting that was
 tried is as accurate, or where that is not known; *no skill* where climatology is as accurate as the forecast, whose
 speed is then worth nothing. *Its batches* says whether the solver computes a batch together; where it has no such mode,
 a batch of romvae stands against its runs one by one, and the column *one run* is the fairer one. *Search cut short*
 says that the time allowed for finding a cheaper setting ran out. *Baseline as accurate* is the baseline with the
-cheapest rollout of those that have at most romvae's error. The last column is a rollout over decoding as many codes:
-where POD was found to be better than the autoencoder and kept, decoding is a single product of matrices, and that
-ratio says little. Rollouts and solvers run on the CPU in the same process and with the same threads; a GPU, where one
-is named below, is used for training.
+cheapest rollout of those that have at most romvae's error under *Accuracy*. The last column is a rollout over decoding
+as many codes: where POD was found to be better than the autoencoder and kept, decoding is a single product of matrices,
+and that ratio says little. Rollouts and solvers run on the CPU in the same process and with the same threads; a GPU,
+where one is named below, is used for training.
 """,
     "work": """What came before the first rollout: trajectories (training + variance + calibration + test), process
 time of one seed (*baselines*: fitting all of them), and the number of rollouts in batches that earns simulations and
@@ -102,7 +106,9 @@ Of every problem; each seed counts, the worst one decides. Figures are in the ta
 
 Figures of romvae were run here, on the problem as the recipe has it. Those of others are *as published* where their
 authors say so; *measured by this project* with the code or the method that is named; or *recalled, not verified*. The
-set-ups differ in what the last column says.
+set-ups differ in what the last column says. Where the same measure is there for the baselines that were *run here*,
+those that are better than romvae stand beside it, or else the best of them; where it is not, they are under *Accuracy*
+alone.
 """,
     "machines": """## Machines and commands
 """,
@@ -111,7 +117,8 @@ set-ups differ in what the last column says.
 _PICTURE = """The picture sets errors over all held-out trajectories against process time per trajectory in a batch. The
 error of romvae is that of the mean over its members, and its time is that of all of them; the hollow mark and the table
 above have the rollout of the mean alone. The grey line joins the settings of the solver that no other one beats, as far
-down as any method comes; their errors are over the trajectories that it was timed on.
+down as any method comes; their errors are over the trajectories that it was timed on. Where the solver computes a
+batch together, only settings at least as accurate as romvae were timed so, and the line begins with them.
 """
 _USE = "tests/use/TABLES.md"
 _USED = """What the uncertainty is good for (assimilation of sensors, hand-over to the solver, choice of the next
@@ -144,10 +151,18 @@ def write_page(folder: Path, page: Path) -> Path:
     tables = {
         "short": [in_short(main), not_run(_problems(folder), groups)],
         "methods": [methods(groups)],
-        "accuracy": [accuracy_table(main), earlier_rules(groups), absences(main), remarks(groups), _variants(groups)],
+        "accuracy": [
+            budget_sentence(groups),
+            accuracy_table(main),
+            earlier_rules(groups),
+            absences(main),
+            remarks(groups),
+            _variants(groups),
+        ],
         "choice": [choice_table(groups)],
         "calibration": [calibration_table(groups)],
         "cost": [
+            timed_sentence(groups),
             rollout_table(groups),
             _PICTURE,
             f"![Error against cost of each method, one panel per problem]({link})",

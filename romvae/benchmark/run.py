@@ -79,8 +79,8 @@ def run_problems(
         progress: Called as `progress(stage, done, total, note)`.
         seeds: Instead of those of the recipes; all of them are run, however long a training takes.
         threads: CPU threads; None leaves it to torch.
-        redo: Makes results that are there again: `all` of each, or `comparison` with the model that was trained then,
-            where it is still in `folder`.
+        redo: Makes results that are there again: `all` of each, from the simulation on, or `comparison` with the model
+            that was trained then, where it is still in `folder`.
         without: Names of baselines that are left out; new results say so, and earlier ones that lack them are done.
 
     Returns:
@@ -89,6 +89,7 @@ def run_problems(
     if threads is not None:
         torch.set_num_threads(threads)
     failed: dict[str, str] = {}
+    renewed: set[Path] = set()
     rounds = max(len(seeds or p.recipe.seeds) for p in problems.values())
     jobs = [(p, each[k]) for k in range(rounds) for p in problems.values() if k < len(each := seeds or p.recipe.seeds)]
     for done, (problem, seed) in enumerate(jobs):
@@ -108,7 +109,7 @@ def run_problems(
             if missing:
                 fill_in(problem, seed, folder, work, missing, progress)
             elif not made:
-                run_problem(problem, seed, folder, progress, fresh=redo == "all", without=without)
+                run_problem(problem, seed, folder, progress, fresh=redo == "all", without=without, renewed=renewed)
         except TrainingStoppedError:  # whoever asked for a stop means all of it
             raise
         except RomvaeError as error:
@@ -126,6 +127,7 @@ def run_problem(
     *,
     fresh: bool = False,
     without: Sequence[str] = (),
+    renewed: set[Path] | None = None,
 ) -> Path:
     """Makes one result. What was stopped is continued: the simulation, the training, and what follows it.
 
@@ -134,21 +136,28 @@ def run_problem(
         seed: Of data, training and forecast.
         folder: For data and unfinished trainings.
         progress: Called as `progress(stage, done, total, note)`.
-        fresh: Whether an earlier training is thrown away; else a finished one is taken, an unfinished one continued.
+        fresh: Whether earlier trajectories and an earlier training are thrown away; else finished ones are taken and
+            unfinished ones continued.
         without: Names of baselines that are left out.
+        renewed: Stores of trajectories that need not be simulated again even so, since problems that share one have
+            just done it; the problem's own is added.
 
     Returns:
         The file of the result.
     """
     recipe, work = problem.recipe, _work(problem, seed, folder)
-    clock = _Clock()
+    clock, renewed, store = _Clock(), set() if renewed is None else renewed, data_path(problem, seed, folder)
+    again, cost = fresh and store not in renewed, store.with_suffix(".cost.json")
     with locked(work, "runs a benchmark"):
         for path in work.iterdir() if fresh else ():
             if path.name != LOCK:
                 _remove(path)
-        with clock.of("simulate", data_path(problem, seed, folder).with_suffix(".cost.json")):
-            snapshots = ensemble(problem, seed, folder, torch.get_num_threads(), progress)
+        if again:
+            _remove(cost)
+        with clock.of("simulate", cost):
+            snapshots = ensemble(problem, seed, folder, torch.get_num_threads(), progress, again)
             parts = parts_of(problem, snapshots)
+        renewed.add(store)
         rom, trained = _trained(problem, parts, seed, work, progress)
         budget, kept = trained["process_seconds"], work / f"baselines_{PROTOCOL}"
         with clock.of("baselines", work / f"baselines_{PROTOCOL}.cost.json"):

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from romvae.benchmark.ahead import OWN, Standing, errors_of, standing
+from romvae.benchmark.ahead import OWN, Standing, better_on, errors_of, spared, standing
 from romvae.benchmark.choice import choice_sentence
 from romvae.benchmark.costs import UNSKILLED, has_skill, speed_up
+from romvae.benchmark.machines import machines_sentence
 from romvae.benchmark.result import LONG_TRAINING, value_at
-from romvae.benchmark.targets import FAST, TARGETS, missed
+from romvae.benchmark.speed import conditions, speed_sentence
+from romvae.benchmark.targets import COVERAGE, COVERAGE_OF_ANY, ENOUGH, worst
 from romvae.benchmark.words import markdown, named, over, percent, plain, spread
 
 if TYPE_CHECKING:
@@ -33,8 +35,9 @@ METHODS: Mapping[str, str] = {
 
 
 def in_short(groups: Sequence[Group]) -> str:
-    """Sentences on errors, intervals and speed over all problems."""
-    lines = [_errors(groups), choice_sentence(groups), _intervals(groups), _speed(groups), _useless(groups)]
+    """Sentences on errors, intervals, speed and machines over all problems."""
+    lines = [_errors(groups), choice_sentence(groups), _intervals(groups), speed_sentence(groups), _useless(groups)]
+    lines.append(machines_sentence(groups))
     return "\n".join(f"* {line}" for line in lines if line)
 
 
@@ -70,7 +73,8 @@ def extract(groups: Sequence[Group]) -> str:
         whole = {name: each for name, each in errors.items() if len(each) == len(results)}
         best = min(whole, key=lambda name: sum(whole[name]), default="")
         factor = speed_up(results)
-        speed = UNSKILLED if not all(map(has_skill, results)) else "-" if factor is None else plain(factor)
+        notes = f" ({', '.join(conditions(results))})" if conditions(results) else ""
+        speed = UNSKILLED if not all(map(has_skill, results)) else "-" if factor is None else plain(factor) + notes
         own, coverage = (over(results, f"metrics.rom.{name}", percent) for name in ("relative_l2", "coverage_90"))
         other = f"{best.replace('_', ' ')} {spread(whole[best], percent)}" if best else "-"
         rows.append([named(problem, results), str(len(results)), own, other, coverage, speed])
@@ -79,43 +83,60 @@ def extract(groups: Sequence[Group]) -> str:
 
 
 def _errors(groups: Sequence[Group]) -> str:
-    by: dict[Standing, list[str]] = {"ahead": [], "tied": [], "behind": [], "alone": []}
-    for problem, results in groups:
-        by[standing(results)].append(problem.name)
-    count = sum(len(by[kind]) for kind in ("ahead", "tied", "behind"))
-    if not count:
+    by: dict[Standing, list[Group]] = {"ahead": [], "tied": [], "behind": [], "alone": []}
+    for group in groups:
+        by[standing(group[1])].append(group)
+    compared = [*by["ahead"], *by["tied"], *by["behind"]]
+    if not compared:
         return ""
-    text = f"Of {count} problems, romvae has the least error of all methods on {len(by['ahead'])}"
+    some = [f"{name.replace('_', ' ')} on {count} of them only" for name, count in spared(compared).items()]
+    cost = f" ({', '.join(some)}, for {'their' if some[1:] else 'its'} cost)" if some else ""
+    text = (
+        f"Of {len(compared)} problems, romvae has the least error of all methods that were run{cost} on "
+        f"{len(by['ahead'])}"
+    )
     if by["tied"]:
-        text += f", is not told apart from the best on {len(by['tied'])} ({', '.join(by['tied'])})"
+        text += f", is not told apart from the best on {len(by['tied'])} ({_names(by['tied'])})"
     if by["behind"]:
-        text += f", and another method is ahead on {len(by['behind'])} ({', '.join(by['behind'])})"
-    return text + "."
+        text += f", and another method is ahead on {len(by['behind'])} ({_names(by['behind'])})"
+    return f"{text}.{_by_few_runs(by['ahead'], by['tied'])}"
+
+
+def _by_few_runs(ahead: Sequence[Group], tied: Sequence[Group]) -> str:
+    """Where romvae is ahead or not told apart though its error is the smaller one on less than half of the runs."""
+    parts = []
+    for where, groups in (("where it is ahead", ahead), ("where it is not told apart", tied)):
+        counts = {problem.name: better_on(results) for problem, results in groups}
+        few = [f"{name} ({n[0]} of {n[1]})" for name, n in counts.items() if n is not None and 2 * n[0] < n[1]]
+        parts += [f"of {', '.join(few)}, {where}"] if few else []
+    head = " Its error is the smaller one on less than half of the held-out runs "
+    return f"{head}{', and '.join(parts)}." if parts else ""
 
 
 def _intervals(groups: Sequence[Group]) -> str:
-    bad, count = missed(TARGETS[1], groups)
-    if not count:
+    """On how many problems coverage is right, of those with enough runs to know it, of the others, and of all."""
+    enough = worst(COVERAGE, groups)
+    others = {name: each for name, each in worst(COVERAGE_OF_ANY, groups).items() if name not in enough}
+    if not enough and not others:
         return ""
-    off = f" ({', '.join(bad)} outside)" if bad else ""
-    return f"Its 90 % intervals hold the truth 88 to 92 % of the time on {count - len(bad)} of {count}{off}."
+    many = f"problems with at least {ENOUGH} calibration and {ENOUGH} test runs"
+    parts = [_inside(some, of) for some, of in ((enough, many), (others, "problems with fewer")) if some]
+    inside = sum(off == 0 for off, _ in (*enough.values(), *others.values()))
+    whole = f": {inside} of {len(enough) + len(others)} in all" if parts[1:] else ""
+    return f"Its 90 % intervals hold the truth {COVERAGE.wanted} of the time on {', and on '.join(parts)}{whole}."
 
 
-def _speed(groups: Sequence[Group]) -> str:
-    found = {p.name: value for p, results in groups if (value := speed_up(results)) is not None}
-    if not found:
-        return ""
-    fast = {name: value for name, value in found.items() if value >= FAST}
-    slow = [name for name, value in found.items() if value < 1]
-    text = (
-        f"A batch of rollouts (the mean alone) is at least {FAST:g} times faster than the cheapest run of the solver "
-    )
-    text += f"that is as accurate on {len(fast)} of {len(found)} problems"
-    if fast:
-        text += f" ({', '.join(f'{name} {plain(value)}' for name, value in fast.items())})"
-    return text + f", and slower than it on {len(slow)}: there the solver is the better choice where time counts."
+def _inside(found: Mapping[str, tuple[float, float]], of: str) -> str:
+    """How many are inside of how many, and in brackets the figures outside, furthest first."""
+    bad = sorted(((off, name, value) for name, (off, value) in found.items() if off > 0), reverse=True)
+    where = f" (outside: {', '.join(f'{name} {percent(value)}' for _, name, value in bad)})" if bad else ""
+    return f"{len(found) - len(bad)} of the {len(found)} {of}{where}"
 
 
 def _useless(groups: Sequence[Group]) -> str:
     names = [problem.name for problem, results in groups if not all(map(has_skill, results))]
     return f"Not to be used: on {', '.join(names)} the forecast is no better than climatology." if names else ""
+
+
+def _names(groups: Sequence[Group]) -> str:
+    return ", ".join(problem.name for problem, _ in groups)

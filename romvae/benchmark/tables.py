@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from romvae.benchmark.ahead import ahead, errors_of, is_resolvable
@@ -18,14 +18,15 @@ __all__ = [
     "MARK",
     "accuracy_table",
     "bars_table",
+    "budget_sentence",
     "calibration_table",
     "earlier_rules",
-    "machines_table",
     "published_table",
 ]
 
 MARK = " †"
 """Behind an error below the reference solution's own."""
+_ROM = "metrics.rom."
 _ORIGINS = {"published": "as published", "measured": "measured by this project", "recalled": "recalled, not verified"}
 
 
@@ -139,7 +140,7 @@ def bars_table(groups: Sequence[Group]) -> str:
 
 
 def published_table(groups: Sequence[Group]) -> str:
-    """Figures of others beside ours, in their form, with who says so."""
+    """Figures of others beside ours and those of baselines run here, in their form, with who says so."""
     rows = []
     for problem, results in groups:
         by_metric: dict[str, list[Published]] = {}
@@ -150,27 +151,55 @@ def published_table(groups: Sequence[Group]) -> str:
             if metric:
                 what = others[0].what or metric
                 rows.append([problem.name, "romvae", "run here", what, over(results, metric, show), ""])
+                rows += [[problem.name, *cells] for cells in _baselines_here(results, metric, what, show)]
             rows += [[problem.name, one.who, _ORIGINS[one.origin], one.what, one.value, one.note] for one in others]
     return markdown(["problem", "method", "source", "measure", "figure", "note"], rows) if rows else ""
 
 
-def machines_table(groups: Sequence[Group]) -> str:
-    """Where, with what and by which commands the results were made; a `+` behind a commit: with changes to it."""
-    found: dict[tuple[str, ...], list[str]] = {}
-    for _, results in groups:
-        for seed, made in ((r.seed, made) for r in results for made in (r.content, *r.content.get("added", ()))):
-            here, versions = made["machine"], made["versions"]
-            gpu = here.get("gpu") or "none"
-            threads = "1 thread" if here.get("threads") == 1 else f"{here.get('threads')} threads"
-            where = f"{here.get('processor')}, {here.get('cpus')} cores, {threads}, GPU: {gpu}"
-            names = ("romvae", "python", "torch", "numpy", "scipy", "pydmd", "opinf", "neuraloperator")
-            what = ", ".join(f"{name} {versions[name]}" for name in names if name in versions)
-            command = f"`{made.get('command', '')}`".replace(f" --seeds {seed}", "")
-            known = found.setdefault((where, what), [])
-            if command not in known:
-                known.append(command)
-    rows = [[where, what, ", ".join(commands)] for (where, what), commands in found.items()]
-    return markdown(["machine", "versions", "commands"], rows)
+def _baselines_here(
+    results: Sequence[Result], metric: str, what: str, show: Callable[[float], str]
+) -> Iterator[list[str]]:
+    """Every baseline with a smaller figure than romvae, the smallest first, or else the best one.
+
+    What baselines share with romvae are errors, of which the smaller is the better. A baseline of some seeds is set
+    beside romvae on these; one that diverged on a seed has no figure.
+    """
+    key = metric.removeprefix(_ROM)
+    if key == metric:
+        return
+    ratios = {}
+    for name in errors_of(results):
+        path = f"metrics.baselines.{name}.{key}"
+        ran = [result for result in results if value_at(result.content, f"metrics.baselines.{name}") is not None]
+        pairs = [(value_at(result.content, path), value_at(result.content, metric)) for result in ran]
+        if ran and all(isinstance(each, (int, float)) for pair in pairs for each in pair):
+            ratios[name] = sum(theirs for theirs, _ in pairs) / max(sum(own for _, own in pairs), 1e-300)
+    ranked = sorted(ratios, key=ratios.__getitem__)
+    for name in [name for name in ranked if ratios[name] < 1] or ranked[:1]:
+        figure = over(results, f"metrics.baselines.{name}.{key}", show)
+        ranks = [value_at(result.content, f"baselines.chosen.{name}.rank") for result in results]
+        note = f"{' or '.join(dict.fromkeys(map(str, ranks)))} modes" if None not in ranks else ""
+        yield [name.replace("_", " "), "run here", what, figure, note]
+
+
+def budget_sentence(groups: Sequence[Group]) -> str:
+    """How far a fit of a baseline exceeded the process time of romvae's training at most; empty where it is unknown."""
+    ratios = {}
+    for problem, results in groups:
+        for result in results:
+            training = value_at(result.content, "cost.process_seconds.train")
+            for name in errors_of([result]):
+                seconds = value_at(result.content, f"metrics.baselines.{name}.fit_seconds")
+                if seconds is not None and training:
+                    ratios[name, problem.name, result.seed] = seconds / training
+    if not ratios:
+        return ""
+    longest = max(ratios, key=ratios.__getitem__)
+    above = sum(ratio > 1 for ratio in ratios.values())
+    return (
+        f"The longest of the {len(ratios)} fits of baselines took {plain(ratios[longest])} times the process time "
+        f"of romvae's training ({longest[0].replace('_', ' ')} on `{longest[1]}`); {above} took more than all of it."
+    )
 
 
 def _reached(held: bool, mean: float | None) -> str:

@@ -43,7 +43,8 @@ def acquire(
     """Choose which simulations to run next by the disagreement of the ROM's networks.
 
     With CASE: simulate, train, choose, simulate the choice, train again, until the budget is spent. The same command
-    goes on after an interruption; a larger --budget goes on after the end.
+    goes on after an interruption; a larger --budget goes on after the end. --budget, --initial and --candidates go
+    with CASE only.
 
     For a solver that runs elsewhere: --data takes simulations in (the first ones, later those that were asked for), a
     ROM is trained on all of them, and the next ones are written to OUT/rounds/NNN/next.yaml, next.csv and asked.h5,
@@ -58,7 +59,7 @@ def acquire(
         budget: simulations in all, those for variance, calibration and test included.
         initial: simulations at random to begin with, at least 8; 16 where it is left out.
         batch: simulations per round; 4 where it is left out.
-        candidates: starts to choose from; 256 where it is left out.
+        candidates: starts that a round chooses from; 256 where it is left out.
         data: store of simulations that were made elsewhere.
         starts: store whose first snapshots are the candidates, for simulations that are made elsewhere.
         settings: settings of model and training, as in romvae train; the seed is that of the simulations too.
@@ -67,8 +68,15 @@ def acquire(
         raise ConfigError("Give either CASE, or --data with simulations that were made elsewhere.")
     if data is not None and starts is None:
         raise ConfigError("--starts is missing. Give the store whose first snapshots are the candidates.")
+    if case is not None and starts is not None:
+        raise ConfigError("--starts: goes with --data; with CASE the candidates are draws of the case. Leave it out.")
+    _refuse_beside(data, {"budget": budget, "initial": initial, "candidates": candidates})
     chosen = load_settings(TrainSettings, config, settings.model_dump(exclude_unset=True) if settings else {})
     _require_disagreement(chosen)
+    if case is not None:
+        from romvae.campaign_cases import campaign_case
+
+        campaign_case(case)  # refuses what cannot be simulated here, before anything is written
     sizes = {"budget": budget, "initial": initial, "batch": batch, "candidates": candidates}
     plan = _plan(out, case, {name: value for name, value in sizes.items() if value is not None}, chosen)
     from romvae.campaign import Campaign
@@ -107,7 +115,7 @@ def _plan(out: Path, case: str | None, sizes: dict[str, int], chosen: TrainSetti
         return kept.continued({"case": case, **sizes, **given}, out)
     if case is not None and "budget" not in sizes:
         raise ConfigError("--budget is missing. Give the number of simulations in all, such as --budget 40.")
-    budget = sizes.get("budget", sizes.get("initial", Plan.initial))
+    budget = sizes.get("budget", Plan.initial)
     return Plan(
         case,
         **{**sizes, "budget": budget},
@@ -115,6 +123,16 @@ def _plan(out: Path, case: str | None, sizes: dict[str, int], chosen: TrainSetti
         model=chosen.model.chosen(),
         training=chosen.training.chosen(),
     )
+
+
+def _refuse_beside(data: Path | None, sizes: dict[str, int | None]) -> None:
+    """Refuses sizes of a campaign that calls a solver where simulations are made elsewhere."""
+    given = [f"--{name}" for name, value in sizes.items() if value is not None]
+    if data is not None and given:
+        raise ConfigError(
+            f"{', '.join(given)}: go with CASE, not with --data, where a round is what --data takes in and --batch "
+            "asks for, and the candidates are those of --starts. Leave them out."
+        )
 
 
 def _require_disagreement(chosen: TrainSettings) -> None:

@@ -13,18 +13,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from romvae.commands.options import Members, Overwrite, Quiet, Reader, Seed
+from romvae.commands.options import Overwrite, Quiet, Reader, Seed
 from romvae.commands.outputs import check_output
 from romvae.commands.run_folder import RunFolder
-from romvae.commands.text import places, skill
+from romvae.commands.text import skill
 from romvae.environment import show_versions
 from romvae.errors import NOT_INSTALLED, AssumptionWarning, ConfigError, QualityError
 from romvae.progress import Progress, terminal_progress
 
 if TYPE_CHECKING:
+    import xarray as xr
+
+    from romvae.baselines.model import Model
     from romvae.comparison import Comparison
 
-__all__ = ["Asked", "compare", "compare_run"]
+__all__ = ["Asked", "OpenedRun", "compare", "compare_opened", "compare_run", "open_run", "write_comparison"]
 
 logger = logging.getLogger("romvae.commands")
 
@@ -36,9 +39,9 @@ def compare(
     out: Annotated[Path, Parameter(name=["--out", "-o"])],
     data: Annotated[list[Path] | None, Parameter(consume_multiple=True)] = None,
     reader: Reader = None,
-    members: Members = 32,
+    members: int | None = None,
     seed: Seed = 0,
-    cost_seconds: float = 60.0,
+    cost_seconds: float | None = None,
     baselines: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
     max_relative_l2: float | None = None,
     long_run: int | None = None,
@@ -49,13 +52,16 @@ def compare(
     """Measure errors, calibration and cost on the held-out trajectories; write report.html and metrics.json.
 
     Several runs are ranked on one page; their held-out trajectories have to be the same. Each gets its own report
-    in a folder of its name.
+    in a folder of its name, as soon as it is compared.
 
     Arguments:
-        runs: folders that romvae train wrote; of several, some may be folders of an earlier romvae compare.
+        runs: folders that romvae train wrote; of several, some may be folders of an earlier romvae compare, which are
+            taken as they are.
         out: folder for report.html, metrics.json and the comparison behind them.
         data: the data of the run, if they have moved since; all of them, in their order, where there are several.
-        cost_seconds: process time after which no other run of the solver is tried; 0 leaves the costs out.
+        members: latent members per forecast; 32 where it is left out.
+        cost_seconds: process time after which no other run of the solver is tried, 60 where it is left out; 0 leaves
+            the costs out.
         baselines: names of baselines, cheap (all that take a small part of the training) or all (pod_network and fno
             too, which take as long as it did). By default cheap, and those that romvae train --model auto has kept.
         max_relative_l2: exit with code 6 if the ROM's relative L2 error (of several: of the best) is larger.
@@ -65,20 +71,26 @@ def compare(
     """
     if not runs:
         raise ConfigError("compare: no run was given, expected one or more folders that romvae train wrote.")
-    if not cost_seconds >= 0:
+    if cost_seconds is not None and not cost_seconds >= 0:
         raise ConfigError(f"--cost-seconds = {cost_seconds}: should be 0 or more.")
     if long_run is not None and long_run < _LEAST_STEPS:
         raise ConfigError(f"--long-run = {long_run}: should be {_LEAST_STEPS} or more.")
     _check_baselines(baselines)
-    check_output(out, overwrite, ("metrics.json", "report.html"))
+    given: dict[str, Any] = {"data": data, "reader": reader, "members": members, "cost_seconds": cost_seconds}
+    given |= {"baselines": baselines, "long_run": long_run}
+    given = {name: value for name, value in given.items() if value is not None}
+    ask = Asked(seed=seed, **given)
     error: float | None
-    ask = Asked(data, members, seed, reader, cost_seconds, baselines, long_run)
     if len(runs) > 1:
-        error = compare_several(runs, ask, out, json, quiet)
+        from romvae.commands.several import compare_several, compared_names
+
+        check_output(out, overwrite, ("metrics.json", "report.html", *compared_names(runs, out)))
+        error = compare_several(runs, ask, list(given), out, json, quiet)
     else:
+        check_output(out, overwrite, ("metrics.json", "report.html"))
         with terminal_progress(quiet) as progress:
             comparison = compare_run(RunFolder.open(runs[0]), ask, progress)
-        _write(comparison, out)
+        write_comparison(comparison, out)
         print(json_format.dumps(comparison.metrics, indent=2) if json else skill(comparison.metrics))
         if not json:
             for reason in _not_installed(comparison):
@@ -132,44 +144,8 @@ class Asked:
     long_run: int | None = None
 
 
-def compare_several(runs: Sequence[Path], ask: Asked, out: Path, json: bool, quiet: bool) -> float:
-    """Compares each run, ranks them, and writes one page for all beside one for each; gives the least error."""
-    names = _names(runs)
-    found = {}
-    with terminal_progress(quiet) as progress:
-        for name, path in zip(names, runs, strict=True):
-            if (path / "comparison").is_dir():
-                from romvae.comparison import Comparison
-
-                found[name] = Comparison.load(path / "comparison")
-            else:
-                found[name] = compare_run(RunFolder.open(path), ask, progress)
-    from romvae.comparison import rank
-    from romvae.report import write_metrics, write_ranking
-
-    for name, comparison in found.items():
-        _write(comparison, out / name)
-    ranking = rank(found, ask.seed)
-    write_metrics(ranking, out / "metrics.json", overwrite=True)
-    write_ranking(ranking, out / "report.html", overwrite=True)
-    print(json_format.dumps(ranking.metrics, indent=2) if json else places(ranking.metrics))
-    if not json:
-        print(f"\nreport:  {out / 'report.html'}\nmetrics: {out / 'metrics.json'}")
-    return float(ranking.metrics["runs"][0]["relative_l2"])
-
-
-def _names(runs: Sequence[Path]) -> list[str]:
-    """Names of the folders, told apart by a number where two are equal."""
-    names: list[str] = []
-    for path in runs:
-        name = path.resolve().name
-        while name in names or name in ("comparison", "report.html", "metrics.json"):
-            name = f"{name}-{len(names) + 1}"
-        names.append(name)
-    return names
-
-
-def _write(comparison: Comparison, out: Path) -> None:
+def write_comparison(comparison: Comparison, out: Path) -> None:
+    """Writes a comparison with its numbers and its page; each of the three is whole or as it was."""
     from romvae.report import write_metrics, write_report
 
     out.mkdir(parents=True, exist_ok=True)
@@ -178,8 +154,32 @@ def _write(comparison: Comparison, out: Path) -> None:
     write_report(comparison, out / "report.html", overwrite=True)
 
 
+@dataclass(frozen=True)
+class OpenedRun:
+    """A run with its model and its data, whose values are read where they are used.
+
+    Arguments:
+        run: Its folder.
+        paths: Stores that it is compared on.
+        model: What forecasts.
+        snapshots: All of the data.
+        parts: The run's parts `train`, `variance` and `test` of them, by name.
+    """
+
+    run: RunFolder
+    paths: Sequence[Path]
+    model: Model
+    snapshots: xr.Dataset
+    parts: Mapping[str, xr.Dataset]
+
+
 def compare_run(run: RunFolder, ask: Asked, progress: Progress) -> Comparison:
     """The comparison of a run with the held-out part of its data."""
+    return compare_opened(open_run(run, ask), ask, progress)
+
+
+def open_run(run: RunFolder, ask: Asked) -> OpenedRun:
+    """A run, ready to be compared; nothing is computed."""
     if not 1 <= ask.members <= 10000:
         raise ConfigError(f"--members = {ask.members}: should be between 1 and 10000.")
     record = run.data()
@@ -194,30 +194,35 @@ def compare_run(run: RunFolder, ask: Asked, progress: Progress) -> Comparison:
             "known. A copy in another format is fine; otherwise train again.",
             path,
         )
-    test = record.select(snapshots, "test", str(path))
-    train, variance = (record.select(snapshots, part, str(path)) for part in ("train", "variance"))
+    parts = {part: record.select(snapshots, part, path) for part in ("test", "train", "variance")}
     from romvae.baselines.model import load_model
+
+    return OpenedRun(run, paths, load_model(run.model), snapshots, parts)
+
+
+def compare_opened(opened: OpenedRun, ask: Asked, progress: Progress) -> Comparison:
+    """The comparison of a run that was opened."""
     from romvae.commands.kept import kept_baselines
     from romvae.comparison import compare as measure
     from romvae.solvers import CASES
     from romvae.training.fallback import decisions
 
-    history = run.history()
-    case = CASES.get(str(snapshots.attrs.get("case")))
-    kept = kept_baselines(run, train)
+    run, parts, history = opened.run, opened.parts, opened.run.history()
+    case = CASES.get(str(opened.snapshots.attrs.get("case")))
+    kept = kept_baselines(run, parts["train"])
     model, training = _as_trained(run.settings(), history.get("notes", {}))
     comparison = measure(
-        load_model(run.model),
-        test,
-        train=train,
-        validation=variance,
+        opened.model,
+        parts["test"],
+        train=parts["train"],
+        validation=parts["variance"],
         model=model,
         training=training,
         baselines=kept.asked(ask.baselines),
         reference=case,
         seconds=dict(history.get("seconds", {})),
         process_seconds=dict(history.get("process_seconds", {})),
-        split={name: len(rows) for name, rows in record.trajectories.items()},
+        split={name: len(rows) for name, rows in run.data().trajectories.items()},
         members=ask.members,
         seed=ask.seed,
         cost_cap=ask.cost_seconds,
@@ -236,7 +241,7 @@ def compare_run(run: RunFolder, ask: Asked, progress: Progress) -> Comparison:
     comparison.info["environment"] = {"training": run.environment(), "comparison": show_versions()}
     if case is not None:
         comparison.info["case"] = case.description
-    comparison.info["source"] = paths[0].name
+    comparison.info["source"] = opened.paths[0].name
     comparison.info["history"] = history.get("curves", {})
     found = run.latent_size()
     if found is not None:

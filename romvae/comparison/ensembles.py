@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from romvae import metrics as score
 from romvae.baselines.model import BaselineModel
@@ -36,7 +37,9 @@ DECODED, AT_ONCE = 2**28, 2**17
 """Decoded values beyond which fewer trajectories are taken, and values of the truth that are scored at once."""
 
 
-def ensemble_scores(model: Model, test: xr.Dataset, members: int, seed: int) -> tuple[dict[str, Any], xr.Dataset]:
+def ensemble_scores(
+    model: Model, test: xr.Dataset, members: int, seed: int
+) -> tuple[dict[str, Any], xr.Dataset, dict[str, NDArray[np.float64]]]:
     """Energy score, fair CRPS and rank histogram of members, of up to 16 of them and 64 trajectories.
 
     Trajectories are the first ones, and members the first of those that the comparison's forecasts have. Of large
@@ -51,12 +54,13 @@ def ensemble_scores(model: Model, test: xr.Dataset, members: int, seed: int) -> 
     Returns:
         For the metrics: `energy_score` and `ensemble_crps`, in units of the field, and what they are of, `ensemble`
         (`members`, `trajectories`). And over lead time `rom_energy_score` and `rom_ensemble_crps`, beside
-        `rank_histogram`, the share of values that have 0, 1, ..., M members below them. Both empty for a baseline, and
-        with fewer than two members.
+        `rank_histogram`, the share of values that have 0, 1, ..., M members below them. And both scores of every
+        snapshot, `(field, trajectory, time)`, see `romvae.comparison.sums`. All empty for a baseline, and with fewer
+        than two members.
     """
     count = min(members, MOST)
     if isinstance(model, BaselineModel) or count < 2:
-        return {}, xr.Dataset()
+        return {}, xr.Dataset(), {}
     names = list(model.schema.field_names)
     whole, test = test, after_start(model, test)
     each = count * len(names) * math.prod(test[names[0]].shape[1:])
@@ -88,7 +92,7 @@ def ensemble_scores(model: Model, test: xr.Dataset, members: int, seed: int) -> 
     numbers["ensemble"] = {"members": count, "trajectories": taken}
     curves = {f"rom_{name}": (TIME, each.mean((0, 1))) for name, each in later.items()}
     ahead_of = {TIME: test[TIME].isel({TIME: slice(1, None)}).variable}
-    return numbers, xr.Dataset({**curves, "rank_histogram": ("rank", ranks / max(1, values))}, ahead_of)
+    return numbers, xr.Dataset({**curves, "rank_histogram": ("rank", ranks / max(1, values))}, ahead_of), later
 
 
 def _portions(course: Course, test: xr.Dataset) -> Iterator[tuple[tuple[slice, slice], xr.Dataset, xr.Dataset]]:

@@ -21,7 +21,7 @@ from romvae.comparison.ensembles import ensemble_scores
 from romvae.comparison.long_run import check_steps, long_run_scores
 from romvae.comparison.passing import Forecasts
 from romvae.comparison.result import Comparison
-from romvae.comparison.significance import CONFIDENCE, confidence_intervals
+from romvae.comparison.significance import confidence_intervals
 from romvae.comparison.structure import ranges_of
 from romvae.comparison.subject import code_scores, code_series, code_summary, named, noise_floor
 from romvae.comparison.sums import Sums, statistics
@@ -184,13 +184,12 @@ class _Measurement:
             return self._diverged(divergence(forecasts), field, clocks, info)
         clock["rollout"] = forecasts.seconds / self.whole.sizes[TRAJECTORY]
         sums = tally.sums()
-        measured = {**tally.scores(sums), **code_scores(rom, test)}
-        ensemble, over_lead = ensemble_scores(rom, self.even, self.members, self.seed)
+        measured = {**tally.scores(sums, self.seed), **code_scores(rom, test)}
+        ensemble, over_lead, members = ensemble_scores(rom, self.even, self.members, self.seed)
         train = None if field is None else field.train
         measured |= {**ensemble, **long_run_scores(rom, self.even, train, long_run, self.seed)}
         measured["quantities"] = quantity_scores(rom, self.even, self.seed)
-        measured["intervals"] = confidence_intervals(sums, self.seed)
-        measured["confidence"] = CONFIDENCE
+        measured["intervals"] |= confidence_intervals(members, self.seed)
         if self.uneven is not None:
             measured["relative_l2_all_times"] = self.uneven.error()
         own = doubtful_digits(self.whole, self.names)

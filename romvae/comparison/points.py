@@ -10,6 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from romvae import metrics as score
+from romvae.comparison.ranked import ranked_intervals
 from romvae.schema import TIME, TRAJECTORY
 
 if TYPE_CHECKING:
@@ -61,6 +62,10 @@ class PointSample:
             "ause": float(score.over_fields(score.ause(*errors))),
             "spearman_points": float(score.over_fields(score.spearman(*errors))),
         }
+
+    def intervals(self, seed: int = 0) -> dict[str, list[float]]:
+        """Bounds of `scores` at the level `CONFIDENCE`, see `romvae.comparison.ranked`."""
+        return ranked_intervals(self.scores(), list(self._kept.values()), seed)
 
     def curve(self) -> xr.DataArray:
         """See `romvae.metrics.sparsification`; mean over fields."""

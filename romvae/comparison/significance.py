@@ -19,7 +19,7 @@ _FEW = 6  # with fewer pairs not even the most extreme exchange reaches a p-valu
 
 def confidence_intervals(sums: Sums, seed: int = 0) -> dict[str, list[float]]:
     """Bounds `[low, high]` of every score that `statistics` knows, at the level `CONFIDENCE`."""
-    count = sums["wrong"].shape[1]
+    count = next((each.shape[1] for each in sums.values()), 0)
     found = {name: bootstrap_rows(each, count, CONFIDENCE, seed=seed) for name, each in statistics(sums).items()}
     return {name: [each.low, each.high] for name, each in found.items()}
 

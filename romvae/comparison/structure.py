@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,9 @@ from numpy.typing import NDArray
 
 from romvae import metrics as score
 from romvae.comparison.passing import portions
+from romvae.comparison.significance import CONFIDENCE
 from romvae.errors import DataError
+from romvae.metrics import bootstrap_rows
 from romvae.metrics.spectra import error_of_spectra
 from romvae.schema import TIME, TRAJECTORY
 from romvae.solvers.base import Case, Solver
@@ -109,7 +112,7 @@ def spectra_at(power: xr.Dataset) -> xr.Dataset:
 
 
 def conserved_drift(reference: Case | Solver | None, truth: xr.Dataset, forecast: xr.Dataset) -> xr.Dataset:
-    """Squares of the drift of what the equation conserves, mean over trajectories; nothing where nothing is conserved.
+    """Squares of the drift of what the equation conserves, of each trajectory; nothing where nothing is conserved.
 
     Arguments:
         reference: Case or solver; a case's solver is made for the parameters of each trajectory.
@@ -125,25 +128,32 @@ def conserved_drift(reference: Case | Solver | None, truth: xr.Dataset, forecast
         each = [solver.conserved(values) for solver, values in zip(solvers, u, strict=True)]
         return {name: np.stack([values[name] for values in each]) for name in each[0]}
 
-    return score.conservation(conserved, truth, forecast, fields).drop_vars(TIME) ** 2
+    return score.conservation(conserved, truth, forecast, fields, each=True).drop_vars(TIME) ** 2
 
 
-def conserved_scores(drift: xr.Dataset) -> dict[str, Any]:
-    """Drift at the last time of forecast and truth.
+def conserved_scores(drift: xr.Dataset, seed: int = 0) -> dict[str, Any]:
+    """Drift at the last time of forecast, with its interval over trajectories, and of truth.
 
     Arguments:
-        drift: From `conserved_drift`, over all trajectories.
+        drift: From `conserved_drift`, of all trajectories.
+        seed: Of the resampling.
     """
-    found = drift**0.5
-    names = [str(name).removesuffix("_drift") for name in found if str(name).endswith("_drift")]
-    return {
-        name: {
-            "drift": float(found[f"{name}_drift"][-1]),
-            "drift_of_solver": float(found[f"{name}_truth"][-1]),
-            "size": float(found[f"{name}_size"]),
+    names = [str(name).removesuffix("_drift") for name in drift if str(name).endswith("_drift")]
+    scores = {}
+    for name in names:
+        late = drift[f"{name}_drift"].isel({TIME: -1}).values
+        found = bootstrap_rows(partial(_root_mean, late), len(late), CONFIDENCE, seed=seed)
+        scores[name] = {
+            "drift": found.estimate,
+            "interval": [found.low, found.high],
+            "drift_of_solver": float(drift[f"{name}_truth"].isel({TIME: -1}).mean() ** 0.5),
+            "size": float(drift[f"{name}_size"].mean() ** 0.5),
         }
-        for name in names
-    }
+    return scores
+
+
+def _root_mean(squares: NDArray[np.float64], chosen: NDArray[np.intp]) -> NDArray[np.float64]:
+    return np.sqrt(squares[chosen].mean(-1))
 
 
 def _solvers(reference: Case | Solver | None, test: xr.Dataset) -> list[Solver]:

@@ -93,7 +93,7 @@ def pooled_error(wrong: NDArray[np.float64], size: NDArray[np.float64]) -> NDArr
 def statistics(sums: Sums) -> dict[str, Statistic]:
     """Functions of numbers of trajectories `(..., trajectory)` by the score's name, as far as `sums` has their parts.
 
-    What is a maximum (`worst_*`) or ranks single points has no entry: resampling trajectories says little of it.
+    What is a maximum (`worst_*`) has no entry: resampling trajectories says little of it.
     """
     whole = {name: values.mean(2) if values.ndim == 3 else values for name, values in sums.items()}
     if "within" in sums:  # the variance over time and space of each trajectory
@@ -133,7 +133,8 @@ def statistics(sums: Sums) -> dict[str, Statistic]:
         "spread_skill": (("variance", "error"), ratio("variance", "error", 0.5)),
         "spearman_trajectories": (("variance", "error"), ranked),
     }
-    plain = ("coverage_90", "crps", "nll", "interval_score_90", "valid_prediction_time", "ssim")
+    plain = ["coverage_90", "crps", "nll", "interval_score_90", "valid_prediction_time", "ssim"]
+    plain += ["energy_score", "ensemble_crps"]
     known |= {name: ((name,), average(name)) for name in plain}
     return {name: function for name, (parts, function) in known.items() if all(part in whole for part in parts)}
 

@@ -15,6 +15,7 @@ from romvae.comparison.bands import LEVEL, SHARE, band_scores, held_by_bands
 from romvae.comparison.horizon import forecast_errors, horizon_scores
 from romvae.comparison.points import PointSample, distribution
 from romvae.comparison.scores import certainty_scores, error_scores, field_scores, forecast_series
+from romvae.comparison.significance import CONFIDENCE, confidence_intervals
 from romvae.comparison.structure import conserved_drift, conserved_scores, powers, similarity_sums, spectra_series
 from romvae.comparison.sums import Sums, error_sums, joined, uncertainty_sums, variance_sums
 from romvae.schema import TIME, TRAJECTORY
@@ -65,7 +66,8 @@ class Tally:
         self._sums: list[Sums] = []
         self._errors: list[NDArray[np.float64]] = []
         self._points = PointSample(len(self.names), test.sizes[TRAJECTORY], len(self.time) * _points(model))
-        self._distribution, self._held, self._powers, self._drift = Means(), Means(), Means(), Means()
+        self._distribution, self._held, self._powers = Means(), Means(), Means()
+        self._drift: list[xr.Dataset] = []
 
     def add(self, truth: xr.Dataset, forecast: xr.Dataset) -> None:
         """Takes up the next trajectories.
@@ -75,7 +77,7 @@ class Tally:
             forecast: As `rollout` returns it, at the same times.
         """
         model, names, count = self.model, self.names, truth.sizes[TRAJECTORY]
-        self._drift.add(conserved_drift(self.reference, truth, forecast), count)
+        self._drift.append(conserved_drift(self.reference, truth, forecast))
         errors = forecast_errors(model, truth[names], forecast)
         if errors is not None:
             self._errors.append(errors)
@@ -98,11 +100,12 @@ class Tally:
         """Of all trajectories that have come, see `romvae.comparison.sums`."""
         return joined(self._sums)
 
-    def scores(self, sums: Sums) -> dict[str, Any]:
+    def scores(self, sums: Sums, seed: int = 0) -> dict[str, Any]:
         """All numbers.
 
         Arguments:
             sums: From `sums`.
+            seed: Of the resampling of trajectories.
         """
         runs, times = sums["wrong"].shape[1:]
         errors = np.concatenate(self._errors, 1) if self._errors else None
@@ -114,7 +117,9 @@ class Tally:
             **self._points.scores(),
             "calibration": self.model.calibration.statement(LEVEL, SHARE),
             "bands": band_scores(self.model, self._held.mean, times, runs),
-            "conserved": conserved_scores(self._drift.mean),
+            "conserved": conserved_scores(xr.concat(self._drift, TRAJECTORY) if self._drift else xr.Dataset(), seed),
+            "intervals": {**confidence_intervals(sums, seed), **self._points.intervals(seed)},
+            "confidence": CONFIDENCE,
             **({"trust": trust} if trust else {}),
         }
 

@@ -27,7 +27,8 @@ class Run:
         error: Relative L2 error against the held-out truth; infinite where the computation failed.
         seconds: Process time per trajectory, one by one, delivered on the grid and at the times of the data; of a run
             that misses the target it is measured once.
-        seconds_batch: The same in one batch; equal where the solver has no way to compute many at once.
+        seconds_batch: The same in one batch; equal where the solver has no way to compute many at once, NaN where it has
+            one and was not timed: that of runs which miss the target is of no use.
         failed: Why it failed.
     """
 
@@ -68,7 +69,7 @@ def measured(
             linear interpolation too.
         clock: What it is timed by.
     """
-    infinite = float("inf")
+    infinite = math.inf
     best = Run(settings, every, False, infinite, infinite, infinite)
     try:
         for linear in (False, True) if solvers[0].grid != work.grid else (False,):
@@ -76,7 +77,9 @@ def measured(
             seconds, u = process_seconds(deliver, clock, lambda u: work.error(u, rows) <= targets[0])
             error = work.error(u, rows)
             if error < best.error:
-                best = Run(settings, every, linear, error, seconds / len(rows), seconds / len(rows))
+                alone = seconds / len(rows)
+                untimed = solvers[0].batched and error > targets[0]
+                best = Run(settings, every, linear, error, alone, math.nan if untimed else alone)
             if error <= targets[1]:
                 break
     except NumericsError as failure:

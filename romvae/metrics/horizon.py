@@ -68,6 +68,7 @@ def conservation(
     truth: xr.Dataset,
     forecast: xr.Dataset,
     fields: Sequence[str],
+    each: bool = False,
 ) -> xr.Dataset:
     """How far a forecast is from keeping what the equation keeps, over time.
 
@@ -76,6 +77,7 @@ def conservation(
         truth: Reference fields, the initial time included.
         forecast: Forecast fields with the same coordinates.
         fields: Their order.
+        each: Gives the values of each trajectory, on a dim `trajectory`, instead of root mean squares over them.
 
     Returns:
         For each conserved quantity, with dim `time`: `<name>_drift`, the root mean square over trajectories of the
@@ -92,10 +94,12 @@ def conservation(
     if set(dims) != {TRAJECTORY, TIME}:
         raise DataError(f"conservation: dims are {dims}, expected {TRAJECTORY} and {TIME}. Expand them.")
     exact, found = values(truth), values(forecast)
-    out: dict[str, tuple[str | tuple[()], np.ndarray]] = {}
+    squares: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
     for name, value in exact.items():
         begin = value[:, :1]
-        out[f"{name}_drift"] = (TIME, np.sqrt(((found[name] - begin) ** 2).mean(0)))
-        out[f"{name}_truth"] = (TIME, np.sqrt(((value - begin) ** 2).mean(0)))
-        out[f"{name}_size"] = ((), np.sqrt((value**2).mean()))
-    return xr.Dataset(out, {TIME: truth[TIME]})
+        squares[f"{name}_drift"] = ((TRAJECTORY, TIME), (found[name] - begin) ** 2)
+        squares[f"{name}_truth"] = ((TRAJECTORY, TIME), (value - begin) ** 2)
+        squares[f"{name}_size"] = ((TRAJECTORY,), (value**2).mean(1))
+    own = xr.Dataset(squares, {TIME: truth[TIME]})
+    root: xr.Dataset = (own if each else own.mean(TRAJECTORY)) ** 0.5
+    return root

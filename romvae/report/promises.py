@@ -52,7 +52,9 @@ def uncertainty_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     for name, found in lookup(rom, "conserved").items():
         drift, own, size = (number(found, key) for key in ("drift", "drift_of_solver", "size"))
         if math.isfinite(drift):
-            text = f"{drift:.3g} (solver {own:.3g}, typical size {size:.3g})"
+            low, high = (number({"v": each}, "v") for each in found.get("interval") or (None, None))
+            around = f"{low:.3g} to {high:.3g}, " if math.isfinite(low) else ""
+            text = f"{drift:.3g} ({around}solver {own:.3g}, typical size {size:.3g})"
             lines.append((f"drift of {plain(name)}, last time", text))
     if rom.get("calibration"):
         lines.append(("what the intervals promise", str(rom["calibration"])))

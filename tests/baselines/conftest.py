@@ -21,10 +21,11 @@ def travelling_gaussian(speed: Array, width: Array, times: int = 21, points: int
     return snapshots({"u": u}, {"x": x}, t, parameters, {"x": ("open", "open")}, dtype=np.float64)
 
 
-def linear_waves(ndim: int, trajectories: int = 10, seed: int = 0) -> xr.Dataset:
+def linear_waves(ndim: int, trajectories: int = 10, seed: int = 0, follow: bool = False) -> xr.Dataset:
     """Velocity and pressure of s' = (A_0 + c A_1) s with three states: a linear problem, exactly.
 
-    Every state has its own pattern in space; the two fields have very different units.
+    Every state has its own pattern in space; the two fields have very different units. The first states are random, or
+    `follow` from the parameter c.
     """
     rng = np.random.default_rng(seed)
     names, times = ("z", "y", "x")[-ndim:], 25
@@ -33,7 +34,8 @@ def linear_waves(ndim: int, trajectories: int = 10, seed: int = 0) -> xr.Dataset
     A0, _ = np.linalg.qr(A0)
     c = rng.uniform(0.2, 0.4, trajectories)
     A = 0.9 * A0 + 0.1 * c[:, None, None] * (A1 - np.eye(3))
-    states = [rng.normal(size=(trajectories, 3))]
+    first = rng.normal(size=(trajectories, 3))
+    states = [np.stack([np.cos(5 * c), np.sin(5 * c), c], axis=1) if follow else first]
     for _ in range(times - 1):
         states.append(np.einsum("nij,nj->ni", A, states[-1]))
     s = np.stack(states, axis=1)

@@ -36,6 +36,8 @@ KINDS: dict[str, Callable[[], Baseline]] = {
 }
 LIBRARIES = {"pod_gp": "sklearn", "dmd": "pydmd", "opinf": "opinf", "fno": "neuralop"}
 SLOW = ("fno", "pod_network")
+INTERPOLATE = ("pod_rbf", "pod_gp")
+"""Baselines that know the initial fields by the parameters alone."""
 QUICK = [name for name in KINDS if name not in SLOW]
 
 
@@ -47,12 +49,12 @@ def make(name: str) -> Baseline:
 
 
 @lru_cache
-def waves(ndim: int) -> xr.Dataset:
-    """The linear problem in so many dimensions."""
-    return linear_waves(ndim)
+def waves(name: str, ndim: int) -> xr.Dataset:
+    """The linear problem in so many dimensions, with initial fields to which a baseline applies."""
+    return linear_waves(ndim, follow=name in INTERPOLATE)
 
 
 @lru_cache
 def fitted(name: str, ndim: int) -> Baseline:
     """A baseline that was fitted to `waves`."""
-    return make(name).fit(waves(ndim), seed=0)
+    return make(name).fit(waves(name, ndim), seed=0)

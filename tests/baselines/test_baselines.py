@@ -23,7 +23,7 @@ from romvae.metrics import relative_l2, worst_relative_l2
 from romvae.schema import check_snapshots
 
 from .conftest import linear_waves
-from .kinds import KINDS, LIBRARIES, QUICK, SLOW, fitted, make, waves
+from .kinds import INTERPOLATE, KINDS, LIBRARIES, QUICK, SLOW, fitted, make, waves
 
 # Networks, whose library alone takes seconds to import, are slow.
 ALL = pytest.mark.parametrize("name", [*QUICK, *(pytest.param(n, marks=pytest.mark.slow) for n in SLOW)])
@@ -37,7 +37,7 @@ def test_all_that_are_registered_are_tested() -> None:
 @ALL
 @pytest.mark.parametrize("ndim", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_forecast_stands_on_the_dims_and_coordinates_of_the_snapshots(name: str, ndim: int) -> None:
-    ds = waves(ndim)
+    ds = waves(name, ndim)
     start = ds.isel(trajectory=slice(0, 3), time=0)
     forecast = fitted(name, ndim).rollout(start, ds.time)
     truth = ds.isel(trajectory=slice(0, 3))
@@ -54,7 +54,7 @@ def test_a_forecast_stands_on_the_dims_and_coordinates_of_the_snapshots(name: st
 @pytest.mark.parametrize("ndim", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_linear_system_is_reproduced_to_round_off(name: str, ndim: int) -> None:
     """The system is affine in a parameter, and half of the trajectories were never seen."""
-    ds = waves(ndim)
+    ds = waves(name, ndim)
     train, test = ds.isel(trajectory=slice(0, 6)), ds.isel(trajectory=slice(6, 10))
     forecast = make(name).fit(train).rollout(test.isel(time=0), test.time)
     assert float(worst_relative_l2(test, forecast).u) < 1e-8  # 25 steps; decays to 1 % of the start
@@ -62,7 +62,7 @@ def test_a_linear_system_is_reproduced_to_round_off(name: str, ndim: int) -> Non
 
 @pytest.mark.parametrize("name", QUICK)
 def test_order_of_dims_and_variables_does_not_matter(name: str) -> None:
-    ds = waves(2)
+    ds = waves(name, 2)
     other = ds[["pressure", "u"]].transpose("x", "time", "trajectory", "y")
     one = fitted(name, 2).rollout(ds.isel(time=0), ds.time)
     two = make(name).fit(other, seed=0).rollout(other.isel(time=[0]), ds.time)
@@ -71,7 +71,7 @@ def test_order_of_dims_and_variables_does_not_matter(name: str) -> None:
 
 @ALL
 def test_one_trajectory_without_its_dim_is_a_start(name: str) -> None:
-    ds = waves(1)
+    ds = waves(name, 1)
     many = fitted(name, 1).rollout(ds.isel(time=0), ds.time)
     one = fitted(name, 1).rollout(ds.isel(time=0, trajectory=4), ds.time)
     # Single precision in networks, whose sums depend on the size of the batch.
@@ -80,7 +80,7 @@ def test_one_trajectory_without_its_dim_is_a_start(name: str) -> None:
 
 @ALL
 def test_a_single_time_is_the_start_as_far_as_it_is_known(name: str) -> None:
-    ds = waves(1)
+    ds = waves(name, 1)
     forecast = fitted(name, 1).rollout(ds.isel(time=0), ds.time[:1])
     assert forecast.sizes["time"] == 1
     first = fitted(name, 1).rollout(ds.isel(time=0), ds.time).isel(time=[0])
@@ -89,7 +89,7 @@ def test_a_single_time_is_the_start_as_far_as_it_is_known(name: str) -> None:
 
 @ALL
 def test_later_times_do_not_change_earlier_ones(name: str) -> None:
-    ds = waves(1)
+    ds = waves(name, 1)
     short = fitted(name, 1).rollout(ds.isel(time=0), ds.time[:7])
     long = fitted(name, 1).rollout(ds.isel(time=0), ds.time)
     xr.testing.assert_allclose(short, long.isel(time=slice(0, 7)), rtol=1e-6)
@@ -97,7 +97,7 @@ def test_later_times_do_not_change_earlier_ones(name: str) -> None:
 
 @ALL
 def test_stored_times_can_be_left_out(name: str) -> None:
-    ds = waves(1)
+    ds = waves(name, 1)
     some = fitted(name, 1).rollout(ds.isel(time=0), ds.time[::4])
     every = fitted(name, 1).rollout(ds.isel(time=0), ds.time)
     xr.testing.assert_allclose(some, every.isel(time=slice(None, None, 4)), rtol=1e-6)
@@ -105,7 +105,7 @@ def test_stored_times_can_be_left_out(name: str) -> None:
 
 @ALL
 def test_a_start_that_does_not_fit_is_refused(name: str) -> None:
-    ds, baseline = waves(1), fitted(name, 1)
+    ds, baseline = waves(name, 1), fitted(name, 1)
     start = ds.isel(time=0)
     with pytest.raises(SchemaError, match="no field 'pressure'"):
         baseline.rollout(start.drop_vars("pressure"), ds.time)
@@ -121,7 +121,7 @@ def test_a_start_that_does_not_fit_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["dmd", "opinf"])
 def test_times_between_the_stored_ones_are_refused_by_what_steps(name: str) -> None:
-    ds = waves(1)
+    ds = waves(name, 1)
     with pytest.raises(SchemaError, match=r"time 0\.15 is not a whole number of steps of 0\.1 after 0"):
         fitted(name, 1).rollout(ds.isel(time=0), [0.0, 0.15])
     with pytest.raises(SchemaError, match="time is not uniform"):
@@ -130,7 +130,7 @@ def test_times_between_the_stored_ones_are_refused_by_what_steps(name: str) -> N
 
 @ALL
 def test_saved_and_loaded_it_forecasts_the_same_to_the_bit(name: str, tmp_path) -> None:
-    ds, baseline = waves(2), fitted(name, 2)
+    ds, baseline = waves(name, 2), fitted(name, 2)
     baseline.save(tmp_path / "kept")
     loaded = Baseline.load(tmp_path / "kept")
     assert type(loaded) is type(baseline)
@@ -144,7 +144,7 @@ def test_saved_and_loaded_it_forecasts_the_same_to_the_bit(name: str, tmp_path) 
 
 @ALL
 def test_nothing_that_it_is_given_is_changed(name: str) -> None:
-    ds = linear_waves(1)
+    ds = linear_waves(1, follow=name in INTERPOLATE)
     before = ds.copy(deep=True)
     if name in ("pod_linear", "dmd"):
         make(name).fit(ds, validation=ds)
@@ -186,7 +186,7 @@ def test_a_missing_library_is_named_with_its_extra(name: str, monkeypatch: pytes
     monkeypatch.setattr(importlib, "import_module", absent)
     extra = {"pod_gp": "gp"}.get(name, name)
     with pytest.raises(ConfigError, match=rf"{name} .*pip install 'romvae\[{extra}\]'"):
-        KINDS[name]().fit(waves(1))
+        KINDS[name]().fit(waves(name, 1))
 
 
 def test_persistence_of_a_steady_field_is_exact() -> None:

@@ -7,10 +7,14 @@ import pytest
 import xarray as xr
 
 from romvae.baselines import PODRBF
+from romvae.candidates import fit_model
+from romvae.data import split
 from romvae.errors import DataError, SchemaError
 from romvae.metrics import relative_l2, worst_relative_l2
+from romvae.solvers import simulate
 
 from .conftest import linear_waves, travelling_gaussian
+from .kinds import INTERPOLATE, make
 
 
 def test_training_parameters_give_the_truncated_trajectories(gaussians: xr.Dataset) -> None:
@@ -78,6 +82,19 @@ def test_equal_parameters_with_different_fields_do_not_apply(gaussians: xr.Datas
     assert not PODRBF.applies(same)
     with pytest.raises(DataError, match="no kernel interpolates"):
         PODRBF().fit(same)
+
+
+@pytest.mark.parametrize("name", INTERPOLATE)
+def test_random_initial_fields_are_refused_before_anything_is_learnt(name: str) -> None:
+    """Viscosities explain nothing of them: a forecast from the parameters alone would be a mean."""
+    ds = simulate("burgers_1d", 8, seed=0).isel(time=slice(0, 5))
+    baseline = make(name)
+    words = rf"{name}: initial fields do not follow from the parameters: .* wrong by .* %\. Take a model .* pod_linear"
+    with pytest.raises(DataError, match=words):
+        baseline.fit(ds)
+    assert not hasattr(baseline, "pod")
+    with pytest.raises(DataError, match=words):
+        fit_model(split(ds, seed=0), name)  # type: ignore[arg-type]
 
 
 def test_times_between_are_interpolated_and_later_ones_refused() -> None:

@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from romvae.benchmark import find_problems
+from romvae.benchmark.result import write_result
+from tests.benchmark import fake
+
 RECIPE = """\
 seeds: [0, 1]
 split: {train: 8, variance: 3, calibration: 10, test: 4}
@@ -48,3 +52,14 @@ def ran(tmp_path_factory):
     failed = run_problems(find_problems(folder, which="all"), top / "data", silent, seeds=(0,), threads=1)
     assert not failed
     return folder, top / "data"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two seeds of the main recipe, in which POD is ahead, and one of the variant, in which romvae is."""
+    folder = make_folder(tmp_path, fake.RECIPE)
+    main, more = find_problems(folder, which="all").values()
+    write_result(main, 0, fake.content(0.01, {"persistence": 0.5, "pod_linear": 0.005}, horizon=2.0))
+    write_result(main, 1, fake.content(0.02, {"persistence": 0.7, "pod_linear": 0.007}, horizon=3.0))
+    write_result(more, 0, fake.content(0.01, {"persistence": 0.5, "pod_linear": 0.02}))
+    return folder

@@ -8,14 +8,12 @@ import pytest
 from PIL import Image
 
 from romvae.benchmark import find_problems
-from romvae.benchmark.ahead import absences, remarks
 from romvae.benchmark.chart import points_of, solver_front, solver_points
 from romvae.benchmark.costs import break_even, rollout_table, speed_up, work_table
 from romvae.benchmark.page import BEGIN, END, grouped, write_page
 from romvae.benchmark.result import LONGEST_LIST, is_made, read_results, thinned, write_result
 from romvae.benchmark.summary import in_short, methods, not_run
 from romvae.benchmark.tables import (
-    MARK,
     accuracy_table,
     bars_table,
     calibration_table,
@@ -26,60 +24,7 @@ from romvae.benchmark.targets import TARGETS, missed, targets_table
 from romvae.benchmark.words import spread
 from romvae.errors import DataError
 from tests.benchmark.conftest import make_folder
-
-RECIPE = """\
-remark: it decays, and a linear model knows that.
-bars:
-- {metric: metrics.rom.relative_l2, at_most: 0.02, what: a small error}
-- {metric: metrics.rom.horizon, at_least: 3.0, what: a long horizon}
-published:
-- {who: others, value: "0.5 | 0.6", metric: metrics.rom.nrmse, what: nRMSE, note: another grid}
-variants:
-  more: {split: {train: 300}}
-"""
-
-
-def content(rom, baselines, **more):
-    return {
-        "command": "romvae benchmark heat_1d --seeds 0 --threads 2",
-        "machine": {"processor": "Some CPU", "cpus": 2, "threads": 2, "gpu": "Some GPU"},
-        "versions": {"romvae": "0.1.0", "python": "3.11", "torch": "2.13"},
-        "cost": {"process_seconds": {"simulate": 1.0, "train": 100.0, "compare": 10.0}},
-        "metrics": {
-            "rom": {
-                "relative_l2": rom,
-                "nrmse": 0.25,
-                "coverage_90": 0.9,
-                "coverage_90_fifths": [0.9, 0.85, 0.91],
-                **more,
-            },
-            "baselines": {name: {"relative_l2": error, "rollout_seconds": 0.02} for name, error in baselines.items()},
-            "cost": {
-                "rom": {"mean": {"relative_l2": rom, "seconds_batch": 0.01, "speed_up_batch": 12.5}},
-                "solver": {"sweep": [{"error": 0.0, "seconds_batch": 1.0}, {"error": 0.01, "seconds_batch": 0.125}]},
-            },
-            "data": {"split": {"calibration": 200, "test": 100}},
-        },
-    }
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """Two seeds of the main recipe, in which POD is ahead, and one of the variant, in which romvae is."""
-    folder = make_folder(tmp_path, RECIPE)
-    main, more = find_problems(folder, which="all").values()
-    write_result(main, 0, content(0.01, {"persistence": 0.5, "pod_linear": 0.005}, horizon=2.0))
-    write_result(main, 1, content(0.02, {"persistence": 0.7, "pod_linear": 0.007}, horizon=3.0))
-    write_result(more, 0, content(0.01, {"persistence": 0.5, "pod_linear": 0.02}))
-    return folder
-
-
-def groups(folder):
-    return grouped(folder, read_results(folder))[0]
-
-
-def row(text, start):
-    return [cell.strip() for line in text.splitlines() if line.startswith(f"| {start} |") for cell in line.split("|")]
+from tests.benchmark.fake import RECIPE, content, groups, rewrite, row
 
 
 def test_means_ranges_and_who_is_ahead(folder):
@@ -92,102 +37,6 @@ def test_means_ranges_and_who_is_ahead(folder):
         "pod linear, 2.5 times (not tested)",
     ]
     assert row(accuracy_table(groups(folder)), "heat_1d/more")[7] == "romvae, 2 times (not tested)"
-
-
-def test_a_method_that_diverged_on_a_seed_is_not_ahead(folder):
-    main = find_problems(folder)["heat_1d"]
-    write_result(main, 1, content(0.02, {"persistence": 0.7, "pod_linear": float("nan")}))
-    assert row(accuracy_table(groups(folder)), "heat_1d")[7] == "romvae, 40 times (not tested)"
-
-
-@pytest.mark.parametrize(
-    ("errors", "tests", "expected"),
-    [
-        ((0.010, 0.012), (0.14, 0.5), "romvae, not told apart from pod linear (p = 0.14 to 0.5)"),
-        ((0.010, 0.012), (0.14, 0.01), "romvae, 1.2 times"),
-        ((0.012, 0.010), (0.21, None), "pod linear, not told apart from romvae (p = 0.21)"),
-        ((0.012, 0.010), (0.21, 0.01), "pod linear, 1.2 times"),
-        ((0.012, 0.010), (None, None), "pod linear, 1.2 times (not tested)"),  # an earlier result
-    ],
-)
-def test_a_difference_that_no_seed_tells_from_chance_is_no_lead(folder, errors, tests, expected):
-    rom, pod = errors
-    main = find_problems(folder)["heat_1d"]
-    for seed, p_value in enumerate(tests):
-        one = content(rom, {"persistence": 0.5, "pod_linear": pod})
-        if p_value is not None:
-            one["metrics"]["significance"] = {"best": "pod_linear", "p_value": p_value, "difference": pod - rom}
-        write_result(main, seed, one)
-    assert row(accuracy_table(groups(folder)), "heat_1d")[7] == expected
-    assert ("(not told apart, p = 0.21)" in remarks(groups(folder))) == ("apart from romvae" in expected)
-
-
-def test_a_difference_that_is_significant_the_other_way_round_is_no_lead(folder):
-    main = find_problems(folder)["heat_1d"]
-    for seed, rom in enumerate((0.001, 0.013)):  # ahead in the mean, by a seed on which chance explains it
-        one = content(rom, {"pod_linear": 0.010})
-        test = {"best": "pod_linear", "p_value": (0.3, 0.001)[seed], "difference": 0.010 - rom}
-        write_result(main, seed, one | {"metrics": one["metrics"] | {"significance": test}})
-    assert "romvae, not told apart from pod linear" in accuracy_table(groups(folder))
-
-
-def test_two_baselines_are_not_tested_against_each_other_and_the_table_says_so(folder):
-    main = find_problems(folder)["heat_1d"]
-    for seed in range(2):
-        write_result(main, seed, content(0.5, {"persistence": 0.02, "pod_linear": 0.01}))
-    assert row(accuracy_table(groups(folder)), "heat_1d")[7] == "pod linear, 2 times persistence (not tested)"
-    for seed in range(2):
-        write_result(main, seed, content(0.5, {"persistence": 0.01, "pod_linear": 0.01}))
-    assert row(accuracy_table(groups(folder)), "heat_1d")[7] == "persistence and pod linear alike"
-
-
-def test_a_method_of_some_seeds_is_set_beside_romvae_on_these(folder):
-    """Half of romvae's error on the seed that is hard for all is ahead, though it is above romvae's mean."""
-    main = find_problems(folder)["heat_1d"]
-    write_result(main, 0, content(0.4, {"fno": 0.22}))
-    write_result(main, 1, content(0.004, {}))
-    cells = row(accuracy_table(groups(folder)), "heat_1d")
-    assert "22 %, seed 0 only" in cells
-    assert "fno, 1.82 times (not tested)" in cells
-
-
-def test_a_missing_figure_is_explained(folder):
-    main, more = find_problems(folder, which="all").values()
-    one = content(0.01, {"persistence": 0.5, "pod_linear": 0.02, "fno": 0.1, "pod_rbf": 0.1})
-    write_result(main, 0, one)
-    for problem, seed in ((main, 1), (more, 0)):
-        one = content(0.01, {"persistence": 0.5, "pod_linear": 0.02, "opinf": None})
-        reasons = {"fno": "left out by --without", "pod_rbf": "12 trajectories with 0 parameters: too few"}
-        write_result(problem, seed, one | {"baselines": {"left_out": reasons}})
-    text = absences(groups(folder))
-    assert "* fno: run on `heat_1d` (seed 0); elsewhere left out for its cost (`--without`)." in text
-    assert "* pod rbf: run on `heat_1d` (seed 0); elsewhere not applicable (12 trajectories with 0 parameters)." in text
-    assert "persistence" not in text
-    assert "diverged" in row(accuracy_table(groups(folder)), "heat_1d/more")
-
-
-@pytest.mark.parametrize("reason", ["has grown more than 10000 times at step 3 of 9", "stopped being finite at step 3"])
-def test_a_baseline_whose_rollout_ends_has_diverged(folder, reason):
-    more = find_problems(folder, which="all")["heat_1d/more"]
-    why = {"pod_network": f"rollout: the latent state {reason}. Roll out fewer steps."}
-    write_result(more, 0, content(0.01, {"persistence": 0.5}) | {"baselines": {"left_out": why}})
-    cells = row(accuracy_table(groups(folder)), "heat_1d/more")
-    assert cells.count("diverged") == 1
-    assert any(cell.startswith("romvae, 50 times") for cell in cells)
-
-
-def test_errors_below_the_reference_s_own_are_marked(folder):
-    main = find_problems(folder)["heat_1d"]
-    for seed in range(2):
-        one = content(0.01, {"persistence": 0.5, "pod_linear": 0.002}, reference_error=0.003, not_resolvable=False)
-        write_result(main, seed, one)
-    cells = row(accuracy_table(groups(folder)), "heat_1d")
-    assert cells[4:8] == ["1 %", "50 %", f"0.2 %{MARK}", "pod linear, 5 times (not tested)"]
-    for seed in range(2):
-        one = content(0.001, {"persistence": 0.5, "pod_linear": 0.002}, reference_error=0.003, not_resolvable=True)
-        write_result(main, seed, one)
-    cells = row(accuracy_table(groups(folder)), "heat_1d")
-    assert cells[4:8] == [f"0.1 %{MARK}", "50 %", f"0.2 %{MARK}", "romvae and pod linear, not resolvable"]
 
 
 @pytest.mark.parametrize(
@@ -309,6 +158,10 @@ def test_costs_and_errors_of_methods_and_of_settings_of_the_solver(folder):
     sweep = results[0].content["metrics"]["cost"]["solver"]["sweep"]
     sweep += [{"error": 0.02, "seconds_batch": 0.2}, {"error": 1e-3, "seconds_batch": 0.5}]
     assert solver_front(results[:1], 0.005) == [(0.125, 0.01)]  # dearer and worse is beaten, beyond the least left out
+    results[0].content["metrics"]["cost"]["solver"]["batched"] = True
+    sweep += [{"error": 0.5, "seconds": 0.1, "seconds_batch": 0.1}]  # the time of one run, as earlier results have it
+    sweep += [{"error": 0.4, "seconds": 0.1, "seconds_batch": None}]
+    assert solver_points(results[:1])[0] == (0.125, 0.01)
 
 
 def test_a_spread_needs_several_values():
@@ -322,28 +175,6 @@ def test_results_are_json_without_nan(folder):
     main = find_problems(folder)["heat_1d"]
     path = write_result(main, 7, content(float("nan"), {}))
     assert json.loads(path.read_text(), parse_constant=pytest.fail)["metrics"]["rom"]["relative_l2"] is None
-
-
-def outcome(better, difference=0.01):
-    test = {"best": "pod_linear", "p_value": 0.01, "difference": difference}
-    return test | {"better_on": better, "trajectories": 100}
-
-
-def rewrite(problem, seed, change, rom=0.01, baselines=None):
-    one = content(rom, {"persistence": 0.5, "pod_linear": 0.02} if baselines is None else baselines)
-    change(one["metrics"])
-    return write_result(problem, seed, one)
-
-
-def test_the_runs_on_which_the_one_ahead_is_better_are_counted_over_the_seeds(folder):
-    main = find_problems(folder)["heat_1d"]
-    for seed, better in enumerate((30, 15)):
-        rewrite(main, seed, lambda metrics, better=better: metrics.update(significance=outcome(better)))
-    assert row(accuracy_table(groups(folder)), "heat_1d")[7] == "romvae, 2 times, on 45 of 200 runs"
-    for seed, better in enumerate((30, 15)):
-        test = outcome(better, difference=-0.02)
-        rewrite(main, seed, lambda metrics, test=test: metrics.update(significance=test), 0.04)
-    assert row(accuracy_table(groups(folder)), "heat_1d")[7] == "pod linear, 2 times, on 155 of 200 runs"
 
 
 def test_a_speed_is_worth_nothing_where_climatology_is_as_accurate(folder):

@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 
 from romvae.baselines import PODLinear, PODNetwork
+from romvae.benchmark import ensemble as module
 from romvae.benchmark import find_problems, read_results, run, run_problem, run_problems
-from romvae.benchmark.ensemble import ensemble, parts_of
+from romvae.benchmark.ensemble import data_path, ensemble, parts_of
 from romvae.benchmark.opponents import fit_opponents
 from romvae.benchmark.result import is_made, missing_baselines, small, value_at
+from romvae.data import open_snapshots, write_snapshots
 from romvae.errors import ConfigError, DataError, NumericsError, TrainingStoppedError
 from romvae.progress import silent
+from romvae.solvers import on_disk
 from tests.benchmark.conftest import RECIPE, forbidden, make_folder
 
 
@@ -99,6 +102,65 @@ def test_after_an_interruption_nothing_is_half_there_and_the_training_is_not_rep
     content = json.loads(problem.result(5).read_text())
     assert content["baselines"]["left_out"]["pod_linear"] == "left out by --without"
     assert content["command"].endswith("--without pod_linear")
+
+
+def zeros_stored(problem, folder):
+    """The trajectories of a problem, in whose place zeros are stored, as by an earlier version of the solver."""
+    true = ensemble(problem, 0, folder, 1, silent)
+    earlier = true.assign(u=true["u"].copy(data=np.zeros(true["u"].shape)))
+    write_snapshots(earlier, data_path(problem, 0, folder), overwrite=True)
+    return true
+
+
+def counted(monkeypatch, module, name):
+    """Calls of a function from now on."""
+    calls, function = [], getattr(module, name)
+    monkeypatch.setattr(module, name, lambda *args, **kwargs: calls.append(args) or function(*args, **kwargs))
+    return calls
+
+
+def test_redo_simulates_again_once_for_all_that_share_the_trajectories(tmp_path, monkeypatch):
+    folder = make_folder(tmp_path, RECIPE + "  wide:\n    model: {hidden: 9}\n")
+    problems = {name: find_problems(folder, which="all")[name] for name in ("heat_1d", "heat_1d/wide")}
+    problem = problems["heat_1d"]
+    true, store = zeros_stored(problem, tmp_path), data_path(problem, 0, tmp_path)
+    cost = store.with_suffix(".cost.json")
+    cost.write_text(json.dumps({"process": 1e6, "wall": 1e6, "whole": True}))
+
+    def enough(*args):
+        raise NumericsError("enough")
+
+    monkeypatch.setattr(run, "_trained", enough)
+    calls = counted(monkeypatch, module, "simulate_to")
+    for redo in (None, "comparison"):
+        assert len(run_problems(problems, tmp_path, silent, seeds=(0,), redo=redo)) == 2
+        assert calls == []
+        assert not open_snapshots(store)["u"].any()
+    assert len(run_problems(problems, tmp_path, silent, seeds=(0,), redo="all")) == 2
+    assert len(calls) == 1
+    assert json.loads(cost.read_text())["process"] < 1e6  # that of the new ones
+    np.testing.assert_array_equal(open_snapshots(store)["u"].values, true["u"].values)
+
+
+def test_a_redo_that_is_stopped_leaves_what_was_there_and_goes_on_without_redo(tmp_path, monkeypatch):
+    problem = find_problems(make_folder(tmp_path))["heat_1d"]
+    true, store = zeros_stored(problem, tmp_path), data_path(problem, 0, tmp_path)
+    solved = counted(monkeypatch, on_disk, "solve_block")
+
+    def stop(stage, *args):
+        if stage == "write":
+            raise KeyboardInterrupt
+
+    for _ in range(2):  # a second redo begins anew
+        solved.clear()
+        with pytest.raises(KeyboardInterrupt):
+            ensemble(problem, 0, tmp_path, 1, stop, again=True)
+        assert solved
+        assert not open_snapshots(store)["u"].any()
+    solved.clear()
+    np.testing.assert_array_equal(ensemble(problem, 0, tmp_path, 1, silent)["u"].values, true["u"].values)
+    assert not solved
+    assert [path.name for path in store.parent.iterdir()] == [store.name]
 
 
 def test_a_stopped_simulation_costs_what_all_its_starts_took_and_a_finished_one_nothing_more(tmp_path, monkeypatch):

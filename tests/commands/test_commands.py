@@ -63,7 +63,7 @@ class FakeRom:
     """Remembers how it was made; forecasts its start."""
 
     made: dict[str, object] = {}
-    schema = types.SimpleNamespace(check=lambda ds, source: None, controls=())
+    schema = types.SimpleNamespace(check=lambda ds, source: None, controls=(), field_names=("u",))
     steps = steps_ahead = 2
     start_times = 1
 
@@ -114,8 +114,8 @@ class FakeComparison:
 @pytest.fixture
 def science(fake, snapshots, tmp_path):
     """Fakes of data, ROM, training, compare and report; gives what they were called with."""
-    for real in ("romvae.report.chosen", "romvae.training.fallback"):  # a fake package has no modules to import later
-        importlib.import_module(real)
+    for real in ("report.chosen", "training.fallback", "comparison.card"):  # a fake has no modules to import later
+        importlib.import_module(f"romvae.{real}")
     calls: dict[str, object] = {}
     store = tmp_path / "data.h5"
     store.write_bytes(b"data")

@@ -135,6 +135,10 @@ def test_the_sweep_finds_a_cheaper_run_that_is_accurate_enough(work):
     assert found.runs[0].settings == {}
     keys = [(sorted(run.settings.items()), run.every) for run in found.runs]
     assert len(keys) == len({repr(key) for key in keys})  # nothing is run twice
+    coarse = [run for run in found.runs if 1e-2 < run.error < np.inf]
+    assert coarse  # in a batch only what is accurate enough is timed
+    assert all(np.isnan(run.seconds_batch) and run.to_dict()["seconds_batch"] is None for run in coarse)
+    assert best.seconds_batch <= best.seconds
 
 
 def test_a_stricter_target_is_never_cheaper():

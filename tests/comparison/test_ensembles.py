@@ -12,6 +12,7 @@ from romvae.baselines.model import BaselineModel
 from romvae.canonical import MASK, MASK_ATTRS
 from romvae.comparison import compare, ensembles
 from romvae.comparison.ensembles import ensemble_scores
+from romvae.comparison.significance import confidence_intervals
 from romvae.rom import ROM
 from romvae.testing import mock_snapshots
 from romvae.training import recalibrate
@@ -35,7 +36,7 @@ def test_the_scores_are_those_of_the_members_of_one_rollout(masked, monkeypatch)
     rom, test = _trained(masked)
     monkeypatch.setattr(ensembles, "AT_ONCE", 5 * 2 * 12 * 8 * 2)  # two times of the five trajectories
     monkeypatch.setattr(ensembles, "MOST", 10)
-    numbers, series = ensemble_scores(rom, test, 12, 3)
+    numbers, series, each = ensemble_scores(rom, test, 12, 3)
     forecast = rom.rollout(test.isel(time=0), 6, 10, 3, keep_members=True).assign_coords(time=test.time)
     later = slice(1, None)
     truth = metrics.in_domain(test[["u", "v"]].isel(time=later), rom.mask)
@@ -50,6 +51,9 @@ def test_the_scores_are_those_of_the_members_of_one_rollout(masked, monkeypatch)
         expected = metrics.over_fields(expected)
         np.testing.assert_allclose(series[f"rom_{name}"], expected, rtol=1e-5)  # blocks round differently
         assert numbers[name] == pytest.approx(float(expected.mean()), rel=1e-5)
+        assert each[name].shape == (2, 5, 6)
+        low, high = confidence_intervals(each)[name]
+        assert low < numbers[name] < high
     ranks = metrics.over_fields(metrics.rank_histogram(truth, members))
     # A fifth of the values of v are equal to all members; at random these go to 11 ranks, 15 of 5760 one way or other.
     np.testing.assert_allclose(series["rank_histogram"], ranks, atol=4 * 15 / 5760)
@@ -81,7 +85,7 @@ def test_a_single_member_and_a_baseline_have_no_ensemble():
     rom, test = _trained(False)
     fitted = BaselineModel.calibrated(Persistence().fit(test), rom.schema, test, 6)
     for model, members in ((rom, 1), (fitted, 16)):
-        numbers, series = ensemble_scores(model, test, members, 0)
+        numbers, series, _ = ensemble_scores(model, test, members, 0)
         assert not numbers
         assert not series.data_vars
 

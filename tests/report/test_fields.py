@@ -55,6 +55,9 @@ def test_the_page_has_a_table_of_fields_with_heads_of_rows_and_columns_and_units
         ["3.0 %", "3.0 %", "0.0072 m s⁻¹", "0.005 m s⁻¹", "91.3 %"],
     ]
     assert "The mean of T_wall" in table
+    wide = re.findall(r'<div class="(?:wide|panel scores)"(.*?)>', page)
+    names = ("Numbers", "Table of fields", "Table of trust horizons")
+    assert wide == [f' tabindex="0" role="region" aria-label="{name}"' for name in names]  # they scroll by the keyboard
     assert "relative L2 errors are combined by their root mean square, and VRMSE, coverage, mean absolute error" in page
 
 

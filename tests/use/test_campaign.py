@@ -1,4 +1,4 @@
-"""Campaigns with simulations that are made elsewhere: what is known is recognised, and what was said stays said."""
+"""Campaigns: what is known is recognised, what was said stays said, and a stop changes no draw."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from romvae.campaign_plan import PLAN, Plan
 from romvae.errors import ConfigError, DataError, SchemaError
 from romvae.schema import Schema
 from romvae.simulated import are_among, fingerprints, starts_of
+from romvae.solvers import Case
 from romvae.testing import mock_snapshots
 
+FEW = {"latent": 4, "members": 2, "compression": "pod", "dynamics": "linear"}
 WORDS = ["--model.latent", "4", "--model.members", "2", "--model.compression", "pod", "--model.dynamics", "linear"]
 WORDS += ["--training.variance-steps", "2", "--training.threads", "1", "--batch", "2", "--quiet"]
 
@@ -38,7 +40,7 @@ def folder(pool, tmp_path):
 @pytest.fixture(scope="module")
 def rom(pool):
     parts = split(pool, seed=0)
-    rom = ROM.for_data(parts.train, latent=4, members=2, compression="pod", dynamics="linear")
+    rom = ROM.for_data(parts.train, **FEW)
     fit(rom, parts, variance_steps=2, threads=1)
     return rom
 
@@ -152,6 +154,8 @@ def test_what_was_asked_is_not_asked_again_and_counts_as_known(pool, rom, tmp_pa
     np.testing.assert_array_equal(np.sort(seen[1]["viscosity"]), np.sort(expected))
     with pytest.raises(ConfigError, match=r"10 of 24 were neither .* yet, expected at least the 11"):
         campaign.unknown(starts, 11)
+    with pytest.raises(ConfigError, match=r"The case repeats its draws; lower --budget\."):  # it has no starts to give
+        Campaign(tmp_path, Plan("heat_1d", 16)).unknown(starts, 11)
 
 
 def test_trajectories_and_starts_are_known_by_content(pool):
@@ -165,6 +169,67 @@ def test_trajectories_and_starts_are_known_by_content(pool):
     assert not are_among(starts, known * 1.001, schema).any()
     assert not are_among(starts, known.assign_coords(viscosity=1.001 * known["viscosity"]), schema).any()
     assert not are_among(starts, known.isel(trajectory=[]), schema).any()
+
+
+def test_a_stop_and_a_larger_budget_change_no_draw(tmp_path, monkeypatch):
+    """A round chooses from as many new draws as the one before it, however many rounds there are.
+
+    Networks as they were initialised disagree too, and depend on the data by their normaliser.
+    """
+    monkeypatch.setattr(module, "fit", lambda rom, parts, **told: None)
+    told = {"seed": 1, "model": {"latent": 4, "members": 2, "channels": 4, "hidden": 8}}
+    sizes = {"initial": 10, "batch": 2, "candidates": 3}
+    whole = Campaign.open(tmp_path / "whole", Plan("heat_1d", 14, **sizes, **told))
+    whole.run()
+    numbers = whole.data()["trajectory"].values
+    assert numbers[:10].tolist() == list(range(10))
+    assert len(set(numbers)) == 14  # two rounds of two, from three candidates each
+    assert numbers.max() < 10 + 2 + 3  # those that the first round left, and as many new ones as it took
+
+    Campaign.open(tmp_path / "part", Plan("heat_1d", 12, **sizes, **told)).run()
+    later = Plan("heat_1d", 14, **sizes, **told)
+
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "simulated_draws", stop)
+        with pytest.raises(KeyboardInterrupt):
+            Campaign.open(tmp_path / "part", later).run()
+    part = Campaign.open(tmp_path / "part", later)
+    part.run()
+    assert part.data().identical(whole.data())
+
+
+@pytest.mark.parametrize("case", ["cylinder_flow_2d", "channel_transport_2d"])
+def test_a_case_with_an_obstacle_is_refused_before_anything_is_drawn_or_written(case, tmp_path, monkeypatch, capsys):
+    def forbidden(*args):
+        raise AssertionError("should not have been called")
+
+    monkeypatch.setattr(Case, "draw", forbidden)
+    assert cli.main(["acquire", case, "--budget", "20", "--out", str(tmp_path / "c")]) == 2
+    assert f"case {case} has an obstacle, which campaigns do not know. Use romvae simulate" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="has an obstacle"):
+        Campaign.open(tmp_path / "c", Plan(case, 20)).run()
+    assert not (tmp_path / "c").exists()
+
+
+@pytest.mark.parametrize("flags", [["--budget"], ["--initial"], ["--candidates"], ["--budget", "--initial"]])
+def test_sizes_that_play_no_part_beside_data_are_refused(folder, flags, capsys):
+    words = [word for flag in flags for word in (flag, "12")]
+    assert call(folder, *WORDS, *words) == 2
+    assert f"{', '.join(flags)}: go with CASE, not with --data" in capsys.readouterr().err
+    assert cli.main(["acquire", "heat_1d", "--budget", "12", "--starts", "s.h5", "--out", str(folder / "c")]) == 2
+    assert "--starts: goes with --data" in capsys.readouterr().err
+    assert not (folder / "c").exists()
+
+
+def test_a_round_of_simulations_made_elsewhere_is_bounded_by_the_starts_only():
+    assert Plan(None, 16, batch=300).batch == 300
+    with pytest.raises(ConfigError, match=r"acquire: batch 0; expected 1 or more\. Correct it"):
+        Plan(None, 16, batch=0)
+    with pytest.raises(ConfigError, match=r"batch 300, budget 16, candidates 256; .* candidates of at least batch"):
+        Plan("heat_1d", 16, batch=300)
 
 
 def test_settings_that_are_left_out_come_from_the_campaign(tmp_path, capsys):
