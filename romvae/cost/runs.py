@@ -27,8 +27,8 @@ class Run:
         error: Relative L2 error against the held-out truth; infinite where the computation failed.
         seconds: Process time per trajectory, one by one, delivered on the grid and at the times of the data; of a run
             that misses the target it is measured once.
-        seconds_batch: The same in one batch; equal where the solver has no way to compute many at once, NaN where it has
-            one and was not timed: that of runs which miss the target is of no use.
+        seconds_batch: The same in one batch; equal where the solver has no way to compute many at once, NaN of a run
+            that misses the target where it has one.
         failed: Why it failed.
     """
 
