@@ -9,7 +9,7 @@ __all__ = ["OptionalTerms"]
 
 
 class OptionalTerms(nn.Module):
-    """Weights that count, and are trained, where `used` is not 0; else they stay nothing and cost nothing.
+    """Weights that count, and are trained unless `fixed`, where `used` is not 0; else they are nothing and cost nothing.
 
     Trained on trajectories that they do not describe, they would learn those by heart.
 
@@ -18,8 +18,10 @@ class OptionalTerms(nn.Module):
 
     Attributes:
         level: `used` as a number: graphs cannot branch on a tensor's value, and reading one stops a GPU.
+        fixed: Whether they stay what they start as.
     """
 
+    fixed = False
     weight: nn.Parameter
     used: Tensor
 
@@ -32,10 +34,10 @@ class OptionalTerms(nn.Module):
 
     @torch.no_grad()
     def take_part(self, level: int) -> None:
-        """Whether the terms count, and are trained; a kind of them may tell levels above 0 apart."""
+        """Whether the terms count; a kind of them may tell levels above 0 apart."""
         self.used.fill_(float(level))
         self.level = int(level)
-        self.weight.requires_grad_(level > 0)
+        self.weight.requires_grad_(level > 0 and not self.fixed)
 
     @property
     def idle(self) -> bool:

@@ -34,7 +34,9 @@ class ProductTerms(OptionalTerms):
     the step and to fourth in one or two conditions, second in three or four: an equation that is linear in the field,
     and whose coefficients are parameters, is nearly exact before any network is trained.
 
-    Whether they take part is for the data to say (`linear_start`).
+    Whether they take part is for the data to say (`linear_start`). They stay as least squares found them: so many
+    features that nearly say the same are no work for gradient steps. On `burgers_1d_parametric` 2500 steps that trained
+    them along left forecasts of new codes where they began (0.48 % off; 0.04 % with the network trained beside them).
 
     Arguments:
         latent: Number of latents.
@@ -42,6 +44,8 @@ class ProductTerms(OptionalTerms):
         members: Networks.
         stride: Stored steps in the largest step.
     """
+
+    fixed = True
 
     def __init__(self, latent: int, conditions: int, members: int, stride: int) -> None:
         high = POWERS if stride > 1 else 1

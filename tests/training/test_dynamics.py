@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,20 @@ def test_every_network_learns_rotations_that_one_linear_map_cannot(kind):
     # The phases differ by up to 4.5 radians at the end, of which one linear map can follow the mean only.
     assert without > 0.3
     assert found < 0.4 * without
+
+
+@pytest.mark.slow
+def test_products_stay_and_the_network_learns_what_they_leave():
+    """Rotations seen through a bend: products with the parameters know most of them, the rest is nonlinear."""
+    codes, held = (replace(each, mean=each.mean + 0.2 * each.mean**3) for each in (_circles(64), _circles(64, seed=9)))
+    precision = torch.full((2,), 1e6)
+    model = ResidualDynamics(2, 1, DT, 5, 1, hidden=32, depth=2)
+    codes.start(model)
+    start, before = model.products.weight.clone(), forecast_score(model, held, precision).error
+    assert float(model.products.used) == 1.0
+    train_dynamics(model, codes, precision, DynamicsPlan(300, 1e-2, 64, 4), _run)
+    assert torch.equal(model.products.weight, start)
+    assert forecast_score(model, held, precision).error < 0.95 * before
 
 
 @pytest.mark.parametrize("ragged", [False, True])
