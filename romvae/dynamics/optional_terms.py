@@ -9,7 +9,7 @@ __all__ = ["OptionalTerms"]
 
 
 class OptionalTerms(nn.Module):
-    """Weights that count, and are trained unless `fixed`, where `used` is not 0; else they are nothing and cost nothing.
+    """Weights that count, and are trained unless `fixed`, where `used` is not 0; else they are none and cost nothing.
 
     Trained on trajectories that they do not describe, they would learn those by heart.
 
