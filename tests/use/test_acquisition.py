@@ -67,7 +67,7 @@ def test_messages(heat):
 
 @pytest.fixture
 def plan(heat, monkeypatch):
-    monkeypatch.setattr("romvae.campaign.get_case", lambda name: replace(heat.case, name=name))
+    monkeypatch.setattr("romvae.campaign_cases.get_case", lambda name: replace(heat.case, name=name))
     return Plan("heat_1d", 14, initial=8, batch=4, candidates=16, **SMALL)
 
 
