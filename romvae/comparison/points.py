@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,9 +64,9 @@ class PointSample:
             "spearman_points": float(score.over_fields(score.spearman(*errors))),
         }
 
-    def intervals(self, seed: int = 0) -> dict[str, list[float]]:
+    def intervals(self, scores: Mapping[str, float], seed: int = 0) -> dict[str, list[float]]:
         """Bounds of `scores` at the level `CONFIDENCE`, see `romvae.comparison.ranked`."""
-        return ranked_intervals(self.scores(), list(self._kept.values()), seed)
+        return ranked_intervals(scores, list(self._kept.values()), seed)
 
     def curve(self) -> xr.DataArray:
         """See `romvae.metrics.sparsification`; mean over fields."""

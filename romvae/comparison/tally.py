@@ -110,15 +110,16 @@ class Tally:
         runs, times = sums["wrong"].shape[1:]
         errors = np.concatenate(self._errors, 1) if self._errors else None
         trust = horizon_scores(self.model, errors, self._whole_time)
+        ranked = self._points.scores()
         return {
             **error_scores(sums),
             **certainty_scores(sums, float(self.time[-1]) - self.start),
             "fields": field_scores(sums, self.model.schema.fields),
-            **self._points.scores(),
+            **ranked,
             "calibration": self.model.calibration.statement(LEVEL, SHARE),
             "bands": band_scores(self.model, self._held.mean, times, runs),
             "conserved": conserved_scores(xr.concat(self._drift, TRAJECTORY) if self._drift else xr.Dataset(), seed),
-            "intervals": {**confidence_intervals(sums, seed), **self._points.intervals(seed)},
+            "intervals": {**confidence_intervals(sums, seed), **self._points.intervals(ranked, seed)},
             "confidence": CONFIDENCE,
             **({"trust": trust} if trust else {}),
         }
