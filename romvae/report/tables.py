@@ -56,10 +56,10 @@ _WORDS = {
     "spearman_trajectories": "rank correlation, trajectories",
     "valid_prediction_time": "time until the error is half of the field",
     "ssim": "structural similarity of the mean",
-    "ause": "area between sparsification curves (1: no better than chance)",
+    "ause": "sparsification (0 best, 1 random)",
     "spearman_points": "rank correlation, points",
     "energy_score": "energy score of the members",
-    "ensemble_crps": "CRPS of the members",
+    "ensemble_crps": "CRPS of the members alone",
 }
 
 
