@@ -49,8 +49,9 @@ __all__ = ["Redo", "cache_folder", "run_problem", "run_problems", "trained_rom"]
 Redo = Literal["all", "comparison"]
 
 SEARCH = 240.0
-"""Process seconds after which no other setting of the solver is begun: of the usual minute, batches of large grids take
-so much that the cheapest setting may not be reached, and a ROM then looks faster than it is."""
+"""Process seconds after which no other setting of the solver is begun, if nobody says otherwise: of the usual minute,
+batches of large grids take so much that the cheapest setting may not be reached, and a ROM then looks faster than it
+is."""
 _FURTHER = "further.as_published."
 
 logger = logging.getLogger("romvae.benchmark")
@@ -70,6 +71,7 @@ def run_problems(
     threads: int | None = None,
     redo: Redo | None = None,
     without: Sequence[str] = (),
+    search: float = SEARCH,
 ) -> dict[str, str]:
     """Runs what is missing, one seed of all problems after the other; what a result lacks is added to it.
 
@@ -82,6 +84,7 @@ def run_problems(
         redo: Makes results that are there again: `all` of each, from the simulation on, or `comparison` with the model
             that was trained then, where it is still in `folder`.
         without: Names of baselines that are left out; new results say so, and earlier ones that lack them are done.
+        search: Process seconds after which no other setting of the solver is begun.
 
     Returns:
         What went wrong, by problem and seed; the others were run all the same.
@@ -109,7 +112,8 @@ def run_problems(
             if missing:
                 fill_in(problem, seed, folder, work, missing, progress)
             elif not made:
-                run_problem(problem, seed, folder, progress, fresh=redo == "all", without=without, renewed=renewed)
+                told: dict[str, Any] = {"without": without, "renewed": renewed, "search": search}
+                run_problem(problem, seed, folder, progress, fresh=redo == "all", **told)
         except TrainingStoppedError:  # whoever asked for a stop means all of it
             raise
         except RomvaeError as error:
@@ -128,6 +132,7 @@ def run_problem(
     fresh: bool = False,
     without: Sequence[str] = (),
     renewed: set[Path] | None = None,
+    search: float = SEARCH,
 ) -> Path:
     """Makes one result. What was stopped is continued: the simulation, the training, and what follows it.
 
@@ -141,6 +146,7 @@ def run_problem(
         without: Names of baselines that are left out.
         renewed: Stores of trajectories that need not be simulated again even so, since problems that share one have
             just done it; the problem's own is added.
+        search: Process seconds after which no other setting of the solver is begun.
 
     Returns:
         The file of the result.
@@ -185,7 +191,7 @@ def run_problem(
                 split={name: getattr(parts, name).sizes[TRAJECTORY] for name in PARTS},
                 members=recipe.members,
                 seed=seed,
-                cost_cap=SEARCH,
+                cost_cap=search,
                 progress=progress,
             )
         with clock.of("further"), warnings.catch_warnings():
@@ -200,6 +206,7 @@ def run_problem(
             comparison.metrics["baselines"][name]["fit_seconds"] = fit_of["process_seconds"]
         here, versions = machine()
         left = f" --without {' '.join(without)}" if without else ""
+        left += f" --cost-seconds {search:g}" if search != SEARCH else ""
         content = {
             "command": f"romvae benchmark {problem.name} --seeds {seed} --threads {here['threads']}{left}",
             "machine": here,

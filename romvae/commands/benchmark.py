@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +25,7 @@ def benchmark(
     redo: bool = False,
     recompare: bool = False,
     without: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
+    cost_seconds: float | None = None,
     list_: Annotated[bool, Parameter(name="--list")] = False,
     table: bool = False,
     page: Path = Path("BENCHMARKS.md"),
@@ -47,6 +49,8 @@ def benchmark(
         redo: make results that are there again.
         recompare: make results that are there again, but keep trained models that are still in the data folder.
         without: baselines that are left out, such as fno, whose training takes as long as that of the ROM.
+        cost_seconds: process seconds after which no other setting of the reference solver is tried, by default 240; on
+            large grids the search for its cheapest run may take longer.
         list_: show the recipes, with how many results are there, and stop.
         table: write the page of all results, from the files alone, and stop.
         page: where that page goes; pictures go beside the results.
@@ -58,6 +62,8 @@ def benchmark(
             raise ConfigError(f"--seeds {seed}: should be between 0 and 4294967295.")
     if threads is not None and not 1 <= threads <= 1024:
         raise ConfigError(f"--threads = {threads}: should be between 1 and 1024.")
+    if cost_seconds is not None and not 0 < cost_seconds < math.inf:
+        raise ConfigError(f"--cost-seconds = {cost_seconds}: should be above 0.")
     if table:
         from romvae.benchmark.page import write_page
 
@@ -67,7 +73,7 @@ def benchmark(
     if list_:
         _print_list(problems)
         return
-    from romvae.benchmark.run import cache_folder, run_problems
+    from romvae.benchmark.run import SEARCH, cache_folder, run_problems
 
     chosen = tuple(seeds) if seeds else None
     with terminal_progress(quiet) as progress:
@@ -79,6 +85,7 @@ def benchmark(
             threads=threads,
             redo="all" if redo else "comparison" if recompare else None,
             without=tuple(without or ()),
+            search=SEARCH if cost_seconds is None else cost_seconds,
         )
     _print_results(problems)
     if failed:

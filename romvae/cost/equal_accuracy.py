@@ -79,7 +79,7 @@ def cost_at_equal_accuracy(
         "clock": "process time",
         "threads": torch.get_num_threads(),
         "trajectories": some.sizes[TRAJECTORY],
-        "batch": batch_size(rom, ahead.sizes[TIME], batch),
+        "batch": batch_size(rom, ahead.sizes[TIME], batch, mean=True),
         "members": members,
     }
     note("rollouts")
@@ -87,7 +87,7 @@ def cost_at_equal_accuracy(
     if not isinstance(rom, BaselineModel):
         kinds["ensemble"] = (ensemble_error, members)
     result["rom"] = {
-        kind: {"relative_l2": error, **_timed(rom, some, count, seed, result["batch"], cap)}
+        kind: {"relative_l2": error, **_timed(rom, some, count, seed, batch, cap)}
         for kind, (error, count) in kinds.items()
     }
     if reference is None:
@@ -125,7 +125,8 @@ def _error(rom: Model, some: xr.Dataset, seed: int) -> float:
 def _timed(rom: Model, some: xr.Dataset, members: int | None, seed: int, batch: int, cap: float) -> dict[str, Any]:
     """Seconds per trajectory of one kind of forecast, and its cost over that of decoding as many codes."""
     single = rollout_seconds(rom, some.isel({TRAJECTORY: [0]}), members, seed)
-    batch = max(1, min(batch, int(_BATCH_SHARE * cap / max(single, 1e-6))))
+    fitting = batch_size(rom, some.sizes[TIME] + 1 - rom.start_times, batch, mean=members is None)
+    batch = max(1, min(fitting, int(_BATCH_SHARE * cap / max(single, 1e-6))))
     many = some.isel({TRAJECTORY: np.arange(batch) % some.sizes[TRAJECTORY]})
     many = many.assign_coords({TRAJECTORY: np.arange(batch)})
     together = min(single, rollout_seconds(rom, many, members, seed))

@@ -24,10 +24,18 @@ __all__ = ["batch_size", "decoder_seconds", "rolled_out", "rollout_seconds"]
 _MEMORY_SHARE = 0.25  # of what is available that a timed batch may fill
 
 
-def batch_size(rom: Model, times: int, wanted: int = 64) -> int:
-    """Trajectories of a batch whose forecast fits into a quarter of the memory that is left; `wanted` at most."""
+def batch_size(rom: Model, times: int, wanted: int = 64, *, mean: bool = False) -> int:
+    """Trajectories of a batch whose forecast fits into a quarter of the memory that is left; `wanted` at most.
+
+    Arguments:
+        rom: That forecasts.
+        times: Of each forecast.
+        wanted: Trajectories at most.
+        mean: Whether the mean alone is forecast, without the maps of its uncertainty.
+    """
     fields = len(rom.schema.field_names)
-    one = 4 * times * rom.schema.grid.points * fields * len(KINDS) * 3  # blocks, their union, and a copy
+    kinds = 1 if mean else len(KINDS)
+    one = 4 * times * rom.schema.grid.points * fields * kinds * 3  # blocks, their union, and a copy
     room = available_bytes()
     return wanted if room is None else max(1, min(wanted, int(_MEMORY_SHARE * room / one)))
 

@@ -96,12 +96,12 @@ def test_after_an_interruption_nothing_is_half_there_and_the_training_is_not_rep
             run_problems({"heat_1d": problem}, tmp_path / "data", silent, seeds=(5,))
     assert not problem.result(5).exists()
     monkeypatch.setattr(run, "fit", forbidden)
-    run_problem(problem, 5, tmp_path / "data", silent, without=["pod_linear"])
+    run_problem(problem, 5, tmp_path / "data", silent, without=["pod_linear"], search=0.5)
     assert is_done(problem, 5, without=["pod_linear"])
     assert not is_done(problem, 5)
     content = json.loads(problem.result(5).read_text())
     assert content["baselines"]["left_out"]["pod_linear"] == "left out by --without"
-    assert content["command"].endswith("--without pod_linear")
+    assert content["command"].endswith("--without pod_linear --cost-seconds 0.5")
 
 
 def zeros_stored(problem, folder):

@@ -10,6 +10,8 @@ import pytest
 
 from romvae.baselines import Climatology, Persistence
 from romvae.comparison import Comparison, compare, rank
+from romvae.cost.rollouts import batch_size
+from romvae.data.trainable import KINDS
 from romvae.errors import DataError, NumericsError
 from romvae.report import verdict
 from romvae.report.page import render
@@ -44,6 +46,17 @@ def test_the_cost_at_equal_accuracy_is_a_ratio_of_what_was_measured(compared):
     assert cost["solver"]["batched"] is True
     assert cost["pay_off"]["training_seconds"] == 1.0 * cost["threads"]
     assert compared.metrics["seconds"]["solver"] == cost["solver"]["sweep"][0]["seconds"]
+
+
+def test_a_batch_of_means_may_be_as_many_times_larger_as_it_holds_fewer_maps(rom, monkeypatch):
+    one = 4 * 11 * rom.schema.grid.points * len(rom.schema.field_names)
+    for room in (2, 5):  # trajectories with all their maps
+        monkeypatch.setattr("romvae.cost.rollouts.available_bytes", lambda room=room: 12 * room * len(KINDS) * one)
+        assert batch_size(rom, 11) == room
+        assert batch_size(rom, 11, mean=True) == room * len(KINDS)
+        assert batch_size(rom, 11, 3, mean=True) == 3
+    monkeypatch.setattr("romvae.cost.rollouts.available_bytes", lambda: one)
+    assert batch_size(rom, 11) == 1  # one is tried however large it is
 
 
 @pytest.mark.parametrize(("alone", "batch"), [(0.5, 0.2), (0.5, 3.0), (2.0, 0.2), (2.0, 3.0)])
