@@ -21,7 +21,7 @@ FORBIDDEN = {
     ("schema", "grid", "boundary", "canonical", "check", "statistics", "errors", "units"): {"torch", "lightning"},
     ("atomic", "lock", "memory", "processes", "tasks", "launch", "supervision"): {"torch", "lightning"},
     ("solvers", "metrics", "plot", "report", "settings", "settings_file", "progress"): {"torch", "lightning"},
-    ("distributions", "nn", "vae", "dynamics", "priors", "objectives", "kinds", "ranks"): {
+    ("batched_solve", "distributions", "nn", "vae", "dynamics", "priors", "objectives", "kinds", "ranks"): {
         "xarray",
         "lightning",
         "h5py",

@@ -13,6 +13,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from romvae.batched_solve import solve
+
 __all__ = ["etkf", "exact_sample", "inflated", "perturbed_observations"]
 
 
@@ -60,7 +62,7 @@ def perturbed_observations(z: Tensor, predicted: Tensor, y: Tensor, var: Tensor,
     known = torch.where(seen, y, torch.zeros_like(y))
     innovation = ((known - predicted) * precision + noise * seen).transpose(0, 1)
     matrix = s.mT @ s + torch.eye(s.shape[-1], dtype=s.dtype)
-    weights = torch.linalg.solve(matrix, innovation.mT)
+    weights = solve(matrix, innovation.mT)
     return z + ((a.mT @ s) @ weights).mT.transpose(0, 1)
 
 

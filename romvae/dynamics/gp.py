@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from romvae.batched_solve import solve
 from romvae.dynamics.affine import AffineDynamics, affine_features, fitted
 from romvae.dynamics.gaussian_process import GaussianProcess, kernel
 from romvae.dynamics.groups import Groups
@@ -183,7 +184,7 @@ def _deltas(now: Tensor, residual: Tensor, ridge: float, groups: Groups) -> Tens
     width = features.square().mean((0, 1)).sqrt().clamp_min(1e-12)
     scaled = features / width
     gram, right = (_mean_of_rows(scaled.mT @ part / now.shape[1], groups) for part in (scaled, residual))
-    return torch.linalg.solve(gram + ridge * torch.eye(scaled.shape[-1], dtype=now.dtype), right) / width[:, None]
+    return solve(gram + ridge * torch.eye(scaled.shape[-1], dtype=now.dtype), right) / width[:, None]
 
 
 def _mean_of_rows(values: Tensor, groups: Groups) -> Tensor:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from romvae.batched_solve import solve
+
 __all__ = ["Ridge", "ridge_fit", "stabilised", "standardisation"]
 
 MARGIN, HIGHEST = 1e-6, 2**14
@@ -125,7 +127,10 @@ def _scaled_back(A: Tensor, check: bool) -> tuple[Tensor, Tensor]:
     values, vectors = torch.linalg.eig(A)
     modulus = values.abs()
     scaled = vectors @ torch.diag_embed(values / modulus.clamp_min(1.0))
-    solution, _ = torch.linalg.solve_ex(vectors, scaled, left=False, check_errors=check)
+    if check:
+        solution = solve(vectors, scaled, left=False)
+    else:
+        solution, _ = torch.linalg.solve_ex(vectors, scaled, left=False)
     return solution.real.to(A.dtype), (modulus > 1).any(-1)
 
 

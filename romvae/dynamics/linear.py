@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Independent, Normal
 
+from romvae import batched_solve
 from romvae.dynamics.base import LatentDynamics
 from romvae.dynamics.least_squares import ridge_fit, stabilised, standardisation
 from romvae.errors import ConfigError, DataError, NumericsError
@@ -209,7 +210,7 @@ def _fractional(A: Tensor, offset: Tensor, power: float, what: str) -> tuple[Ten
     raised = values**power
     near_one = (values - 1).abs() < 1e-9
     growth = torch.where(near_one, torch.full_like(values, power), (raised - 1) / (values - 1))
-    inverse = torch.linalg.inv(vectors)
+    inverse = batched_solve.inverse(vectors)
     rebuilt = (vectors @ torch.diag_embed(values) @ inverse).real
     error = float((rebuilt - A64).norm() / A64.norm())
     if not error < 1e-8:
