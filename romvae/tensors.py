@@ -26,6 +26,7 @@ __all__ = [
     "pod",
 ]
 
+_TOGETHER = 2**20  # values of trajectories that are normalised at once: one by one, xarray takes longer than the work
 _PASSES = 3  # the tensor, and once more in double precision where statistics are taken of it
 
 
@@ -46,9 +47,12 @@ def field_tensor(ds: xr.Dataset, schema: Schema, normaliser: Normaliser) -> Tens
         "Use fewer trajectories or times, a coarser grid, or a machine with more memory",
     )
     x = torch.empty(*first[:2], len(arrays), *first[2:])
-    for i in range(first[0]):  # centred in float64: a small deviation from a large mean would be lost in float32
-        u = np.stack([np.asarray(array[i].values, dtype=np.float64) for array in arrays], axis=1)
-        x[i] = normaliser(torch.from_numpy(u)).float()
+    together = max(1, _TOGETHER // max(1, math.prod(x.shape[1:])))
+    for begin in range(0, first[0], together):
+        some = slice(begin, begin + together)
+        u = np.stack([np.asarray(array[some].values, dtype=np.float64) for array in arrays], axis=2)
+        # centred in float64: a small deviation from a large mean would be lost in float32
+        x[some] = normaliser(torch.from_numpy(u).flatten(0, 1)).float().unflatten(0, u.shape[:2])
     mask = mask_of(ds)
     if mask is not None:  # whatever stands there is no value of the field
         x[..., torch.from_numpy(~mask)] = 0.0

@@ -67,6 +67,17 @@ def test_a_small_deviation_from_a_large_mean_survives():
     np.testing.assert_allclose(x, (small - small.mean()) / small.std(), atol=1e-6)
 
 
+@pytest.mark.parametrize("together", [1, 900, 10**6])
+def test_however_many_trajectories_are_normalised_at_once_the_bits_are_the_same(monkeypatch, together):
+    data = mock_snapshots(2, trajectories=5, times=3)
+    schema = Schema.of(data)
+    names = list(schema.field_names)
+    normaliser = Normaliser.of([[data[name].values for name in names]], names)
+    alone = [field_tensor(data.isel(trajectory=[k]), schema, normaliser) for k in range(5)]
+    monkeypatch.setattr("romvae.tensors._TOGETHER", together)
+    assert torch.equal(field_tensor(data, schema, normaliser), torch.cat(alone))
+
+
 def test_the_large_step_covers_a_twentieth_of_the_trajectory_unless_the_field_changes_too_much():
     slow = torch.ones(2, 201, 1, 4) + 1e-3 * torch.arange(201.0).reshape(1, -1, 1, 1)
     assert largest_step(slow) == 10
