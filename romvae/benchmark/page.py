@@ -89,8 +89,9 @@ a batch of romvae stands against its runs one by one, and the column *one run* i
 says that the time allowed for finding a cheaper setting ran out. *Baseline as accurate* is the baseline with the
 cheapest rollout of those that have at most romvae's error under *Accuracy*. The last column is a rollout over decoding
 as many codes: where POD was found to be better than the autoencoder and kept, decoding is a single product of matrices,
-and that ratio says little. Rollouts and solvers run on the CPU in the same process and with the same threads; a GPU,
-where one is named below, is used for training.
+and that ratio says little. Rollouts and solvers run on the CPU in the same process and with the same threads. Threads
+that wait for others count in process time: with more of them both become dearer, each by its own factor, and a speed-up
+on one thread is not that on two. A GPU, where one is named below, is used for training.
 """,
     "work": """What came before the first rollout: trajectories (training + variance + calibration + test), process
 time of one seed (*baselines*: fitting all of them), and the number of rollouts in batches that earns simulations and

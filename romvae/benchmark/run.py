@@ -112,8 +112,10 @@ def run_problems(
             if missing:
                 fill_in(problem, seed, folder, work, missing, progress)
             elif not made:
-                told: dict[str, Any] = {"without": without, "renewed": renewed, "search": search}
-                run_problem(problem, seed, folder, progress, fresh=redo == "all", **told)
+                fresh = redo == "all"
+                run_problem(
+                    problem, seed, folder, progress, fresh=fresh, without=without, renewed=renewed, search=search
+                )
         except TrainingStoppedError:  # whoever asked for a stop means all of it
             raise
         except RomvaeError as error:

@@ -49,7 +49,7 @@ def speed_sentence(groups: Sequence[Group]) -> str:
     fast = {name: results for name, (value, results) in found.items() if value >= FAST}
     slow = sum(value < 1 for value, _ in found.values())
     members = {name: value for name, (_, results) in found.items() if (value := _with_members(results)) is not None}
-    where = f": {'; '.join(_quoted(name, results) for name, results in fast.items())}" if fast else ""
+    where = f": {_all_quoted(fast)}" if fast else ""
     text = (
         f"A batch of rollouts (the mean alone) is at least {FAST:g} times faster than the cheapest run of the solver "
         f"that is as accurate on {len(fast)} of {len(found)} problems{where}. It is slower than the solver on "
@@ -71,15 +71,15 @@ def speed_row(groups: Sequence[Group]) -> list[str]:
     flat = [group for group in groups if "_2d" in group[0].name]
     ranked = sorted(_known(flat).items(), key=lambda item: -item[1][0])
     fast = {name: results for name, (value, results) in ranked if value >= FAST}
-    sound, other = ([_quoted(n, r) for n, r in fast.items() if is_sound(r) is wanted] for wanted in (True, False))
+    sound, other = ({n: r for n, r in fast.items() if is_sound(r) is wanted} for wanted in (True, False))
     what = (
         f"speed-up of a batch of {BATCH} (the mean alone) at equal accuracy, where the search for the solver's "
         "cheapest run came to its end, two-dimensional problems"
     )
-    reached = f"{len(sound)} of {len(flat)}" + (f": {'; '.join(sound)}" if sound else "")
+    reached = f"{len(sound)} of {len(flat)}" + (f": {_all_quoted(sound)}" if sound else "")
     missed = ["the target as a whole"] if len(sound) < _WANTED else []
-    missed += [f"as fast, but not counted: {'; '.join(other)}"] if other else []
-    measured = f", measured {on_what(r for _, results in flat for r in results)}" if flat else ""
+    missed += [f"as fast, but not counted: {_all_quoted(other)}"] if other else []
+    measured = f", those that reach it measured {on_what(r for each in sound.values() for r in each)}" if sound else ""
     return [what + measured, f"at least {FAST:g} on {_WANTED}", reached, "; ".join(missed)]
 
 
@@ -112,6 +112,10 @@ def _quoted(name: str, results: Sequence[Result]) -> str:
     notes = [f"{members} with members"] if members != "-" else []
     notes += conditions(results)
     return f"{name} {plain(speed_up(results) or 0.0)}" + (f" ({', '.join(notes)})" if notes else "")
+
+
+def _all_quoted(found: Mapping[str, Sequence[Result]]) -> str:
+    return "; ".join(_quoted(name, results) for name, results in found.items())
 
 
 def _measured(groups: Sequence[Sequence[Result]]) -> str:

@@ -125,12 +125,12 @@ def _error(rom: Model, some: xr.Dataset, seed: int) -> float:
 def _timed(rom: Model, some: xr.Dataset, members: int | None, seed: int, batch: int, cap: float) -> dict[str, Any]:
     """Seconds per trajectory of one kind of forecast, and its cost over that of decoding as many codes."""
     single = rollout_seconds(rom, some.isel({TRAJECTORY: [0]}), members, seed)
-    fitting = batch_size(rom, some.sizes[TIME] + 1 - rom.start_times, batch, mean=members is None)
+    times = some.sizes[TIME] + 1 - rom.start_times
+    fitting = batch_size(rom, times, batch, mean=members is None)
     batch = max(1, min(fitting, int(_BATCH_SHARE * cap / max(single, 1e-6))))
     many = some.isel({TRAJECTORY: np.arange(batch) % some.sizes[TRAJECTORY]})
     many = many.assign_coords({TRAJECTORY: np.arange(batch)})
     together = min(single, rollout_seconds(rom, many, members, seed))
-    times = some.sizes[TIME] + 1 - rom.start_times
     bare = decoder_seconds(rom, batch * (members or 1) * times, variance=members is not None)
     decoder = {} if not bare else {"decoder_seconds_batch": bare / batch, "over_decoder": together * batch / bare}
     return {

@@ -113,6 +113,9 @@ def test_threads_and_machines_are_those_of_the_results(flat):
     )
     found = flat(timed(), timed(processor="Other CPU"), timed(threads=4))
     assert "measured on one thread or 4 threads of different machines" in speed_row(found)[0]
+    found = flat(timed(20.0), timed(0.5, processor="Other CPU"), timed(0.5, threads=4))
+    assert speed_row(found)[0].endswith("those that reach it measured on one thread of one machine")
+    found = flat(timed(), timed(processor="Other CPU"), timed(threads=4))
     names = {"heat_2d": "one thread of Some CPU", "burgers_2d": "Other CPU", "wave_2d": "4 threads of Some CPU"}
     assert all(f"{where} (1)" in machines_sentence(found) for where in names.values())
     assert machines_sentence([]) == ""
