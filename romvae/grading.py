@@ -1,4 +1,4 @@
-"""How well the decoder knows a trajectory, by the one field of it that is known: the initial one."""
+"""How well a trajectory will be known, by the one field of it that is known, the initial one, and its parameters."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from romvae.calibration import Calibration
+from romvae.calibration import Calibration, graded
 from romvae.distributions import moments
 from romvae.memory import snapshots_at_once
 from romvae.vae import VAE
@@ -39,12 +39,19 @@ def squared_over_variance(x: Tensor, mean: Tensor, variance: Tensor, mask: Tenso
 
 
 @torch.no_grad()
-def initial_grades(vae: VAE, calibration: Calibration, x0: Tensor) -> Tensor | None:
-    """What the decoder's variance is multiplied by, `(trajectory, field)`; None where it stays as it is.
+def initial_grades(
+    vae: VAE, calibration: Calibration, x0: Tensor, c: Tensor, known: Tensor | None = None
+) -> Tensor | None:
+    """What variances of decoder and dynamics are multiplied by, `(2, trajectory, field)`; None where they stay.
 
     Arguments:
         vae: Trained.
-        calibration: Of the ROM; see `romvae.calibration.PartWeights`.
+        calibration: Of the ROM; see `romvae.calibration.PartWeights` and `romvae.calibration.RunFactor`.
         x0: Normalised initial fields `(trajectory, channel, *space)`.
+        c: Normalised parameters `(trajectory, parameter)`.
+        known: See `romvae.calibration.graded`.
     """
-    return calibration.parts.grades(reconstruction_ratio(vae, x0)) if calibration.parts.graded else None
+    if not calibration.graded:
+        return None
+    ratio = reconstruction_ratio(vae, x0)
+    return graded(calibration.parts, calibration.runs, ratio, x0, c, vae.decoder.mask, known)

@@ -52,7 +52,7 @@ class Flight:
         z: Latent of every network at the last large step, `(network, flight, latent)`.
         lead: Stored steps since the ROM took over, the same for all; a multiple of the large step.
         defect: Errors of single steps added up, `(flight,)`.
-        grades: Of the fields where the ROM took over, `(flight, field)`, see `romvae.calibration.PartWeights`.
+        grades: Of the fields where the ROM took over, `(2, flight, field)`, see `romvae.calibration.graded`.
         behind: The last two decoded means, or the one of the take-over, `(flight, time, field, *space)`, physical
             units; None where no residual is asked for.
         residual: Mean squares of the residual added up since the take-over, `(flight, equation)`.
@@ -73,7 +73,7 @@ class Flight:
             rows=self.rows[some],
             z=self.z[:, some],
             defect=self.defect[some],
-            grades=self.grades[some],
+            grades=self.grades[:, some],
             behind=None if self.behind is None else self.behind[some],
             residual=self.residual[some] if isinstance(self.residual, Tensor) else self.residual,
         )

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from romvae.alarm_signal import VARIANCE, Signal
-from romvae.calibration import scaled
+from romvae.calibration import graded, scaled
 from romvae.distributions import moments
 from romvae.errors import NumericsError
 from romvae.grading import squared_over_variance
@@ -102,8 +102,10 @@ class HybridRun:
         mean = moments(self.rom.vae.encoder(x))[0]
         z = mean.expand(self.rom.dynamics.members, *mean.shape)
         start, claimed, _ = (each[:, 0] for each in self._decoded(z[:, :, None]))
-        parts = self.rom.calibration.parts
-        grades = parts.grades(squared_over_variance(x, start, claimed, self.rom.vae.decoder.mask))
+        mask = self.rom.vae.decoder.mask
+        ratio = squared_over_variance(x, start, claimed, mask)
+        calibration = self.rom.calibration
+        grades = graded(calibration.parts, calibration.runs, ratio, x, self.c[rows], mask)
         behind = None if self.signal.residual is None else self._in_units(start[:, None])
         return Flight(rows, z, 0, np.zeros(len(rows)), grades, behind), self.size(start - x)
 

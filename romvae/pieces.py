@@ -136,7 +136,7 @@ def _normalised(rom: ROM, given: Inputs, ask: Request, leads: Tensor, decoder: O
     """Latents of the forecast and what is decoded from them, in parts of time that keep latents small."""
     start = (rom.vae, rom.dynamics, given.x0, given.c, ask.steps)
     along: dict[str, Any] = {"past": given.past, "controls": given.controls}
-    grades = None if ask.propagation == "mean" else initial_grades(rom.vae, rom.calibration, given.x0)
+    grades = None if ask.propagation == "mean" else initial_grades(rom.vae, rom.calibration, given.x0, given.c)
     if ask.propagation == "linear":
         latents = network_paths(*start, **along).mean(1)
         for moments in linear_moments(*start, leads, **along, decoder=decoder):
@@ -173,7 +173,7 @@ def _between(rom: ROM, given: Inputs, ask: Request, leads: Tensor, decoder: Obse
             yield leads[lead], latents[lead], {"": _unscaled(rom.normaliser.inverse, mean)}, {}
         return
     path = latents_at(*start, ask.members, ask.seed, first, **along)
-    latents, grades = path.mean(1), initial_grades(rom.vae, rom.calibration, given.x0)
+    latents, grades = path.mean(1), initial_grades(rom.vae, rom.calibration, given.x0, given.c)
     for lead, parts, numbers in _sampled(rom, path, centres, ask, here, leads, decoder, grades):
         yield leads[lead], latents[lead], parts, numbers
 

@@ -417,7 +417,7 @@ def calibrated(
         "half_width": torch.where(total > 0, width * total, torch.zeros_like(total)),
     }
     if moments.ensemble_var is not None:
-        ensemble = torch.minimum(calibration.parts.weighted(within, moments.ensemble_var)[1], between)
+        ensemble = torch.minimum(calibration.parts.weighted(within, moments.ensemble_var, grades)[1], between)
         result["std_ensemble"] = factor * ensemble.sqrt()
         result["std_posterior"] = factor * (between - ensemble).sqrt()
     return result

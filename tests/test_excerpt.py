@@ -13,6 +13,7 @@ from romvae.nn.window import windowed
 from romvae.propagation import network_paths
 from romvae.rom import ROM
 from romvae.testing import mock_snapshots
+from tests.deployment.roms import random_runs
 
 KINDS = [
     {"ndim": 1, "fields": ("u",)},
@@ -35,6 +36,7 @@ def _rom(ndim: int, fields: tuple[str, ...], **choices: str) -> tuple[ROM, xr.Da
             rom.vae.decoder.local.fill_(True)
     rom.calibration.parts.power.fill_(0.5)
     rom.calibration.parts.factor.fill_(0.5)
+    rom.calibration.runs = random_runs(rom, data, generator)
     return rom.eval(), data
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import romvae
-from romvae.calibration import Calibration, PartWeights
+from romvae.calibration import Calibration, PartWeights, RunFactor
 from romvae.calibration.lead import stored_times
 from romvae.distributions import moments
 from romvae.errors import NumericsError
@@ -131,16 +131,20 @@ def test_a_forecast_uses_the_grade_of_its_own_start(trained):
     for each in (plain, graded):
         each.calibration.parts.factor.fill_(1.0)
         each.calibration.parts.power.zero_()
+        each.calibration.runs = RunFactor(2)
         each.calibration.shape = Calibration(2).shape  # what follows is then linear in the standard deviation
     graded.calibration.parts.power.copy_(torch.tensor([1.0, 0.0]))
     graded.calibration.parts.least.fill_(-20.0)
     graded.calibration.parts.usual.zero_()
     start = parts.test.isel(time=0)
-    x, _ = rom.normalised(start)
+    x, c = rom.normalised(start)
     with torch.no_grad():
         ratio = reconstruction_ratio(rom.vae, x[:, 0])
-    torch.testing.assert_close(initial_grades(rom.vae, graded.calibration, x[:, 0])[:, 0], ratio[:, 0])
-    assert initial_grades(rom.vae, plain.calibration, x[:, 0]) is None
+    with torch.no_grad():
+        decoder, dynamics = initial_grades(rom.vae, graded.calibration, x[:, 0], c)
+        assert initial_grades(rom.vae, plain.calibration, x[:, 0], c) is None
+    torch.testing.assert_close(decoder[:, 0], ratio[:, 0])
+    assert bool((dynamics == 1).all())
     one, other = plain.rollout(start, steps=5), graded.rollout(start, steps=5)
     np.testing.assert_allclose(
         other["u_std_decoder"] ** 2, ratio[:, 0].numpy()[:, None, None] * one["u_std_decoder"] ** 2, rtol=1e-3

@@ -41,12 +41,12 @@ from romvae.lock import LOCK, locked
 from romvae.progress import Progress
 from romvae.rom import ROM
 from romvae.schema import TRAJECTORY
-from romvae.training import fit
+from romvae.training import fit, recalibrate
 from romvae.version import __version__
 
 __all__ = ["Redo", "cache_folder", "run_problem", "run_problems", "trained_rom"]
 
-Redo = Literal["all", "comparison"]
+Redo = Literal["all", "calibration", "comparison"]
 
 SEARCH = 240.0
 """Process seconds after which no other setting of the solver is begun, if nobody says otherwise: of the usual minute,
@@ -82,7 +82,7 @@ def run_problems(
         seeds: Instead of those of the recipes; all of them are run, however long a training takes.
         threads: CPU threads; None leaves it to torch.
         redo: Makes results that are there again: `all` of each, from the simulation on, or `comparison` with the model
-            that was trained then, where it is still in `folder`.
+            that was trained then, where it is still in `folder`; `calibration` calibrates that model anew first.
         without: Names of baselines that are left out; new results say so, and earlier ones that lack them are done.
         search: Process seconds after which no other setting of the solver is begun.
 
@@ -112,10 +112,7 @@ def run_problems(
             if missing:
                 fill_in(problem, seed, folder, work, missing, progress)
             elif not made:
-                fresh = redo == "all"
-                run_problem(
-                    problem, seed, folder, progress, fresh=fresh, without=without, renewed=renewed, search=search
-                )
+                run_problem(problem, seed, folder, progress, redo=redo, without=without, renewed=renewed, search=search)
         except TrainingStoppedError:  # whoever asked for a stop means all of it
             raise
         except RomvaeError as error:
@@ -131,7 +128,7 @@ def run_problem(
     folder: Path,
     progress: Progress,
     *,
-    fresh: bool = False,
+    redo: Redo | None = None,
     without: Sequence[str] = (),
     renewed: set[Path] | None = None,
     search: float = SEARCH,
@@ -143,8 +140,8 @@ def run_problem(
         seed: Of data, training and forecast.
         folder: For data and unfinished trainings.
         progress: Called as `progress(stage, done, total, note)`.
-        fresh: Whether earlier trajectories and an earlier training are thrown away; else finished ones are taken and
-            unfinished ones continued.
+        redo: With `all`, earlier trajectories and an earlier training are thrown away; else finished ones are taken and
+            unfinished ones continued. With `calibration`, the finished training is calibrated anew.
         without: Names of baselines that are left out.
         renewed: Stores of trajectories that need not be simulated again even so, since problems that share one have
             just done it; the problem's own is added.
@@ -154,6 +151,7 @@ def run_problem(
         The file of the result.
     """
     recipe, work = problem.recipe, _work(problem, seed, folder)
+    fresh = redo == "all"
     clock, renewed, store = _Clock(), set() if renewed is None else renewed, data_path(problem, seed, folder)
     again, cost = fresh and store not in renewed, store.with_suffix(".cost.json")
     with locked(work, "runs a benchmark"):
@@ -166,7 +164,7 @@ def run_problem(
             snapshots = ensemble(problem, seed, folder, torch.get_num_threads(), progress, again)
             parts = parts_of(problem, snapshots)
         renewed.add(store)
-        rom, trained = _trained(problem, parts, seed, work, progress)
+        rom, trained = _trained(problem, parts, seed, work, progress, redo == "calibration")
         budget, kept = trained["process_seconds"], work / f"baselines_{PROTOCOL}"
         with clock.of("baselines", work / f"baselines_{PROTOCOL}.cost.json"):
             against = fit_opponents(
@@ -248,8 +246,13 @@ def _work(problem: Problem, seed: int, folder: Path) -> Path:
     return work
 
 
-def _trained(problem: Problem, parts: Parts, seed: int, work: Path, progress: Progress) -> tuple[ROM, dict[str, Any]]:
-    """The trained ROM and how it was trained; both are kept, so that a comparison can be made again."""
+def _trained(
+    problem: Problem, parts: Parts, seed: int, work: Path, progress: Progress, anew: bool = False
+) -> tuple[ROM, dict[str, Any]]:
+    """The trained ROM and how it was trained; both are kept, so that a comparison can be made again.
+
+    With `anew`, one that was trained earlier is calibrated by today's rules.
+    """
     recipe, state, record, model = problem.recipe, work / "state.pt", work / "training.json", work / "model"
     if not record.exists():
         continued, clock = state.exists(), _Clock()
@@ -262,6 +265,8 @@ def _trained(problem: Problem, parts: Parts, seed: int, work: Path, progress: Pr
             target.write_text(json.dumps(content), encoding="utf-8")
         for left in work.glob(f"{state.name}*"):
             left.unlink()
+    elif anew:
+        recalibrate(ROM.load(model), parts.calibration, seed=seed, progress=progress).save(model, overwrite=True)
     return ROM.load(model), json.loads(record.read_text(encoding="utf-8"))
 
 

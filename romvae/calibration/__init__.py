@@ -14,6 +14,7 @@ from romvae.calibration.conformal import (
 )
 from romvae.calibration.parts import PartWeights
 from romvae.calibration.reach import calibrated_steps, warn_beyond
+from romvae.calibration.runs import RunFactor, graded, run_features
 from romvae.calibration.scalars import ScalarScores
 from romvae.calibration.spread import frontier, scaled
 
@@ -25,12 +26,15 @@ __all__ = [
     "Guarantee",
     "Interval",
     "PartWeights",
+    "RunFactor",
     "ScalarScores",
     "calibrated_steps",
     "conformal_quantile",
     "coverage_law",
     "frontier",
+    "graded",
     "rank_of",
+    "run_features",
     "scaled",
     "share_quantile",
     "trajectories_needed",

@@ -9,6 +9,7 @@ from romvae.calibration.bands import Bands, Interval
 from romvae.calibration.conformal import Guarantee, conformal_quantile, rank_of
 from romvae.calibration.lead import interpolate, smooth
 from romvae.calibration.parts import PartWeights
+from romvae.calibration.runs import RunFactor
 from romvae.calibration.scalars import ScalarScores
 from romvae.calibration.spread import ENOUGH, FOLDS, best_spread, held_out_spreads, power_law, reshaped, scaled
 from romvae.errors import ConfigError, DataError
@@ -67,11 +68,17 @@ class Calibration(nn.Module):
         self.register_buffer("representation", torch.ones(fields))
         self.bands = Bands(fields)
         self.parts = PartWeights(fields)
+        self.runs = RunFactor(fields)
         self.quantities = ScalarScores()
 
     @property
     def fitted(self) -> bool:
         return int(self.trajectories) > 0
+
+    @property
+    def graded(self) -> bool:
+        """Whether the initial field or the parameters of a run say how much its spread counts."""
+        return self.parts.graded or self.runs.fitted
 
     def fit(
         self,
@@ -234,7 +241,8 @@ class Calibration(nn.Module):
         kinds: tuple[tuple[Interval, float], ...] = (("run", share), ("field", 1.0), ("point", 1.0))
         kept = [kind for kind in kinds if kind[0] == "point" or self.bands.trajectories]
         lead = f"Lead times: {len(self.lead)} between 0 and {float(self.lead[-1]):g} stored steps."
-        said = [first, *(str(self.guarantee(level, kind, part)) for kind, part in kept), lead, self.parts.statement()]
+        said = [first, *(str(self.guarantee(level, kind, part)) for kind, part in kept), lead]
+        said += [self.parts.statement(), self.runs.statement()]
         return " ".join(part for part in said if part)
 
     def _width(self, scores: Tensor, level: float, n: int) -> Tensor:

@@ -83,7 +83,8 @@ class PartWeights(nn.Module):
         Arguments:
             decoder: Variance of the decoder.
             dynamics: Variance of the dynamics, same shape.
-            grades: From `grades`, `(trajectory, field)`; None counts every trajectory as usual.
+            grades: What the decoder's and the dynamics' variance are multiplied by, `(2, trajectory, field)`, see
+                `romvae.calibration.graded`; None counts every trajectory as usual.
             axis: Of the trajectories.
         """
         shape = [1] * decoder.ndim
@@ -91,7 +92,8 @@ class PartWeights(nn.Module):
         dynamics = self.factor.to(dynamics).reshape(shape) * dynamics
         if grades is not None:
             shape[axis] = -1  # how many there are stays open in an exported program
-            decoder = grades.to(decoder).reshape(shape) * decoder
+            decoder = grades[0].to(decoder).reshape(shape) * decoder
+            dynamics = grades[1].to(dynamics).reshape(shape) * dynamics
         return decoder, dynamics
 
     def fit(

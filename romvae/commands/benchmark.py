@@ -24,6 +24,7 @@ def benchmark(
     variants: bool = False,
     redo: bool = False,
     recompare: bool = False,
+    recalibrate: bool = False,
     without: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
     cost_seconds: float | None = None,
     list_: Annotated[bool, Parameter(name="--list")] = False,
@@ -48,6 +49,7 @@ def benchmark(
         variants: with no names, all variants too.
         redo: make results that are there again.
         recompare: make results that are there again, but keep trained models that are still in the data folder.
+        recalibrate: the same, and calibrate these models anew first, as a training would by today's rules.
         without: baselines that are left out, such as fno, whose training takes as long as that of the ROM.
         cost_seconds: process seconds after which no other setting of the reference solver is tried, by default 240; on
             large grids the search for its cheapest run may take longer.
@@ -83,7 +85,7 @@ def benchmark(
             progress,
             seeds=chosen,
             threads=threads,
-            redo="all" if redo else "comparison" if recompare else None,
+            redo="all" if redo else "calibration" if recalibrate else "comparison" if recompare else None,
             without=tuple(without or ()),
             search=SEARCH if cost_seconds is None else cost_seconds,
         )

@@ -39,8 +39,10 @@ def stepwise(rom: ROM, steps: int, runners: Mapping[str, Runner], inputs: Arrays
         path.extend(after)
         anchors.append(after[-1])
     given = {"latents": np.stack(path[: steps + 1]), "lead": np.arange(steps + 1)}
-    if rom.mask is not None or rom.calibration.parts.graded:
+    if rom.mask is not None or rom.calibration.graded:
         given["fields"] = inputs["fields"]
+    if rom.calibration.graded and "parameters" in inputs:
+        given["parameters"] = inputs["parameters"]
     return runners["forecast"](given)
 
 

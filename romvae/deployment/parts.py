@@ -91,6 +91,9 @@ def programs_of(
     free = {"latents": {0: _LEAD, 2: _BATCH}, "lead": {0: _LEAD}, "fields": {0: _BATCH}}
     if rolling.forecast.starts:
         given["fields"] = inputs["fields"]
+    if rolling.forecast.graded and "parameters" in inputs:
+        given["parameters"] = inputs["parameters"]
+        free["parameters"] = {0: _BATCH}
     words = "rows at some lead times (in stored steps) to mean, calibrated spread and interval"
     found.append(Program("forecast", words, rolling.forecast, given, free, dict.fromkeys(OUTPUTS, _SHAPE)))
     out = {**dict.fromkeys(OUTPUTS, _SHAPE), "latent": "(batch, time, latent)"}

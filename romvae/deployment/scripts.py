@@ -144,6 +144,8 @@ for first in range(0, len(data["fields"]), block):
         inputs = {{"latents": np.stack([path[k] for k in lead]), "lead": lead}}
         if "fields" in card["programs"]["forecast"]["inputs"]:
             inputs["fields"] = fields
+        if "parameters" in card["programs"]["forecast"]["inputs"]:
+            inputs["parameters"] = np.ascontiguousarray(rows["parameters"], np.float64)
         chunks.append(forecast(inputs))
     pieces.append({{name: np.concatenate([chunk[name] for chunk in chunks], 1) for name in chunks[0]}})
 result = {{name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}}

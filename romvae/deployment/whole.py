@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from romvae.calibration import scaled
+from romvae.calibration import graded, scaled
 from romvae.deployment.programs import Encoding, Part, Plan, Stepping
 from romvae.distributions import mixture_moments, moments
 from romvae.errors import ConfigError
@@ -37,7 +37,8 @@ class Forecast(Part):
         super().__init__(rom)
         networks, calibration = rom.dynamics.members, rom.calibration
         self.members, self.networks = plan.members, networks
-        self.parts, self.graded = calibration.parts, calibration.parts.graded
+        self.parts, self.graded = calibration.parts, calibration.graded
+        self.runs = calibration.runs
         # Lead times are whole, and constant beyond the last calibrated one: a table holds all there is to know.
         leads = torch.arange(int(calibration.lead[-1].ceil()) + 1)
         self.register_buffer("factor", calibration.at(leads, plan.level)[0])
@@ -51,11 +52,13 @@ class Forecast(Part):
         """Whether it has to know the initial fields."""
         return self.graded or self.mask is not None
 
-    def forward(self, latents: Tensor, lead: Tensor, fields: Tensor | None = None) -> dict[str, Tensor]:
+    def forward(
+        self, latents: Tensor, lead: Tensor, fields: Tensor | None = None, parameters: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Rows `(lead, row, batch, latent)` at the lead times `lead`; each output `(batch, lead, field, *space)`.
 
-        Where there is a mask, or the decoder's variance is graded, `fields` are those of the start: they stand outside
-        of the mask, and how well they are reconstructed says how well the rest will be.
+        Where there is a mask, or the variance is graded, `fields` are those of the start: they stand outside of the
+        mask, and with the `parameters` they say how well the rest will be known.
         """
         means, variances = self._decoded(latents[:, : self.members])
         mean, within, between = mixture_moments(means, variances, dim=1)
@@ -65,10 +68,12 @@ class Forecast(Part):
                 raise ConfigError("forecast: the initial fields are missing, which grade this spread. Give fields.")
             x = self.normalised(fields)
             again = self.vae.decoder.moments_of(moments(self.vae.encoder(x))[0])
-            grades = self.parts.grades(squared_over_variance(x, *again, self.mask))
+            ratio = squared_over_variance(x, *again, self.mask)
+            c = self.conditions(parameters, x.flatten(1))
+            grades = graded(self.parts, self.runs, ratio, x, c, self.mask)
         ensemble = torch.minimum(self._ensemble(latents[:, -self.networks :], mean), between)
         within, between = self.parts.weighted(within, between, grades)
-        ensemble = self.parts.weighted(within, ensemble)[1]
+        ensemble = self.parts.weighted(within, ensemble, grades)[1]
         row = lead.clamp(max=len(self.factor) - 1)
         trailing = (latents.shape[0], 1, -1, *[1] * (mean.ndim - 3))
         factor, width = self.factor[row].reshape(trailing), self.width[row].reshape(trailing)
@@ -144,7 +149,10 @@ class Rolling(nn.Module):
         needed = self.forecast.starts
         parts = [
             self.forecast(
-                path[first : first + self.leads], lead[first : first + self.leads], fields if needed else None
+                path[first : first + self.leads],
+                lead[first : first + self.leads],
+                fields if needed else None,
+                parameters if self.forecast.graded else None,
             )
             for first in range(0, self.steps + 1, self.leads)
         ]

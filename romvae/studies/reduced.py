@@ -79,7 +79,7 @@ def reduced_forecast(
     leads = torch.from_numpy(leads_of(ask.steps, every))
     numbers: dict[str, list[np.ndarray]] = {}
     errors = []
-    grades = initial_grades(rom.vae, rom.calibration, given.x0)
+    grades = initial_grades(rom.vae, rom.calibration, given.x0, given.c)
     frames = min(1024, max(1, _VALUES // (len(rom.schema.fields) * math.prod(rom.schema.grid.shape))))
     for lead, mean, var in decoded_members(rom.vae, path, leads, frames):
         for name, values in quantity_forecast(rom, mean, var, ask.quantities).items():

@@ -82,7 +82,7 @@ def calibrate(
     controls, kept = (None if each is None else each[:, begin:] for each in (controls, kept))
     steps = x.shape[1] - 1 - begin if kept is None else _reached_by_enough(kept)
     leads = _lead_grid(steps, rom.dynamics.stride)
-    weigh_parts(rom, x, c, seed, steps, report, controls, kept, ranks)
+    without = weigh_parts(rom, x, c, seed, steps, report, controls, kept, ranks)
     points = math.prod(x.shape[3:])
     pick = torch.randperm(points, generator=step_generator(seed, "calibration points", 0))
     if rom.vae.decoder.mask is not None:
@@ -104,7 +104,10 @@ def calibrate(
         driven = None if controls is None else controls[first : first + size]
         start = (rom.vae, rom.dynamics, block[:, 0], c[first : first + size])
         path = latent_members(*start, steps, MEMBERS, seed, first, past=past, controls=driven)
-        grades = initial_grades(rom.vae, rom.calibration, block[:, 0])
+        rows = slice(first, first + len(block))
+        grades = initial_grades(
+            rom.vae, rom.calibration, block[:, 0], c[rows], None if without is None else without[rows]
+        )
         parts, tops, chunks, widths = [], [], [], []
         for lead, mean, var in decoded_members(rom.vae, path, leads, frames):
             centre, decoder_var, dynamics_var = mixture_moments(mean, var, dim=1)

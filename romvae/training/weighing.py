@@ -1,4 +1,4 @@
-"""Rolls out calibration trajectories, to find how much the parts of the spread count."""
+"""Rolls out calibration trajectories, to find how much the parts of the spread count, and how they differ by run."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from romvae.calibration import run_features
 from romvae.distributions import mixture_moments
 from romvae.errors import NumericsError
 from romvae.grading import reconstruction_ratio
@@ -43,8 +44,8 @@ def weigh_parts(
     controls: Tensor | None = None,
     kept: Tensor | None = None,
     ranks: Ranks = ALONE,
-) -> None:
-    """Fits `rom.calibration.parts`, on which the factors depend.
+) -> Tensor | None:
+    """Fits `rom.calibration.parts` and `rom.calibration.runs`, on which the factors depend.
 
     Where a forecast diverges, the parts count as they are, and the log says why.
 
@@ -58,21 +59,25 @@ def weigh_parts(
         controls: Normalised controls `(trajectory, time, control)`, from the initial field of the forecasts on.
         kept: Which snapshots there are from there on, boolean `(trajectory, time)`; None for all.
         ranks: Processes; the first one does it for all.
+
+    Returns:
+        Of the trajectories that were looked at, the logarithm of the factor that `RunFactor` has for each if it is
+        fitted to the others, `(trajectory, field)`, NaN for those that were not; None where nothing was fitted.
     """
     every = max(1, -(-len(x) // TRAJECTORIES))
     chosen = range(0, len(x), every)
     n = len(chosen)
     if steps < 1 or n == 0:
-        return
+        return None
     leads = torch.linspace(0, steps, min(LEADS, steps) + 1).round().long().unique()[1:]
     inside = torch.arange(math.prod(x.shape[3:]))
     if rom.vae.decoder.mask is not None:
         inside = inside[rom.vae.decoder.mask.flatten()]
     pick = inside[torch.randperm(len(inside), generator=step_generator(seed, "weighing", 0))[:POINTS]]
 
-    def measured() -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
+    def measured() -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor] | None:
         found: list[list[Tensor]] = [[], [], []]
-        ratios = []
+        ratios, features = [], []
         size = min(x.block if isinstance(x, Trajectories) else BLOCK, n)
         for first in range(0, n, size):
             report("calibration", first, n, "parts of the spread")
@@ -89,6 +94,7 @@ def weigh_parts(
                 logger.warning("the parts of the spread count as they are: %s", error)
                 return None
             ratios.append(reconstruction_ratio(rom.vae, block[:, 0]))
+            features.append(run_features(block[:, 0], c[rows], ratios[-1], rom.vae.decoder.mask))
             chunks: list[list[Tensor]] = [[], [], []]
             for lead, mean, var in decoded_members(rom.vae, path, leads):
                 centre, decoder, dynamics = mixture_moments(mean, var, dim=1)
@@ -99,10 +105,19 @@ def weigh_parts(
                 all_blocks.append(torch.cat(chunk).transpose(1, 2))
         report("calibration", n, n, "parts of the spread")
         square, decoder, dynamics = (torch.cat(each, 2) for each in found)
-        return square, decoder, dynamics, torch.cat(ratios)
+        return square, decoder, dynamics, torch.cat(ratios), torch.cat(features)
 
     values = ranks.once(measured)
     if values is None:
-        return
+        return None
+    square, decoder, dynamics, ratio, features = values
+    calibration = rom.calibration
     reached = None if kept is None else kept[::every, leads].T
-    rom.calibration.parts.fit(leads, *values, reached)
+    calibration.parts.fit(leads, square, decoder, dynamics, ratio, reached)
+    grade = calibration.parts.grades(ratio)
+    grades = torch.stack([grade, torch.ones_like(grade)])
+    decoder, dynamics = calibration.parts.weighted(decoder.transpose(1, 2), dynamics.transpose(1, 2), grades)
+    variance = (decoder + dynamics).transpose(1, 2)
+    without = torch.full((len(x), square.shape[1]), torch.nan)
+    without[::every] = calibration.runs.fit(leads, square, variance, features, reached)
+    return without

@@ -17,6 +17,7 @@ from romvae.benchmark.result import is_made, missing_baselines, small, value_at
 from romvae.data import open_snapshots, write_snapshots
 from romvae.errors import ConfigError, DataError, NumericsError, TrainingStoppedError
 from romvae.progress import silent
+from romvae.rom import ROM
 from romvae.solvers import on_disk
 from tests.benchmark.conftest import RECIPE, forbidden, make_folder
 
@@ -82,6 +83,20 @@ def test_a_comparison_is_made_again_with_the_same_model(ran, monkeypatch):
     assert costs["train"] == earlier["train"]
     for stage in ("simulate", "baselines"):  # found in the folder, and not for nothing
         assert costs[stage] >= earlier[stage]
+
+
+def test_a_kept_model_is_calibrated_anew_as_a_training_would(ran, monkeypatch):
+    folder, data = ran
+    problem = find_problems(folder)["heat_1d"]
+    before = json.loads(problem.result(0).read_text())
+    model = run._work(problem, 0, data) / "model"
+    spoilt = ROM.load(model)
+    spoilt.calibration.variance_factor.mul_(100)
+    spoilt.save(model, overwrite=True)
+    monkeypatch.setattr(run, "fit", forbidden)
+    assert run_problems({"heat_1d": problem}, data, silent, seeds=(0,), redo="calibration") == {}
+    after = json.loads(problem.result(0).read_text())
+    assert after["metrics"]["rom"] == before["metrics"]["rom"]
 
 
 def test_after_an_interruption_nothing_is_half_there_and_the_training_is_not_repeated(tmp_path, monkeypatch):

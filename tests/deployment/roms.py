@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import xarray as xr
 
+from romvae.calibration import RunFactor, run_features
 from romvae.distributions import moments
 from romvae.rom import ROM
 from romvae.tensors import control_tensor
@@ -56,6 +57,18 @@ def snapshots(ndim: int = 1, mask: bool = False, controls: bool = False, bounded
     return ds
 
 
+def random_runs(rom: ROM, data: xr.Dataset, generator: torch.Generator) -> RunFactor:
+    """Random weights of what is known of a run before it begins; half of the data lie outside of what they know."""
+    x, c = rom.normalised(data)
+    features = run_features(x[:, 0], c, torch.ones(x.shape[0], x.shape[2]), rom.vae.decoder.mask)
+    found = RunFactor(x.shape[2])
+    found.weight = torch.randn(features.shape[1:], generator=generator)
+    found.centre = features.mean(0)
+    found.least, found.most = features.quantile(0.25, 0), features.quantile(0.75, 0)
+    found.reach = torch.tensor([[-1.0], [1.0]]).expand(-1, x.shape[2]).clone()
+    return found
+
+
 @cache
 def built(kind: str) -> tuple[ROM, xr.Dataset]:
     """A ROM of this kind and its data; calibrated with random factors."""
@@ -92,4 +105,5 @@ def built(kind: str) -> tuple[ROM, xr.Dataset]:
         rom.calibration.parts.factor.fill_(3.0)
         rom.calibration.parts.usual.fill_(0.7)
         rom.calibration.parts.least.fill_(-2.0)
+        rom.calibration.runs = random_runs(rom, data, generator)
     return rom.eval(), data
