@@ -16,7 +16,6 @@ from romvae.distributions import moments
 from romvae.errors import NumericsError
 from romvae.grading import initial_grades, reconstruction_ratio
 from romvae.rollout import Moments, calibrated
-from romvae.testing import mock_snapshots
 from romvae.training import recalibrate, weighing
 
 LEADS = torch.tensor([1, 2, 4, 8])
@@ -115,18 +114,9 @@ def test_bands_hold_as_promised_though_the_weights_were_chosen_on_the_same_runs(
     assert float(shares.mean()) > rank - 3 * float(shares.std()) / len(shares) ** 0.5
 
 
-@pytest.fixture(scope="module")
-def trained():
-    data = mock_snapshots(1, ("u", "v"), trajectories=60, times=8)
-    parts = romvae.split(data, seed=0, fractions={"train": 16, "variance": 8, "calibration": 30, "test": 6})
-    rom = romvae.ROM.for_data(parts.train, latent=3, channels=4, hidden=8, members=2)
-    romvae.fit(rom, parts, seed=0, batch_size=8, vae_steps=6, variance_steps=4, dynamics_steps=6)
-    return rom, parts
-
-
 @pytest.mark.filterwarnings("ignore::romvae.errors.OutOfRangeWarning")
-def test_a_forecast_uses_the_grade_of_its_own_start(trained):
-    rom, parts = trained
+def test_a_forecast_uses_the_grade_of_its_own_start(calibrated_rom):
+    rom, parts = calibrated_rom
     plain, graded = copy.deepcopy(rom), copy.deepcopy(rom)
     for each in (plain, graded):
         each.calibration.parts.factor.fill_(1.0)
@@ -154,9 +144,9 @@ def test_a_forecast_uses_the_grade_of_its_own_start(trained):
 
 
 @pytest.mark.filterwarnings("ignore::romvae.errors.OutOfRangeWarning")
-def test_the_decoder_alone_is_as_wrong_as_its_calibrated_deviation_says(trained):
+def test_the_decoder_alone_is_as_wrong_as_its_calibrated_deviation_says(calibrated_rom):
     """At the start of a forecast nothing but the representation is wrong, however the parts are weighed."""
-    rom, parts = copy.deepcopy(trained[0]), trained[1]
+    rom, parts = copy.deepcopy(calibrated_rom[0]), calibrated_rom[1]
     recalibrate(rom, parts.calibration)
     x, _ = rom.normalised(parts.calibration)
     with torch.no_grad():
@@ -168,8 +158,8 @@ def test_the_decoder_alone_is_as_wrong_as_its_calibrated_deviation_says(trained)
 
 
 @pytest.mark.filterwarnings("ignore::romvae.errors.OutOfRangeWarning")
-def test_calibration_finds_them_saves_them_and_older_models_have_none(trained, tmp_path):
-    rom, parts = copy.deepcopy(trained[0]), trained[1]
+def test_calibration_finds_them_saves_them_and_older_models_have_none(calibrated_rom, tmp_path):
+    rom, parts = copy.deepcopy(calibrated_rom[0]), calibrated_rom[1]
     spoilt = rom.calibration.parts
     spoilt.power.fill_(0.75)
     spoilt.factor.fill_(16.0)
@@ -178,7 +168,7 @@ def test_calibration_finds_them_saves_them_and_older_models_have_none(trained, t
     assert kept.power.tolist() == [0.75, 0.75]
     assert kept.factor.tolist() == [16.0, 16.0]
     recalibrate(rom, parts.calibration)
-    again = trained[0].calibration.parts
+    again = calibrated_rom[0].calibration.parts
     assert rom.calibration.parts.factor.tolist() == again.factor.tolist()
     assert rom.calibration.parts.power.tolist() == again.power.tolist()
     state = {name: value for name, value in rom.calibration.state_dict().items() if "parts." not in name}
@@ -191,8 +181,8 @@ def test_calibration_finds_them_saves_them_and_older_models_have_none(trained, t
 
 
 @pytest.mark.filterwarnings("ignore::romvae.errors.OutOfRangeWarning")
-def test_a_forecast_that_diverges_early_leaves_the_parts_as_they_are(trained, caplog, monkeypatch):
-    rom, parts = copy.deepcopy(trained[0]), trained[1]
+def test_a_forecast_that_diverges_early_leaves_the_parts_as_they_are(calibrated_rom, caplog, monkeypatch):
+    rom, parts = copy.deepcopy(calibrated_rom[0]), calibrated_rom[1]
 
     def diverging(*args, **kwargs):
         raise NumericsError("rollout: the latent state stopped being finite at step 3 of 7.")
@@ -206,9 +196,9 @@ def test_a_forecast_that_diverges_early_leaves_the_parts_as_they_are(trained, ca
 
 
 @pytest.mark.filterwarnings("ignore::romvae.errors.OutOfRangeWarning")
-def test_more_runs_than_are_looked_at_are_chosen_evenly_and_ragged_ones_count(trained, monkeypatch):
+def test_more_runs_than_are_looked_at_are_chosen_evenly_and_ragged_ones_count(calibrated_rom, monkeypatch):
     """Beyond its end a run has no truth, which is NaN and must not decide."""
-    rom, data = copy.deepcopy(trained[0]), trained[1].calibration
+    rom, data = copy.deepcopy(calibrated_rom[0]), calibrated_rom[1].calibration
     seen = []
 
     def kept(self, lead, square, decoder, dynamics, ratio, reached=None):

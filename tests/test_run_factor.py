@@ -16,7 +16,6 @@ from romvae.calibration.lead import stored_times
 from romvae.calibration.runs import PENALTIES
 from romvae.grading import initial_grades
 from romvae.rollout import Moments, calibrated
-from romvae.testing import mock_snapshots
 from romvae.training import recalibrate
 from tests.deployment.roms import random_runs
 
@@ -161,18 +160,9 @@ def test_points_outside_of_the_domain_are_no_feature():
     torch.testing.assert_close(run_features(x, c, ratio, whole), run_features(x, c, ratio))
 
 
-@pytest.fixture(scope="module")
-def trained():
-    data = mock_snapshots(1, ("u", "v"), trajectories=60, times=8)
-    parts = romvae.split(data, seed=0, fractions={"train": 16, "variance": 8, "calibration": 30, "test": 6})
-    rom = romvae.ROM.for_data(parts.train, latent=3, channels=4, hidden=8, members=2)
-    romvae.fit(rom, parts, seed=0, batch_size=8, vae_steps=6, variance_steps=4, dynamics_steps=6)
-    return rom, parts
-
-
 @pytest.mark.filterwarnings("ignore::romvae.errors.OutOfRangeWarning")
-def test_a_forecast_has_the_spread_of_its_own_run_and_the_same_mean(trained, tmp_path):
-    rom, parts = trained
+def test_a_forecast_has_the_spread_of_its_own_run_and_the_same_mean(calibrated_rom, tmp_path):
+    rom, parts = calibrated_rom
     plain, wide = copy.deepcopy(rom), copy.deepcopy(rom)
     for each in (plain, wide):
         each.calibration.parts.power.zero_()
@@ -196,8 +186,8 @@ def test_a_forecast_has_the_spread_of_its_own_run_and_the_same_mean(trained, tmp
     assert "The deviation of a whole run is multiplied by 0.61 to 1.6, 0.61 to 1.6" in wide.calibration.statement()
 
 
-def test_a_model_of_an_earlier_version_has_none(trained):
-    state = {name: value for name, value in trained[0].calibration.state_dict().items() if "runs." not in name}
+def test_a_model_of_an_earlier_version_has_none(calibrated_rom):
+    state = {name: value for name, value in calibrated_rom[0].calibration.state_dict().items() if "runs." not in name}
     older = Calibration(2)
     older.load_state_dict(state)
     assert not older.runs.fitted
@@ -207,9 +197,9 @@ def test_a_model_of_an_earlier_version_has_none(trained):
 
 
 @pytest.mark.filterwarnings("ignore::romvae.errors.OutOfRangeWarning")
-def test_calibration_finds_the_parameter_that_makes_forecasts_worse(trained):
+def test_calibration_finds_the_parameter_that_makes_forecasts_worse(calibrated_rom):
     """Truths that leave the forecast the further the larger the parameter is, which no spread of the ROM shows."""
-    rom, parts = copy.deepcopy(trained[0]), trained[1]
+    rom, parts = copy.deepcopy(calibrated_rom[0]), calibrated_rom[1]
     data = parts.calibration.load().copy(deep=True)
     generator = np.random.default_rng(0)
     size = np.exp(3 * (data["viscosity"] - data["viscosity"].mean()) / data["viscosity"].std())
