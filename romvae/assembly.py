@@ -10,6 +10,7 @@ import torch
 from romvae.boundary import Boundary
 from romvae.canonical import did_you_mean
 from romvae.dynamics.base import EnsembleDynamics
+from romvae.dynamics.fourier import FourierDynamics
 from romvae.dynamics.gp import GpDynamics
 from romvae.dynamics.gru import GruDynamics
 from romvae.dynamics.linear_ensemble import LinearEnsemble
@@ -48,7 +49,7 @@ LINEAR_LIMIT = 2**25
 LINEAR_COMPRESSION = ("pod", "ppca")
 """Compressions that are known in closed form and need no training."""
 
-DYNAMICS_SIZES = {"residual": (192, 3), "ode": (128, 2), "gru": (128, 1), "transformer": (64, 2)}
+DYNAMICS_SIZES = {"residual": (192, 3), "ode": (128, 2), "gru": (128, 1), "transformer": (64, 2), "fourier": (32, 4)}
 """Width and hidden layers of each kind of network for the latent dynamics where nothing was chosen."""
 
 _AFTER = ("global", "student_t", "crps")
@@ -76,7 +77,7 @@ def resolved_choices(choices: Mapping[str, Any]) -> dict[str, Any]:
     if kinds["transition"] == "gaussian" and kinds["dynamics"] in ("linear", "gp", "auto"):
         raise ConfigError(
             f"ROM.for_data: dynamics {kinds['dynamics']!r} has no gaussian transition, which is trained as a network. "
-            "Choose dynamics='residual', 'ode', 'gru' or 'transformer' for it."
+            "Choose dynamics='residual', 'ode', 'gru', 'transformer' or 'fourier' for it."
         )
     linear = kinds["compression"] in LINEAR_COMPRESSION
     for name in ("variance", "posterior", "prior", "observation"):
@@ -157,6 +158,9 @@ def dynamics_of(schema: Schema, config: Mapping[str, Any]) -> EnsembleDynamics:
         network = OdeDynamics(*sizes, solver=config["ode_solver"], controls=controls)
     elif kind == "gru":
         network = GruDynamics(*sizes, window=config["history"])
+    elif kind == "fourier":
+        wraps, fields = [axis.periodic for axis in schema.grid.axes], len(schema.fields)
+        network = FourierDynamics(*sizes, fields=fields, shape=schema.grid.shape, periodic=wraps)
     elif kind == "transformer":
         network = TransformerDynamics(*sizes, window=config["history"])
     else:

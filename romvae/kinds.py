@@ -78,10 +78,10 @@ PriorKind = Literal["normal", "mixture", "flow"]
 """Distribution of the codes of all snapshots: standard normal, or learned."""
 
 
-DynamicsKind = Literal["residual", "linear", "ode", "gru", "transformer", "gp", "auto"]
+DynamicsKind = Literal["residual", "linear", "ode", "gru", "transformer", "gp", "fourier", "auto"]
 """Latent dynamics: residual network, least squares, neural ODE, recurrent network or transformer over the history,
-linear dynamics interpolated over the parameters by a Gaussian process; `auto` tries them and picks by the forecasts of
-held-out trajectories."""
+linear dynamics interpolated over the parameters by a Gaussian process, Fourier neural operator on the coarse grid that
+the codes span; `auto` tries them and picks by the forecasts of held-out trajectories."""
 
 UNTRAINED = "untrained"
 """What dynamics starts from in closed form, beside names of kinds."""

@@ -119,7 +119,8 @@ class ModelSettings(Settings):
     skip: bool = Field(False, description="whether the code enters every level of the decoder")
     dropout: float = Field(0.0, ge=0, lt=1, description="share of channels left out at random in training")
     dynamics: DynamicsKind = Field(
-        "residual", description="latent dynamics; auto picks by the forecasts of held-out trajectories"
+        "residual",
+        description="latent dynamics; fourier for many codes; auto picks by the forecasts of held-out trajectories",
     )
     transition: TransitionKind = Field(
         "deterministic", description="whether a step draws noise of a learned width, for stochastic physics"

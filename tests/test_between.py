@@ -58,7 +58,7 @@ def test_a_differential_equation_is_solved_at_any_time():
     np.testing.assert_allclose(mean.u, _fields(wanted), atol=2e-3)
 
 
-@pytest.mark.parametrize("kind", ["ode", "residual", "gru", "transformer"])
+@pytest.mark.parametrize("kind", ["ode", "residual", "gru", "transformer", "fourier"])
 def test_a_time_between_belongs_to_the_members_that_pass_by(kind):
     """A rollout with a half or a quarter of the stored step comes by the same times."""
     data = mock_snapshots(1, trajectories=6, times=10)

@@ -34,7 +34,8 @@ def wide_rom() -> tuple[ROM, Tensor, Tensor]:
 
 
 @pytest.mark.parametrize(
-    "kind", ["stride", "gp", "ode", "gru", "transformer", "controls", "full posterior", "gaussian transition"]
+    "kind",
+    ["stride", "gp", "ode", "gru", "transformer", "fourier", "controls", "full posterior", "gaussian transition"],
 )
 def test_latent_derivatives_are_those_of_finite_differences_for_every_kind_of_dynamics(kind):
     rom, _ = built(kind)

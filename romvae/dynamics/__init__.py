@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from romvae.dynamics.base import EnsembleDynamics, LatentDynamics
+from romvae.dynamics.fourier import FourierDynamics
 from romvae.dynamics.gp import GpDynamics
 from romvae.dynamics.gru import GruDynamics
 from romvae.dynamics.linear import LinearDynamics
@@ -14,6 +15,7 @@ from romvae.dynamics.transition import GaussianTransition
 
 __all__ = [
     "EnsembleDynamics",
+    "FourierDynamics",
     "GaussianTransition",
     "GpDynamics",
     "GruDynamics",

@@ -125,6 +125,8 @@ class EnsembleDynamics(LatentDynamics):
     """Whether `start_from_linear` is the whole training."""
     stochastic: bool = False
     """Whether every step draws noise."""
+    reads_fields: bool = False
+    """Whether `start_from_fields` is of use."""
 
     @property
     def continuous(self) -> bool:
@@ -174,6 +176,14 @@ class EnsembleDynamics(LatentDynamics):
         Raises:
             NumericsError: The trajectories are too short.
             DataError: There is not one group per row.
+        """
+
+    def start_from_fields(self, z: Tensor, x: Tensor) -> None:
+        """Takes notice, after `start_from_linear`, of what codes are decoded to, where it `reads_fields`.
+
+        Arguments:
+            z: Codes `(sample, latent)`.
+            x: Their normalised fields `(sample, field, *space)`.
         """
 
     def known(self) -> EnsembleDynamics | None:

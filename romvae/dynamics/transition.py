@@ -78,6 +78,14 @@ class GaussianTransition(EnsembleDynamics):
         state = torch.cat([(z - centre) / scale, c], -1)
         return scale * (self.log_std + 2 * torch.tanh(torch.bmm(state, self.slope) / 2)).exp()
 
+    @property
+    def reads_fields(self) -> bool:  # type: ignore[override]
+        """Whether the mean does."""
+        return self.mean_model.reads_fields
+
+    def start_from_fields(self, z: Tensor, x: Tensor) -> None:
+        self.mean_model.start_from_fields(z, x)
+
     def start_from_linear(
         self,
         z: Tensor,

@@ -22,6 +22,8 @@ __all__ = ["Codes", "DynamicsPlan", "DynamicsStage", "ForecastScore", "forecast_
 
 SAMPLES = 4
 """Sampled rollouts of each window for a stochastic transition."""
+READ, READ_VALUES, DECODED = 4096, 2**25, 64
+"""Codes that are decoded for kinds that read them as fields, values of their fields at most, and codes at once."""
 EVALUATIONS = 25
 """Evaluations of the forecast in a whole training, where there is a patience."""
 
@@ -339,6 +341,16 @@ def _score_sums(path: Tensor, truth: Tensor, centre: Tensor) -> Tensor:
     return torch.stack([values.double().sum() for values in found])
 
 
+@torch.no_grad()
+def decoded_some(vae: VAE, codes: Codes) -> tuple[Tensor, Tensor]:
+    """Some of the codes `(sample, latent)`, from all over them, and the mean fields that they are decoded to."""
+    flat = codes.mean.flatten(0, 2) if codes.kept is None else codes.mean[:, codes.kept].flatten(0, 1)
+    most = max(1, min(READ, READ_VALUES // vae.encoder.layout.points))
+    order = torch.randperm(len(flat), generator=step_generator(0, "codes read as fields", 0))[:most]
+    some, device = flat[order], next(vae.parameters()).device
+    return some, torch.cat([vae.decoder(part.to(device)).mean.to(some.device) for part in some.split(DECODED)])
+
+
 def train_dynamics(
     dynamics: EnsembleDynamics,
     codes: Codes,
@@ -362,7 +374,7 @@ def train_dynamics(
         plan: How long and on what.
         run: Runs a stage on its batches.
         held: Codes of other trajectories, for a patience; see `Codes.started`.
-        vae: For a latent consistency.
+        vae: For a latent consistency, and for kinds that read codes as fields.
         started: Whether the closed-form start is there already, because a training is continued.
         name: What the stage is called.
         ranks: Processes among which the forecasts for a patience are divided.
@@ -370,6 +382,8 @@ def train_dynamics(
     """
     if not started:
         codes.start(dynamics)
+        if dynamics.reads_fields and vae is not None:
+            dynamics.start_from_fields(*decoded_some(vae, codes))
     if not dynamics.closed_form:
         judge = None if held is None else lambda model: forecast_score(model, held, precision, plan.seed, ranks).crps
         stage = DynamicsStage(

@@ -25,7 +25,9 @@ __all__ = ["CANDIDATES", "choose_dynamics", "install_dynamics", "put_dynamics", 
 
 logger = logging.getLogger("romvae.training")
 
-CANDIDATES = ("residual", "linear", "ode", "gru", "transformer", "gp")
+CANDIDATES = ("residual", "linear", "ode", "gru", "transformer", "gp", "fourier")
+MANY = 32
+"""Codes from which on `fourier` is tried: with fewer, forecasts of `fisher_1d` were no better, and training took long."""
 SHARE = 5
 """A candidate is trained for one step in so many of the whole training."""
 
@@ -82,7 +84,7 @@ def choose_dynamics(
     short = replace(plan, steps=max(1, plan.steps // SHARE), patience=0)
     scores, diverged = {}, {}
     for kind in CANDIDATES:
-        if kind == "gp" and not rom.schema.parameters:
+        if (kind == "gp" and not rom.schema.parameters) or (kind == "fourier" and rom.vae.latent < MANY):
             continue
         dynamics = trial(rom, kind)
         try:

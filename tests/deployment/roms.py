@@ -30,6 +30,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "ode, exponential": {"dynamics": "ode", "stride": 2, "exponential": True},
     "gru": {"dynamics": "gru", "history": 3, "stride": 2},
     "transformer": {"dynamics": "transformer", "history": 2},
+    "fourier": {"dynamics": "fourier", "ndim": 2, "stride": 2},
     "gaussian transition": {"transition": "gaussian"},
     "full posterior": {"posterior": "full"},
     "flow posterior": {"posterior": "flow"},

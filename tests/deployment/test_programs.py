@@ -134,6 +134,7 @@ def test_a_written_program_takes_any_batch_and_holds_no_path_of_this_machine(tmp
         ("transformer", "dynamics_2", "onnx"),
         ("gru", "dynamics_3", "onnx"),
         ("ode", "dynamics", "onnx"),
+        ("fourier", "dynamics", "onnx"),
     ],
 )
 def test_graphs_of_delicate_kinds(tmp_path, kind, name, form):

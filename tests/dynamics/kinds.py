@@ -10,6 +10,7 @@ from torch import Tensor
 
 from romvae.dynamics import (
     EnsembleDynamics,
+    FourierDynamics,
     GaussianTransition,
     GpDynamics,
     GruDynamics,
@@ -33,10 +34,11 @@ KINDS: dict[str, Callable[..., EnsembleDynamics]] = {
     "ode": OdeDynamics,
     "gru": GruDynamics,
     "transformer": TransformerDynamics,
+    "fourier": FourierDynamics,
     "transition": _transition,
 }
 CLOSED = ("linear", "gp")
-LEARNED = ("residual", "ode", "gru", "transformer")
+LEARNED = ("residual", "ode", "gru", "transformer", "fourier")
 
 
 def build(kind: str, latent: int = 3, parameters: int = 2, stride: int = 1, members: int = 2, **more: Any):

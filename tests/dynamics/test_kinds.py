@@ -77,7 +77,7 @@ def test_a_linear_kind_refuses_times_between_stored_ones(kind):
         three.rollout(z[:, 0], c, 2 * DT, 4)
 
 
-@pytest.mark.parametrize("kind", ["linear", "gp", "residual", "ode", "gru", "transformer"])
+@pytest.mark.parametrize("kind", ["linear", "gp", "residual", "ode", "gru", "transformer", "fourier"])
 def test_a_forced_linear_system_is_followed_through_its_controls(kind):
     z, c, u = linear_system(controls=2, radius=0.9)
     assert u is not None

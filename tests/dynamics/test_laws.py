@@ -143,7 +143,7 @@ def test_networks_start_as_the_linear_model(kind):
     assert float((step - z[:, 2]).detach().abs().max()) < 0.1 * float(spread)
 
 
-COSTLY = ("ode", "gru", "transformer", "transition")
+COSTLY = ("ode", "gru", "transformer", "fourier", "transition")
 
 
 @pytest.mark.parametrize("kind", [pytest.param(k, marks=pytest.mark.slow) if k in COSTLY else k for k in KINDS])

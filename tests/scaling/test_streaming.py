@@ -145,7 +145,7 @@ def test_a_store_is_the_same_however_little_of_it_passes_through_memory_at_once(
             assert (tmp_path / "whole.zarr" / file).read_bytes() == (tmp_path / "parts.zarr" / file).read_bytes()
 
 
-@pytest.mark.parametrize("kind", ["residual", "stride", "ode", "gru", "transformer", "controls"])
+@pytest.mark.parametrize("kind", ["residual", "stride", "ode", "gru", "transformer", "fourier", "controls"])
 def test_a_rollout_in_parts_of_time_is_the_whole_one(kind):
     """To rounding of float64, with memory and controls handed on; a single part is the same to the bit."""
     rom, _ = built(kind)

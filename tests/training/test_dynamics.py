@@ -20,7 +20,7 @@ from romvae.errors import ConfigError, DataError, NumericsError, OutOfRangeWarni
 from romvae.rollout import latent_members
 from romvae.rom import ROM
 from romvae.testing import mock_snapshots
-from romvae.training import fit
+from romvae.training import fit, selection
 from romvae.training.batches import WindowBatches
 from romvae.training.dynamics import Codes, DynamicsPlan, DynamicsStage, forecast_score, train_dynamics
 from romvae.training.runner import run_stage
@@ -277,11 +277,13 @@ def test_average_best_weights_and_patience_continue_to_the_bit(tmp_path, monkeyp
 # -- which kind is chosen
 
 
-def test_auto_says_what_it_chose_and_why_and_continues_to_the_bit(tmp_path):
+@pytest.mark.parametrize("many", [False, True])
+def test_auto_says_what_it_chose_and_why_and_continues_to_the_bit(tmp_path, monkeypatch, many):
+    monkeypatch.setattr(selection, "MANY", 2 if many else 100)
     auto = {"choices": {"dynamics": "auto"}}
     straight = _fit_rom(**auto)
     found = straight[1].notes["dynamics"]
-    assert set(found["scores"]) == {"residual", "linear", "ode", "gru", "transformer", "gp"}
+    assert set(found["scores"]) == {"residual", "linear", "ode", "gru", "transformer", "gp"} | ({"fourier"} if many else set())
     assert found["kind"] == min(found["scores"], key=lambda kind: found["scores"][kind]["crps"])
     assert straight[0].config["dynamics"] == found["kind"]
     for stop_at in (4, straight[2] - 2):  # before and after the choice
