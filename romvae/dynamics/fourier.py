@@ -134,12 +134,16 @@ class FourierDynamics(NetworkDynamics):
         members, width, batch, _ = h.shape
         if self.basis is None:
             return torch.zeros_like(h)
-        found = self.basis.coefficients(h.reshape(-1, *self.basis.shape)).reshape(members, width, batch, 2, -1)
-        found = found.permute(0, 4, 2, 3, 1).reshape(-1, batch, 2 * width)  # (member x mode, batch, part x channel)
+        found = self.basis.coefficients(h.reshape(-1, *self.basis.shape))
+        found = found.reshape(members, width, batch, *found.shape[1:])
+        last = found.ndim - 1
+        order = (0, *range(3, last - 1), last, 2, last - 1, 1)  # member, modes, batch, part, channel
+        by_mode = found.permute(order)
         real, imaginary = waves.flatten(0, 1).chunk(2, -1)
         whole = torch.cat([torch.cat([real, imaginary], -1), torch.cat([-imaginary, real], -1)], -2)
-        mixed = torch.bmm(found, whole).reshape(members, -1, batch, 2, width).permute(0, 4, 2, 3, 1)
-        return self.basis.values(mixed.reshape(members * width * batch, 2, -1)).reshape(h.shape)
+        mixed = torch.bmm(by_mode.reshape(-1, batch, 2 * width), whole).reshape(by_mode.shape)
+        back = mixed.permute([order.index(axis) for axis in range(found.ndim)])
+        return self.basis.values(back.flatten(0, 2)).reshape(h.shape)
 
     @torch.no_grad()
     def start_from_fields(self, z: Tensor, x: Tensor) -> None:

@@ -49,20 +49,22 @@ class TruncatedFourier(nn.Module):
         self.count = math.prod(self.kept)
 
     def coefficients(self, values: Tensor) -> Tensor:
-        """`(row, *shape)` to `(row, 2, mode)`: real parts, imaginary parts."""
+        """`(row, *shape)` to `(row, *modes, 2, mode)`: modes of the last axis first, those of the first axis at the end."""
         last = len(self.shape) - 1
         t = (values @ self.get_buffer(f"ahead{last}")).unflatten(-1, (2, -1))
         for axis in reversed(range(last)):
-            t = t.movedim(axis + 1, -1).transpose(-3, -2).flatten(-2)  # (row, *left, done, real and imaginary x points)
-            t = (t @ self.get_buffer(f"ahead{axis}")).unflatten(-1, (2, -1)).transpose(-3, -2).flatten(-2)
+            t = (
+                t.movedim(axis + 1, -1).transpose(-3, -2).flatten(-2)
+            )  # (row, *points, *modes, part x points of the axis)
+            t = (t @ self.get_buffer(f"ahead{axis}")).unflatten(-1, (2, -1))
         return t
 
     def values(self, coefficients: Tensor) -> Tensor:
-        """`(row, 2, mode)` to `(row, *shape)`, the real part."""
+        """`(row, *modes, 2, mode)` to `(row, *shape)`, the real part."""
         t, last = coefficients, len(self.shape) - 1
         for axis in range(last):
-            t = t.unflatten(-1, (-1, self.kept[axis])).transpose(-3, -2).flatten(-2)
-            t = (t @ self.get_buffer(f"back{axis}")).unflatten(-1, (2, -1)).transpose(-3, -2).movedim(-1, axis + 1)
+            t = (t.flatten(-2) @ self.get_buffer(f"back{axis}")).unflatten(-1, (2, -1))
+            t = t.movedim(-1, axis + 1).transpose(-2, -1)
         return t.flatten(-2) @ self.get_buffer(f"back{last}")
 
 

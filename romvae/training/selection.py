@@ -27,7 +27,7 @@ logger = logging.getLogger("romvae.training")
 
 CANDIDATES = ("residual", "linear", "ode", "gru", "transformer", "gp", "fourier")
 MANY = 32
-"""Codes from which on `fourier` is tried: with fewer, forecasts of `fisher_1d` were no better, and training took long."""
+"""Codes from which on `fourier` is tried: with 12 of `fisher_1d` it was no better, and its training takes long."""
 SHARE = 5
 """A candidate is trained for one step in so many of the whole training."""
 

@@ -129,7 +129,7 @@ def test_what_is_true_of_one_place_need_not_be_learnt_again_for_each_of_the_othe
     assert errors[0] < 0.6 * errors[1], errors
 
 
-@pytest.mark.parametrize("ndim", [1, 2, 3])
+@pytest.mark.parametrize("ndim", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_rom_with_it_is_trained_saved_and_read_back(ndim, tmp_path):
     data = mock_snapshots(ndim, ("u", "v"), trajectories=12, times=8)
     parts = split(data, seed=0)

@@ -283,7 +283,9 @@ def test_auto_says_what_it_chose_and_why_and_continues_to_the_bit(tmp_path, monk
     auto = {"choices": {"dynamics": "auto"}}
     straight = _fit_rom(**auto)
     found = straight[1].notes["dynamics"]
-    assert set(found["scores"]) == {"residual", "linear", "ode", "gru", "transformer", "gp"} | ({"fourier"} if many else set())
+    assert set(found["scores"]) == {"residual", "linear", "ode", "gru", "transformer", "gp"} | (
+        {"fourier"} if many else set()
+    )
     assert found["kind"] == min(found["scores"], key=lambda kind: found["scores"][kind]["crps"])
     assert straight[0].config["dynamics"] == found["kind"]
     for stop_at in (4, straight[2] - 2):  # before and after the choice
