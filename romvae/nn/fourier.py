@@ -49,7 +49,7 @@ class TruncatedFourier(nn.Module):
         self.count = math.prod(self.kept)
 
     def coefficients(self, values: Tensor) -> Tensor:
-        """`(row, *shape)` to `(row, *modes, 2, mode)`: modes of the last axis first, those of the first axis at the end."""
+        """`(row, *shape)` to `(row, *modes, 2, mode)`: those of the last axis first, those of the first at the end."""
         last = len(self.shape) - 1
         t = (values @ self.get_buffer(f"ahead{last}")).unflatten(-1, (2, -1))
         for axis in reversed(range(last)):
