@@ -33,8 +33,9 @@ class FourierDynamics(NetworkDynamics):
     (P). Both maps start as the least squares between codes and the decoder's fields, averaged over the cells of the
     coarse grid (`start_from_fields`), and are trained with the rest; A starts as the linear model.
 
-    Steps, members and conditions are those of `EnsembleDynamics`; there is no memory. A step costs some hundred times
-    what it costs in `ResidualDynamics`, a training accordingly: it is for fields whose codes are many.
+    Steps, members and conditions are those of `EnsembleDynamics`; there is no memory. A step costs more than
+    in `ResidualDynamics`, a training accordingly: 20 times as much on 64 points in one dimension, 110 times on 16 x 16,
+    280 times on 8 x 8 x 8 (four networks, 64 windows, one core of an AMD EPYC). It is for fields whose codes are many.
 
     Arguments:
         latent, parameters, dt, stride, members: As in `NetworkDynamics`.
@@ -43,7 +44,8 @@ class FourierDynamics(NetworkDynamics):
         seed: Seed of the initial weights.
         fields: Physical fields.
         shape: Points of the fields' grid per axis.
-        periodic: Whether each axis is; None where all are. Along others, where a point lies is an input.
+        periodic: Whether each axis is; None where all are. Along others, where a point lies is an input. Points count
+            as evenly spaced.
 
     References:
         Li et al. (2021), Fourier neural operator for parametric partial differential equations, arXiv:2010.08895.
@@ -159,7 +161,7 @@ class FourierDynamics(NetworkDynamics):
         middle, centre = codes.mean(0), fields.mean(0)
         ahead, back = _regression(codes - middle, fields - centre), _regression(fields - centre, codes - middle)
         offset = centre - middle @ ahead
-        # A change of the fields has no offset: `project` keeps none.
+        # A change of the fields has no offset: `project` starts without.
         for layer, weight, constant in ((self.lift, ahead, offset), (self.project, back, torch.zeros(1))):
             layer.weight.copy_(weight.to(layer.weight).expand_as(layer.weight))
             layer.bias.copy_(constant.to(layer.bias).expand_as(layer.bias))

@@ -19,8 +19,9 @@ class TruncatedFourier(nn.Module):
 
     Coefficients are :math:`\sum_x f(x)\, e^{-i k x} / \sqrt{n}` per axis, of non-negative wavenumbers along the last
     axis and of both signs along the others, their real and imaginary parts side by side. `values(coefficients(f))` is
-    the part of f that these modes hold where all axes are periodic. On grids of up to some tens of points per axis the
-    products with matrices cost no more than fast transforms do, and they can be exported to any runtime.
+    the part of f that these modes hold where all axes are periodic. A product with matrices is
+    what any runtime that models are exported to knows. There and back took 1.1 times as long as with fast transforms on
+    64 points, 2.0 times on 16 x 16 and 1.3 times on 8 x 8 x 8 (8192 rows, one core of an AMD EPYC).
 
     Arguments:
         shape: Points per axis, two or more each.

@@ -65,12 +65,22 @@ def test_along_other_axes_it_knows_where_it_is():
     assert float(after.detach().std(-1).min()) > 1e-2
 
 
-def test_the_part_of_space_that_codes_do_not_span_is_left_alone():
-    """With fewer codes than values it steps within what the codes hold: no step of no length, nothing lost."""
+def test_a_step_of_no_length_changes_nothing():
     model, _ = _on_grid((8,), [True], stride=2)
     z = torch.randn(3, 8)
     still = model.flow(z.unsqueeze(-2), torch.zeros(3, 1), 0.0)
     assert torch.equal(still, z.expand(2, 3, 8))
+
+
+@pytest.mark.parametrize("shape", [(1, 12), (5, 1), (1,), (1, 1)])
+def test_an_axis_of_one_point_has_no_waves(shape):
+    """Such as of a plane that is cut out of a volume; what is left is stepped as if the axis were not there."""
+    model, turn = _on_grid(shape, [False] * len(shape))
+    x = torch.randn(3, 1, *shape)
+    after = model.flow((x.flatten(1) @ turn).unsqueeze(-2), torch.zeros(3, 1), 0.1)
+    assert after.shape == (2, 3, x[0].numel())
+    assert bool(after.isfinite().all())
+    assert float((after - x.flatten(1) @ turn).detach().abs().max()) > 1e-3
 
 
 def test_codes_are_read_as_the_decoders_fields():
