@@ -116,36 +116,29 @@ class FourierDynamics(NetworkDynamics):
 
     def _flow(self, z: Tensor, c: Tensor, ratio: Tensor) -> Tensor:
         state = self.state(z, c)
-        lifted = self.lift(state[..., : self.latent]).unflatten(-1, (self.fields, self.points)).transpose(1, 2)
-        beside = self.beside(torch.cat([c, ratio], -1)).transpose(1, 2).unsqueeze(-1)
-        h = self._across(self.enter, lifted) + beside + (self.placed @ self.place).unsqueeze(2)
+        lifted = self.lift(state[..., : self.latent]).unflatten(-1, (self.fields, self.points)).permute(0, 3, 1, 2)
+        beside = self.beside(torch.cat([c, ratio], -1)).unsqueeze(1)
+        placed = (self.placed @ self.place).transpose(1, 2).unsqueeze(2)
+        h = _across(self.enter, lifted) + beside + placed
         for waves, mixing, offset in zip(self.waves, self.mixing, self.offsets, strict=True):
-            h = h + F.gelu(self._convolved(waves, h) + self._across(mixing, h, offset))
-        change = self._across(self.leave, F.gelu(self._across(self.widen, h, self.widened)))
-        change = self.project(change.transpose(1, 2).flatten(2))
+            h = h + F.gelu(self._convolved(waves, h) + _across(mixing, h, offset))
+        change = _across(self.leave, F.gelu(_across(self.widen, h, self.widened)))
+        change = self.project(change.permute(0, 2, 3, 1).flatten(2))
         return z + ratio * (self.linear_part(state) + change) * self.scale
 
-    def _across(self, weight: Tensor, h: Tensor, offset: Tensor | None = None) -> Tensor:
-        """A map of the channels at every point: `(member, channel, batch, point)` to the same with other channels."""
-        flat = h.flatten(2)
-        out = torch.bmm(weight, flat) if offset is None else torch.baddbmm(offset, weight, flat)
-        return out.unflatten(-1, h.shape[2:])
-
     def _convolved(self, waves: Tensor, h: Tensor) -> Tensor:
-        """A complex matrix of the channels for every mode, as a real one of twice the size."""
-        members, width, batch, _ = h.shape
+        """A complex matrix of the channels for every mode: `(member, point, batch, channel)` to the same."""
         if self.basis is None:
             return torch.zeros_like(h)
-        found = self.basis.coefficients(h.reshape(-1, *self.basis.shape))
-        found = found.reshape(members, width, batch, *found.shape[1:])
-        last = found.ndim - 1
-        order = (0, *range(3, last - 1), last, 2, last - 1, 1)  # member, modes, batch, part, channel
-        by_mode = found.permute(order)
+        members, _, batch, width = h.shape
+        found = self.basis.coefficients(h.reshape(members, *self.basis.shape, -1))
+        a, b = (part.reshape(-1, batch, width) for part in found)
         real, imaginary = waves.flatten(0, 1).chunk(2, -1)
-        whole = torch.cat([torch.cat([real, imaginary], -1), torch.cat([-imaginary, real], -1)], -2)
-        mixed = torch.bmm(by_mode.reshape(-1, batch, 2 * width), whole).reshape(by_mode.shape)
-        back = mixed.permute([order.index(axis) for axis in range(found.ndim)])
-        return self.basis.values(back.flatten(0, 2)).reshape(h.shape)
+        mixed = (
+            torch.baddbmm(torch.bmm(a, real), b, imaginary, alpha=-1),
+            torch.baddbmm(torch.bmm(a, imaginary), b, real),
+        )
+        return self.basis.values(*(part.reshape(members, self.basis.count, -1) for part in mixed)).reshape(h.shape)
 
     @torch.no_grad()
     def start_from_fields(self, z: Tensor, x: Tensor) -> None:
@@ -165,6 +158,13 @@ class FourierDynamics(NetworkDynamics):
         for layer, weight, constant in ((self.lift, ahead, offset), (self.project, back, torch.zeros(1))):
             layer.weight.copy_(weight.to(layer.weight).expand_as(layer.weight))
             layer.bias.copy_(constant.to(layer.bias).expand_as(layer.bias))
+
+
+def _across(weight: Tensor, h: Tensor, offset: Tensor | None = None) -> Tensor:
+    """A map of the channels at every point: `(member, point, batch, channel)` to the same with other channels."""
+    flat, weight = h.flatten(1, 2), weight.transpose(1, 2)
+    out = torch.bmm(flat, weight) if offset is None else torch.baddbmm(offset.transpose(1, 2), flat, weight)
+    return out.unflatten(1, h.shape[1:3])
 
 
 def _regression(features: Tensor, target: Tensor) -> Tensor:
