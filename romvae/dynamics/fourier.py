@@ -34,8 +34,8 @@ class FourierDynamics(NetworkDynamics):
     coarse grid (`start_from_fields`), and are trained with the rest; A starts as the linear model.
 
     Steps, members and conditions are those of `EnsembleDynamics`; there is no memory. A step costs more than
-    in `ResidualDynamics`, a training accordingly: 20 times as much on 64 points in one dimension, 110 times on 16 x 16,
-    280 times on 8 x 8 x 8 (four networks, 64 windows, one core of an AMD EPYC). It is for fields whose codes are many.
+    in `ResidualDynamics`, a training accordingly: 14 times as much on 64 points in one dimension, 55 times on 16 x 16,
+    180 times on 8 x 8 x 8 (four networks, 64 windows, one core of an AMD EPYC). It is for fields whose codes are many.
 
     Arguments:
         latent, parameters, dt, stride, members: As in `NetworkDynamics`.
