@@ -27,8 +27,8 @@ from romvae.quantities import Quantity
 from romvae.schema import LATENT, TIME, TRAJECTORY, Schema, canonical, check_snapshots
 from romvae.start import require_ahead
 from romvae.statistics import field_statistics
-from romvae.streamed import Trajectories, streaming_budget
-from romvae.tensors import even_tensor, existing_tensor, field_tensor, largest_step, parameter_tensor
+from romvae.streamed import samples_of
+from romvae.tensors import field_tensor, largest_step, parameter_tensor
 from romvae.trust import TrustScores, cut, require_whole, trust_horizon
 from romvae.vae import VAE
 
@@ -163,7 +163,7 @@ class ROM(nn.Module):
         kind = Normaliser if kinds["observation"] == "gaussian" else UnitNormaliser
         normaliser = kind.from_statistics(field_statistics(ds, names, watch=sums))
         scaling = ParameterScaling([p.low for p in schema.parameters], [p.high for p in schema.parameters])
-        x, scattered = _samples(ds, schema, normaliser, memory_budget)
+        x, scattered = samples_of(ds, schema, normaliser, memory_budget)
         modes = modes_of(scattered.flatten(0, 1), latent or 64)
         if latent is None:
             latent = int(min(32, max(4, 1 + int((modes.energy() < 0.999).sum()))))
@@ -448,18 +448,6 @@ class ROM(nn.Module):
         return _assembled(
             schema, Normaliser([0.0] * n, [1.0] * n), ParameterScaling([0.0] * count, [1.0] * count), content["model"]
         )
-
-
-def _samples(
-    ds: xr.Dataset, schema: Schema, normaliser: Normaliser, memory_budget: float | None
-) -> tuple[Tensor, Tensor]:
-    """Whole trajectories, and snapshots for POD, both `(trajectory, time, channel, *space)`: all if they fit."""
-    budget = streaming_budget(ds, schema, memory_budget)
-    if budget is None:
-        x, kept = field_tensor(ds, schema, normaliser), existing_tensor(ds)
-        return (x, x) if kept is None else (even_tensor(x, kept), x[kept][None])
-    stored = Trajectories(ds, schema, normaliser, budget)
-    return stored.some(), stored.scattered()[None]
 
 
 def _assembled(schema: Schema, normaliser: Normaliser, scaling: ParameterScaling, config: dict[str, Any]) -> ROM:

@@ -14,8 +14,9 @@ from romvae.memory import available_bytes, require_memory
 from romvae.normalise import Normaliser
 from romvae.ragged import even_part, existing, ragged_lengths
 from romvae.schema import Schema
+from romvae.tensors import even_tensor, existing_tensor, field_tensor
 
-__all__ = ["AUTOMATIC_BUDGET", "Trajectories", "streaming_budget"]
+__all__ = ["AUTOMATIC_BUDGET", "Trajectories", "samples_of", "streaming_budget"]
 
 AUTOMATIC_BUDGET = 3 * 2**27
 """Bytes that streamed data take in memory where nothing else was asked for."""
@@ -126,3 +127,22 @@ class Trajectories:
         each = 4 * int(np.prod(self.shape[2:]))
         every = -(-len(self.numbers) // max(2, min(limit, self.budget // (8 * each))))
         return self.snapshots(self.numbers[::every])
+
+
+def samples_of(
+    ds: xr.Dataset, schema: Schema, normaliser: Normaliser, memory_budget: float | None = None
+) -> tuple[Tensor, Tensor]:
+    """Whole trajectories, and snapshots for POD, both `(trajectory, time, channel, *space)`: all of them if they fit.
+
+    Arguments:
+        ds: Canonical snapshots.
+        schema: Theirs.
+        normaliser: Of the fields.
+        memory_budget: As in `streaming_budget`.
+    """
+    budget = streaming_budget(ds, schema, memory_budget)
+    if budget is None:
+        x, kept = field_tensor(ds, schema, normaliser), existing_tensor(ds)
+        return (x, x) if kept is None else (even_tensor(x, kept), x[kept][None])
+    stored = Trajectories(ds, schema, normaliser, budget)
+    return stored.some(), stored.scattered()[None]
