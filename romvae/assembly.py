@@ -41,7 +41,7 @@ from romvae.priors import prior_of
 from romvae.schema import Schema
 from romvae.vae import VAE
 
-__all__ = ["DYNAMICS_SIZES", "LINEAR_COMPRESSION", "dynamics_of", "networks", "resolved_choices"]
+__all__ = ["DYNAMICS_SIZES", "LINEAR_COMPRESSION", "dynamics_of", "networks", "require_positive", "resolved_choices"]
 
 LINEAR_LIMIT = 2**25
 """Largest number of weights in the linear path of encoder or decoder; above it there is none."""
@@ -105,6 +105,13 @@ def _check_given(kinds: Mapping[str, Any]) -> None:
             f"ROM.for_data: given is {given}, but the dynamics looks back on {history} latents (history). Raise "
             "history, or lower given."
         )
+
+
+def require_positive(sizes: Mapping[str, Any]) -> None:
+    """Raises `ConfigError` where a size is given and is not a positive number."""
+    for name, value in sizes.items():
+        if value is not None and not value > 0:
+            raise ConfigError(f"ROM.for_data: {name} is {value}, expected a positive number. Leave it out or raise it.")
 
 
 def networks(schema: Schema, normaliser: Normaliser, config: dict[str, Any]) -> tuple[VAE, EnsembleDynamics]:

@@ -12,7 +12,7 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from romvae.assembly import DYNAMICS_SIZES, networks, resolved_choices
+from romvae.assembly import DYNAMICS_SIZES, networks, require_positive, resolved_choices
 from romvae.calibration import Calibration, Interval, warn_beyond
 from romvae.canonical import mask_of, require_mask
 from romvae.data.manifest import Checksums, data_hash
@@ -149,11 +149,7 @@ class ROM(nn.Module):
         }
         kinds = resolved_choices(choices)
         floors = {name: kinds[name] for name in ("noise_floor", "noise_std")}
-        for name, value in {**sizes, "members": members, **floors}.items():
-            if value is not None and not value > 0:
-                raise ConfigError(
-                    f"ROM.for_data: {name} is {value}, expected a positive number. Leave it out or raise it."
-                )
+        require_positive({**sizes, "members": members, **floors})
         check_snapshots(ds, values=False)
         ds = canonical(ds)
         schema = Schema.of(ds)

@@ -33,8 +33,8 @@ class FourierDynamics(NetworkDynamics):
     (P). Both maps start as the least squares between codes and the decoder's fields, averaged over the cells of the
     coarse grid (`start_from_fields`), and are trained with the rest; A starts as the linear model.
 
-    Steps, members and conditions are those of `EnsembleDynamics`; there is no memory. A step costs more than
-    in `ResidualDynamics`, a training accordingly: 14 times as much on 64 points in one dimension, 55 times on 16 x 16,
+    Steps, members and conditions are those of `EnsembleDynamics`; there is no memory. A training step costs
+    more than in `ResidualDynamics`: 14 times as much on 64 points in one dimension, 55 times on 16 x 16,
     180 times on 8 x 8 x 8 (four networks, 64 windows, one core of an AMD EPYC). It is for fields whose codes are many.
 
     Arguments:
