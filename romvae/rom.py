@@ -139,17 +139,10 @@ class ROM(nn.Module):
                 f"ROM.for_data: latent is {latent!r}, expected a number or None. To find the size that the data need, "
                 "use latent=romvae.suggest_latent(parts).latent."
             )
-        sizes = {
-            "latent": latent,
-            "patch": patch,
-            "channels": channels,
-            "hidden": hidden,
-            "depth": depth,
-            "stride": stride,
-        }
+        sizes = {"latent": latent, "patch": patch, "channels": channels, "hidden": hidden, "depth": depth}
         kinds = resolved_choices(choices)
         floors = {name: kinds[name] for name in ("noise_floor", "noise_std")}
-        require_positive({**sizes, "members": members, **floors})
+        require_positive({**sizes, "stride": stride, "members": members, **floors})
         check_snapshots(ds, values=False)
         ds = canonical(ds)
         schema = Schema.of(ds)
